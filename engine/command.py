@@ -1,0 +1,77 @@
+"""What every command line shares: flags from a dataclass, one clear line for an error, exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tyro
+
+from loaders.errors import InputError
+
+OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
+"""Exit statuses: success; what was asked to be checked does not hold; bad arguments or configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Flags of every command."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+CommandT = TypeVar("CommandT", bound=Command)
+
+
+def parse(flags: type[CommandT], arguments: Sequence[str], *, program: str, description: str) -> CommandT:
+    """Turn arguments into ``flags``; ``--help`` prints and exits 0. Raises InputError for anything unusable."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(flags, prog=program, description=description, args=list(arguments))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise InputError(_one_line(said.getvalue())) from None
+
+
+def run(
+    flags: type[CommandT],
+    action: Callable[[CommandT], int],
+    *,
+    program: str,
+    description: str,
+    arguments: Sequence[str] | None = None,
+    expand: Callable[[list[str]], list[str]] = list,
+) -> int:
+    """Parse the command line, run ``action`` and return the exit status.
+
+    ``expand`` may rewrite the arguments first (a configuration file becomes flags).
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        return action(parse(flags, expand(given), program=program, description=description))
+    except (InputError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"{program}: error: {error}\n")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: interrupted\n")
+        return 130
+
+
+def _one_line(box: str) -> str:
+    """Flatten the parser's framed message into a line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip(" │╭╮╰╯─\t") for line in text.splitlines()]
+    body = [line for line in lines[1:] if line and not line.startswith("For full helptext")]
+    return "; ".join(body).replace(":; ", ": ") + "; see --help"

@@ -1,0 +1,142 @@
+"""The dataset's fisheye camera: projection, back-projection, and the pixels of a stored square picture.
+
+Pixel coordinates have their centres at integers: the top left pixel covers [-0.5, 0.5] x [-0.5, 0.5].
+The camera frame is OpenCV's: x right, y down, z along the optical axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class FisheyeCamera:
+    """Kannala-Brandt fisheye model as in OpenCV's ``cv2.fisheye``.
+
+    A ray at angle theta from the optical axis meets the picture at the distance
+    ``theta_d = theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8)`` from the principal point,
+    in units of the focal lengths.
+    """
+
+    width: int
+    """Width of the picture (pixels)."""
+    height: int
+    """Height of the picture (pixels)."""
+    fx: float
+    """Horizontal focal length (pixels)."""
+    fy: float
+    """Vertical focal length (pixels)."""
+    cx: float
+    """Principal point, horizontal (pixels)."""
+    cy: float
+    """Principal point, vertical (pixels)."""
+    distortion: tuple[float, float, float, float]
+    """k1..k4 (radians to the powers -2, -4, -6, -8)."""
+
+    def project(self, points: Floats) -> NDArray[np.float64]:
+        """Project camera-frame points (..., 3), any unit, to pixels (..., 2). Behind the camera is fine."""
+        x, y, z = np.moveaxis(np.asarray(points, np.float64), -1, 0)
+        radius = np.hypot(x, y)
+        distorted = self._distort(np.arctan2(radius, z))
+        # on the axis the direction is undefined and the distance zero
+        scale = np.divide(distorted, radius, out=np.zeros_like(radius), where=radius > 0)
+        return np.stack([self.fx * scale * x + self.cx, self.fy * scale * y + self.cy], axis=-1)
+
+    def back_project(self, pixels: Floats) -> NDArray[np.float64]:
+        """Return the unit rays (..., 3) in the camera frame that meet the pixels (..., 2).
+
+        Inverts the distortion by Newton's method to 1e-10 rad. NaN beyond the largest angle up to pi at which the
+        model still grows, where no ray meets the pixel.
+        """
+        u, v = np.moveaxis(np.asarray(pixels, np.float64), -1, 0)
+        x, y = (u - self.cx) / self.fx, (v - self.cy) / self.fy
+        distorted = np.hypot(x, y)
+        largest = self._largest_angle()
+        theta = np.clip(distorted, 0.0, largest)
+        for _ in range(20):
+            theta = np.clip(
+                theta - (self._distort(theta) - distorted) / self._distort_slope(theta), 0.0, largest
+            )
+        theta = np.where(distorted <= self._distort(np.float64(largest)), theta, np.nan)
+        scale = np.divide(np.sin(theta), distorted, out=np.ones_like(theta), where=distorted > 0)
+        return np.stack([scale * x, scale * y, np.cos(theta)], axis=-1)
+
+    def crop_and_resize(self, left: float, top: float, crop: int, size: int) -> FisheyeCamera:
+        """Return the camera of a picture whose square crop was resized to ``size`` x ``size`` pixels."""
+        scale = size / crop
+        return replace(
+            self,
+            width=size,
+            height=size,
+            fx=self.fx * scale,
+            fy=self.fy * scale,
+            cx=(self.cx - left + 0.5) * scale - 0.5,
+            cy=(self.cy - top + 0.5) * scale - 0.5,
+        )
+
+    def centre_square(self, size: int) -> FisheyeCamera:
+        """Return the camera of the centre square (full height), resized to ``size`` x ``size`` pixels."""
+        return self.crop_and_resize((self.width - self.height) / 2, 0.0, self.height, size)
+
+    def _distort(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        k1, k2, k3, k4 = self.distortion
+        t2 = theta * theta
+        return np.asarray(theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4)))), np.float64)
+
+    def _distort_slope(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        k1, k2, k3, k4 = self.distortion
+        t2 = theta * theta
+        return np.asarray(1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4))), np.float64)
+
+    def _largest_angle(self) -> float:
+        angles = np.linspace(0.0, np.pi, 3142)
+        falling = np.flatnonzero(self._distort_slope(angles) <= 1e-3)
+        return float(angles[falling[0] - 1] if falling.size else angles[-1])
+
+
+XR_EGOPOSE: Final = FisheyeCamera(
+    width=1280,
+    height=800,
+    fx=352.59619801644876,
+    fy=352.70276325061578,
+    cx=654.6810228318458,
+    cy=400.952228031277,
+    distortion=(
+        -0.05631891929412012,
+        -0.0038333424842925286,
+        -0.00024681888617308917,
+        -0.00012153386798050158,
+    ),
+)
+"""The released dataset's camera, given by its author in issue 7 of the official repository."""
+
+CROP_LEFT: Final = 240
+"""First column of the centre square of a 1280x800 frame (pixels); it ends before column 1040."""
+
+
+def euler_to_rotation(degrees: Floats) -> NDArray[np.float64]:
+    """Return the rotation matrix (3, 3) of Euler angles (3,) in degrees about the static axes x, then y, then z."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x, np.float64)
+
+
+def world_to_camera(translation: Floats, degrees: Floats) -> NDArray[np.float64]:
+    """Return the 4x4 matrix from world to camera coordinates, in the unit of ``translation``.
+
+    The author's formula: the inverse of the camera's pose, then diag(1, -1, -1, 1), which turns the modelling
+    software's axes (y up, looking along -z) into OpenCV's. ``translation`` (3,) and ``degrees`` (3,) are the
+    frame's ``camera.trans`` and ``camera.rot``.
+    """
+    pose = np.eye(4)
+    pose[:3, :3] = euler_to_rotation(degrees)
+    pose[:3, 3] = translation
+    return np.asarray(np.diag([1.0, -1.0, -1.0, 1.0]) @ np.linalg.inv(pose), np.float64)

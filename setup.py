@@ -1,0 +1,45 @@
+"""Package metadata and dependencies; linters and tests are configured in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="egopose-engine",
+    version="0.1.0",
+    description="Data loading and training engine for egocentric 3D human pose (xR-EgoPose)",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=["engine", "loaders", "models", "tools"],
+    install_requires=[
+        "matplotlib",
+        "numpy",
+        "nvidia-dali-cuda130>=2.4; sys_platform == 'linux'",
+        "opencv-python-headless",
+        "pyyaml",
+        "tensorboard",
+        "torch>=2.11",
+        "torchvision",
+        "tqdm",
+        "tyro",
+        "webdataset",
+    ],
+    extras_require={
+        # for CUDA 12 drivers: the same Python API, built for the older toolkit
+        "cuda12": ["nvidia-dali-cuda120>=2.0; sys_platform == 'linux'"],
+        "cluster": ["dask[distributed]"],
+        "dev": [
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
+    },
+)
