@@ -7,7 +7,6 @@ so modalities are paired by number, never by position.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -177,18 +176,19 @@ def read_labels(content: bytes) -> FrameLabels:
     columns = [names.index(name) for name in JOINTS]
     return FrameLabels(
         action,
-        _points(pixels, "pts2d_fisheye", 2, len(names))[:, columns].T,
-        _points(centimetres, "pts3d_fisheye", 3, len(names))[:, columns].T / 100,
+        _points(pixels, "pts2d_fisheye", 2, columns, len(names)),
+        _points(centimetres, "pts3d_fisheye", 3, columns, len(names)) / 100,
     )
 
 
-def _points(rows: Any, key: str, dimensions: int, joints: int) -> NDArray[np.float64]:
+def _points(rows: Any, key: str, dimensions: int, columns: list[int], joints: int) -> NDArray[np.float64]:
     try:
-        points = np.array(rows, np.float64)
+        table = np.array(rows, np.float64)
     except (TypeError, ValueError):
         raise LabelError(f"{key} is not a table of numbers") from None
-    if points.shape != (dimensions, joints):
-        raise LabelError(f"{key} is {points.shape}, not ({dimensions}, {joints})")
-    if not math.isfinite(points.sum()):
+    if table.shape != (dimensions, joints):
+        raise LabelError(f"{key} has shape {table.shape}, not ({dimensions}, {joints})")
+    points = table[:, columns].T
+    if not np.isfinite(points).all():
         raise LabelError(f"{key} lacks values")
     return points
