@@ -60,10 +60,8 @@ class FisheyeCamera:
         largest = self._largest_angle()
         theta = np.clip(distorted, 0.0, largest)
         for _ in range(20):
-            theta = np.clip(
-                theta - (self._distort(theta) - distorted) / self._distort_slope(theta), 0.0, largest
-            )
-        theta = np.where(distorted <= self._distort(np.float64(largest)), theta, np.nan)
+            theta = np.clip(theta - (self._distort(theta) - distorted) / self._distort_slope(theta), 0.0, largest)
+        theta = np.where(distorted <= self._distort(largest), theta, np.nan)
         scale = np.divide(np.sin(theta), distorted, out=np.ones_like(theta), where=distorted > 0)
         return np.stack([scale * x, scale * y, np.cos(theta)], axis=-1)
 
@@ -84,12 +82,12 @@ class FisheyeCamera:
         """Return the camera of the centre square (full height), resized to ``size`` x ``size`` pixels."""
         return self.crop_and_resize((self.width - self.height) / 2, 0.0, self.height, size)
 
-    def _distort(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _distort(self, theta: Any) -> NDArray[np.float64]:
         k1, k2, k3, k4 = self.distortion
         t2 = theta * theta
         return np.asarray(theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4)))), np.float64)
 
-    def _distort_slope(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _distort_slope(self, theta: Any) -> NDArray[np.float64]:
         k1, k2, k3, k4 = self.distortion
         t2 = theta * theta
         return np.asarray(1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4))), np.float64)

@@ -1,0 +1,47 @@
+"""The members of one tar sample: names, order, and the encoding of its label arrays."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.skeleton import JOINTS
+
+IMAGE_MEMBERS: Final = {"jpeg": "rgba.jpg", "png": "rgba.png", "raw": "rgba.npy", "source": "rgba.png"}
+"""Member that holds the picture, by image format. ``source`` is the dataset's own file, not cropped, not resized."""
+
+JSON, WORLDP, POSE, META = "json", "worldp.png", "pose.npy", "meta.npy"
+
+POSE_SHAPE: Final = (len(JOINTS), 5)
+"""float32: u, v in pixels of the stored picture (centres at integers); x, y, z in metres, camera frame."""
+
+META_SHAPE: Final = (4,)
+"""int32: subject, environment, frame, action; frame is a number, the others index the manifest's lists."""
+
+
+def sample_key(subject: str, environment: str, frame: int) -> str:
+    """Return the sample's key; a dot would end it, so none may occur."""
+    key = f"{subject}-{environment}-{frame:06d}"
+    if "." in key or "/" in key:
+        raise ValueError(f"the key {key!r} must hold neither a dot nor a slash")
+    return key
+
+
+def encode_pose(joints_2d: NDArray[np.floating[Any]], joints_3d: NDArray[np.floating[Any]]) -> bytes:
+    """Encode joints_2d (16, 2), pixels of the stored picture, and joints_3d (16, 3), metres, as ``pose.npy``."""
+    return encode_array(np.concatenate([joints_2d, joints_3d], axis=1).astype("<f4"))
+
+
+def encode_meta(subject: int, environment: int, frame: int, action: int) -> bytes:
+    """Encode ``meta.npy``."""
+    return encode_array(np.array([subject, environment, frame, action], "<i4"))
+
+
+def encode_array(array: NDArray[Any]) -> bytes:
+    """Encode as .npy; the array's bytes are the file's tail, which is how they are read without parsing."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
