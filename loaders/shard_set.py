@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -128,7 +127,7 @@ def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
     if size != shard.bytes:
         raise InputError(f"{path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")
     if checksum:
-        digest = hashlib.sha256(np.memmap(path, np.uint8, "r")).hexdigest()
+        digest = hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
         if digest != shard.sha256:
             raise InputError(f"{path} was altered: its sha256 is not the manifest's: {remedy}")
 
@@ -162,8 +161,3 @@ def read_index(path: Path, shard: Shard) -> tuple[list[str], NDArray[np.int64]]:
     if (places < 0).any() or (places.sum(axis=2) > shard.bytes).any():
         raise InputError(f"{path} points outside {shard.name}: {remedy}")
     return names, places
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,0 +1,121 @@
+"""Augmentation as arrays: what happens to a sample is a pure function of (seed, epoch, sample).
+
+A picture is mirrored about the vertical through the principal point, then turned about the principal point. The
+fisheye model maps turning and mirroring about the optical axis to exactly such a map of the picture (in units of the
+focal lengths), so 2D and 3D labels stay consistent. Colour is one affine map of RGB. Both loaders apply the numbers
+computed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.epoch_order import counter_hash
+from loaders.errors import InputError
+from models.camera import FisheyeCamera
+from models.skeleton import MIRROR
+
+_LUMA: Final = np.array([0.299, 0.587, 0.114])
+"""Weights of R, G, B in grey (ITU-R BT.601)."""
+
+_MID_GREY: Final = 127.5
+
+_ROTATION, _MIRROR, _BRIGHTNESS, _CONTRAST, _SATURATION = range(5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training samples are varied; all zero is no augmentation."""
+
+    rotation: float = 0.0
+    """Largest turn about the principal point, either way (degrees, 0 to 180)."""
+    mirror: float = 0.0
+    """Probability of a mirrored sample (0 to 1)."""
+    brightness: float = 0.0
+    """Brightness factors are drawn from 1 - x to 1 + x (0 to 1)."""
+    contrast: float = 0.0
+    """Contrast factors, about mid-grey, are drawn from 1 - x to 1 + x (0 to 1)."""
+    saturation: float = 0.0
+    """Saturation factors are drawn from 1 - x to 1 + x (0 to 1)."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 <= self.rotation <= 180:
+            raise InputError(f"data.augment.rotation is {self.rotation}: give 0 to 180 degrees")
+        for name in ("mirror", "brightness", "contrast", "saturation"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise InputError(f"data.augment.{name} is {value}: give 0 to 1")
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels move."""
+        return self.rotation > 0 or self.mirror > 0
+
+    @property
+    def recolours(self) -> bool:
+        """Whether colours change."""
+        return self.brightness > 0 or self.contrast > 0 or self.saturation > 0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to each of n samples."""
+
+    angle: NDArray[np.float64]
+    """(n,), radians, clockwise on the screen."""
+    mirror: NDArray[np.bool_]
+    """(n,)."""
+    colour: NDArray[np.float32]
+    """(n, 3, 4): RGB' = colour[:, :3] @ RGB + colour[:, 3], in grey levels of 0 to 255."""
+
+    def turn(self) -> NDArray[np.float64]:
+        """Return (n, 2, 2): the linear map of camera-frame x and y; z stays."""
+        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        flip = np.where(self.mirror, -1.0, 1.0)
+        return np.stack([np.stack([cos * flip, -sin], -1), np.stack([sin * flip, cos], -1)], -2)
+
+    def warp(self, camera: FisheyeCamera) -> NDArray[np.float64]:
+        """Return (n, 2, 3): the affine map from the camera's pixels to the augmented picture's pixels."""
+        focal = np.array([camera.fx, camera.fy])
+        centre = np.array([camera.cx, camera.cy])
+        linear = self.turn() * focal[:, None] / focal[None, :]
+        return np.concatenate([linear, (centre - linear @ centre)[:, :, None]], axis=2)
+
+    def move_joints(
+        self, joints_2d: NDArray[np.float32], joints_3d: NDArray[np.float32], camera: FisheyeCamera
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Apply to joints_2d (n, 16, 2), pixels of ``camera``, and joints_3d (n, 16, 3), metres, camera frame."""
+        warp = self.warp(camera)
+        moved_2d = joints_2d @ warp[:, :, :2].swapaxes(1, 2) + warp[:, None, :, 2]
+        moved_3d = np.concatenate([joints_3d[..., :2] @ self.turn().swapaxes(1, 2), joints_3d[..., 2:]], axis=2)
+        exchange = self.mirror[:, None, None]
+        moved_2d = np.where(exchange, moved_2d[:, MIRROR], moved_2d)
+        moved_3d = np.where(exchange, moved_3d[:, MIRROR], moved_3d)
+        return moved_2d.astype(np.float32), moved_3d.astype(np.float32)
+
+
+def draw(config: AugmentConfig, seed: int, epoch: int, samples: NDArray[np.int64]) -> Augmentation:
+    """Return what happens to ``samples`` (n,) in an epoch; independent of batches, ranks and call order."""
+
+    def uniform(use: int) -> NDArray[np.float64]:
+        return (counter_hash(1 + use, seed, epoch, samples) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def factor(use: int, spread: float) -> NDArray[np.float64]:
+        return 1 + spread * (2 * uniform(use) - 1)
+
+    brightness = factor(_BRIGHTNESS, config.brightness)
+    contrast = factor(_CONTRAST, config.contrast)
+    saturation = factor(_SATURATION, config.saturation)
+    mixing = saturation[:, None, None] * np.eye(3) + (1 - saturation)[:, None, None] * _LUMA
+    colour = np.empty((len(samples), 3, 4), np.float32)
+    colour[:, :, :3] = (contrast * brightness)[:, None, None] * mixing
+    colour[:, :, 3] = (_MID_GREY * (1 - contrast))[:, None]
+    return Augmentation(
+        angle=np.radians(config.rotation) * (2 * uniform(_ROTATION) - 1),
+        mirror=uniform(_MIRROR) < config.mirror,
+        colour=colour,
+    )

@@ -1,0 +1,157 @@
+"""What all loaders share: the cursor, the order, the labels. Subclasses add pictures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loaders.augment import Augmentation, AugmentConfig, draw
+from loaders.batch import PoseBatch
+from loaders.config import DataConfig
+from loaders.epoch_order import epoch_order, rank_batches
+from loaders.errors import InputError
+from loaders.shard_set import ShardSet
+from models.skeleton import NECK
+
+Indices = NDArray[np.int64]
+
+
+class Loader(ABC):
+    """Yields the batches of one split, for one rank.
+
+    Training shuffles with the seed, augments, and drops the last partial global batch; when an epoch is through, the
+    next iteration is the next epoch. Evaluation takes the samples in order, each exactly once.
+    """
+
+    def __init__(
+        self,
+        shard_set: ShardSet,
+        config: DataConfig,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        training: bool = False,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not below the world size {world_size}")
+        self.shard_set = shard_set
+        self.config = config
+        self.rank = rank
+        self.world_size = world_size
+        self.device = torch.device(device)
+        self.training = training
+        self.augment = config.augment if training else AugmentConfig()
+        stored = shard_set.camera
+        self.crop = min(stored.width, stored.height)
+        """Side of the centre square of a stored picture (pixels)."""
+        self.crop_left = (stored.width - self.crop) // 2
+        self.crop_top = (stored.height - self.crop) // 2
+        self.image_size = config.image_size or self.crop
+        self.camera = stored.crop_and_resize(self.crop_left, self.crop_top, self.crop, self.image_size)
+        """The camera of the loaded pictures, before augmentation."""
+        self._epoch = 0
+        self._consumed = 0
+        if training and len(shard_set) < self.global_batch:
+            raise InputError(
+                f"{shard_set.folder} has {len(shard_set)} samples, fewer than one batch of {self.global_batch} "
+                f"({config.batch_size} x {world_size} processes): lower data.batch_size"
+            )
+
+    @property
+    def global_batch(self) -> int:
+        """Samples in a batch over all ranks."""
+        return self.config.batch_size * self.world_size
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch belongs to."""
+        return self._epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches that the next iteration delivers."""
+        left = len(self.shard_set) - self._consumed
+        if self.training:
+            return left // self.global_batch
+        return max(0, -(-(left - self.rank * self.config.batch_size) // self.global_batch))
+
+    def __iter__(self) -> Iterator[PoseBatch]:
+        samples = len(self.shard_set)
+        order = epoch_order(self.config.seed, self._epoch, samples) if self.training else np.arange(samples)
+        plan = rank_batches(
+            order,
+            self._consumed,
+            self.config.batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            drop_last=self.training,
+        )
+        for batch in self._load(plan):
+            # counted before it is handed out: a state taken now does not repeat it
+            self._consumed = min(self._consumed + self.global_batch, samples)
+            yield batch
+        self._epoch += self.training
+        self._consumed = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the beginning of an epoch; staying in the current one keeps the place in it."""
+        if epoch != self._epoch:
+            self._epoch, self._consumed = epoch, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the cursor. It does not depend on the number of ranks or the batch size."""
+        return {
+            "seed": self.config.seed,
+            "epoch": self._epoch,
+            "consumed": self._consumed,
+            "fingerprint": self.shard_set.fingerprint,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken. Raises InputError for another shard set or seed."""
+        if state["fingerprint"] != self.shard_set.fingerprint:
+            raise InputError(
+                f"the run was trained on shards {state['fingerprint']}, {self.shard_set.folder} holds "
+                f"{self.shard_set.fingerprint}: give the same shard set, or start a new run"
+            )
+        if state["seed"] != self.config.seed:
+            raise InputError(f"data.seed is {self.config.seed}, the run began with {state['seed']}: keep it to resume")
+        self._epoch, self._consumed = state["epoch"], state["consumed"]
+
+    def close(self) -> None:
+        """Free threads, pipelines and mappings."""
+        self.shard_set.close()
+
+    @abstractmethod
+    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
+        """Yield one batch per element of ``plan``, each an array of positions in the split."""
+
+    def _draw(self, indices: Indices) -> Augmentation | None:
+        if self.augment.moves or self.augment.recolours:
+            return draw(self.augment, self.config.seed, self._epoch, indices)
+        return None
+
+    def _labels(self, indices: Indices, augmentation: Augmentation | None) -> PoseBatch:
+        """Return the labels of ``indices`` in host memory."""
+        return self._label_batch(self.shard_set.pose(indices), self.shard_set.meta(indices), indices, augmentation)
+
+    def _label_batch(
+        self, pose: NDArray[np.float32], meta: NDArray[np.int32], indices: Indices, augmentation: Augmentation | None
+    ) -> PoseBatch:
+        scale = self.image_size / self.crop
+        corner = np.array([self.crop_left, self.crop_top], np.float32)
+        joints_2d = (pose[..., :2] - corner + np.float32(0.5)) * np.float32(scale) - np.float32(0.5)
+        joints_3d = pose[..., 2:] - pose[:, NECK : NECK + 1, 2:]
+        if augmentation is not None:
+            joints_2d, joints_3d = augmentation.move_joints(joints_2d, joints_3d, self.camera)
+        return PoseBatch(
+            joints_2d=torch.from_numpy(joints_2d),
+            joints_3d=torch.from_numpy(joints_3d),
+            meta=torch.from_numpy(meta),
+            index=torch.from_numpy(np.ascontiguousarray(indices)),
+        )

@@ -1,0 +1,47 @@
+"""What a loader yields."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PoseBatch:
+    """B samples. Pixels have their centres at integers."""
+
+    joints_2d: Tensor
+    """(B, 16, 2) float32, pixels of ``image``."""
+    joints_3d: Tensor
+    """(B, 16, 3) float32, metres, camera frame, Neck subtracted."""
+    meta: Tensor
+    """(B, 4) int32: subject, environment, frame, action."""
+    index: Tensor
+    """(B,) int64, position in the split."""
+    image: Tensor | None = None
+    """(B, 3, H, W) uint8, channels_last."""
+    worldp: Tensor | None = None
+    """(B, 3, H, W) uint8 or uint16, channels_last: the dataset's world positions."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device) -> PoseBatch:
+        """Return the batch on ``device``; host memory is pinned first where that lets the copy overlap."""
+        moved: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            tensor = getattr(self, field.name)
+            moved[field.name] = None if tensor is None else _move(tensor, device)
+        return PoseBatch(**moved)
+
+
+def _move(tensor: Tensor, device: torch.device) -> Tensor:
+    if tensor.device == device:
+        return tensor
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -1,0 +1,30 @@
+"""One batch on the device, again and again: the ceiling that loading is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loaders.base import Indices, Loader
+from loaders.batch import PoseBatch
+
+
+class ResidentLoader(Loader):
+    """Takes the first batch of another loader, closes it, and repeats that batch as often as it had batches."""
+
+    def __init__(self, loader: Loader) -> None:
+        super().__init__(
+            loader.shard_set,
+            loader.config,
+            rank=loader.rank,
+            world_size=loader.world_size,
+            device=loader.device,
+            training=loader.training,
+        )
+        batches = iter(loader)
+        self._batch = next(batches)
+        del batches
+        loader.close()
+
+    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
+        for _ in plan:
+            yield self._batch

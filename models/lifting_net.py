@@ -1,0 +1,76 @@
+"""Heatmaps to a 3D pose: an auto-encoder whose code also reconstructs the heatmaps."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from models.skeleton import JOINTS
+
+_SLOPE: Final = 0.2
+_SHRINK: Final = 8
+_CODE: Final = 20
+
+
+class LiftingNet(nn.Module):
+    """Dual-branch auto-encoder of Tome et al., ICCV 2019.
+
+    Shapes: heatmaps (B, 15, S, S) -> joints_3d (B, 16, 3) in metres relative to Neck, reconstruction (B, 15, S, S).
+    Parameter names are the reference code's, which keeps ``bn1`` to ``bn3`` although nothing uses them; with S = 48
+    there are 80,034,323 parameters.
+    """
+
+    def __init__(self, heatmap_size: int = 48, heatmaps: int = 15) -> None:
+        super().__init__()
+        if heatmap_size <= 0 or heatmap_size % _SHRINK:
+            raise ValueError(f"heatmap_size is {heatmap_size}: give a multiple of {_SHRINK}")
+        self.side = heatmap_size // _SHRINK
+        flat = 512 * self.side**2
+        self.conv1 = nn.Conv2d(heatmaps, 64, 4, stride=2, padding=1)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.conv2 = nn.Conv2d(64, 128, 4, stride=2, padding=1)
+        self.bn2 = nn.BatchNorm2d(128)
+        self.conv3 = nn.Conv2d(128, 512, 4, stride=2, padding=1)
+        self.bn3 = nn.BatchNorm2d(512)
+        self.fc1 = nn.Linear(flat, 2048)
+        self.fc2 = nn.Linear(2048, 512)
+        self.fc3 = nn.Linear(512, _CODE)
+        self.b1_fc1 = nn.Linear(_CODE, 32)
+        self.b1_fc2 = nn.Linear(32, 32)
+        self.b1_fc3 = nn.Linear(32, len(JOINTS) * 3)
+        self.b2_fc1 = nn.Linear(_CODE, 512)
+        self.b2_fc2 = nn.Linear(512, 2048)
+        self.b2_fc3 = nn.Linear(2048, flat)
+        self.b2_deconv1 = nn.ConvTranspose2d(512, 128, 4, stride=2, padding=1)
+        self.b2_deconv2 = nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1)
+        self.b2_deconv3 = nn.ConvTranspose2d(64, heatmaps, 4, stride=2, padding=1)
+        # they are in reference checkpoints, but take no part: without gradients DDP does not wait for them
+        for unused in (self.bn1, self.bn2, self.bn3):
+            unused.requires_grad_(False)
+
+    def forward(self, heatmap_BJHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (joints_3d, reconstruction)."""
+        code = self.encode(heatmap_BJHW)
+        pose = self.b1_fc3(self.b1_fc2(self.b1_fc1(code)))
+        return pose.unflatten(1, (len(JOINTS), 3)), self.reconstruct(code)
+
+    def encode(self, heatmap_BJHW: Tensor) -> Tensor:
+        """Return the code (B, 20)."""
+        x = heatmap_BJHW
+        for layer in (self.conv1, self.conv2, self.conv3):
+            x = leaky_relu(layer(x), _SLOPE)
+        x = x.flatten(1)
+        for layer in (self.fc1, self.fc2):
+            x = leaky_relu(layer(x), _SLOPE)
+        return self.fc3(x)  # type: ignore[no-any-return]
+
+    def reconstruct(self, code: Tensor) -> Tensor:
+        """Return the heatmaps (B, 15, S, S) that a code (B, 20) stands for."""
+        x = code
+        for layer in (self.b2_fc1, self.b2_fc2, self.b2_fc3):
+            x = leaky_relu(layer(x), _SLOPE)
+        x = x.unflatten(1, (512, self.side, self.side))
+        x = self.b2_deconv2(self.b2_deconv1(x).relu()).relu()
+        return self.b2_deconv3(x)  # type: ignore[no-any-return]

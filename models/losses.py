@@ -1,0 +1,67 @@
+"""The reference recipe's losses. Poses are (B, 16, 3) in metres, heatmaps (B, 15, S, S)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, mse_loss
+
+from models.skeleton import LIMBS
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Weights of the terms; the defaults are the reference recipe's."""
+
+    heatmap: float = 1.0
+    """Squared error of the heatmaps (factor)."""
+    reconstruction: float = 0.001
+    """Squared error of the reconstructed heatmaps (factor)."""
+    pose: float = 0.1
+    """Mean distance per joint (factor, per metre)."""
+    cosine: float = 0.01
+    """Cosine between true and predicted limbs, summed over limbs, subtracted (factor)."""
+    limb: float = 0.5
+    """Difference of limb lengths, summed over limbs (factor, per metre)."""
+
+
+def heatmap_loss(predicted_BJHW: Tensor, true_BJHW: Tensor) -> Tensor:
+    """Mean squared error over all cells."""
+    return mse_loss(predicted_BJHW.float(), true_BJHW)
+
+
+def reconstruction_loss(predicted_BJHW: Tensor, target_BJHW: Tensor) -> Tensor:
+    """Squared error summed over a sample's cells, averaged over the batch: finetune's form."""
+    return (predicted_BJHW.float() - target_BJHW.float()).square().flatten(1).sum(1).mean()
+
+
+def pose_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
+    """Euclidean distance per joint, averaged (metres)."""
+    return torch.linalg.vector_norm(predicted_BJ3.float() - true_BJ3, dim=-1).mean()
+
+
+def cosine_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
+    """Cosine similarity of the limbs, summed over the 14 limbs, averaged over the batch; higher is better."""
+    return cosine_similarity(_limbs(predicted_BJ3.float()), _limbs(true_BJ3), dim=-1).sum(1).mean()
+
+
+def limb_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
+    """Absolute difference of limb lengths, summed over the 14 limbs, averaged over the batch (metres)."""
+    lengths_BL = torch.linalg.vector_norm(_limbs(predicted_BJ3.float()), dim=-1)
+    return (lengths_BL - torch.linalg.vector_norm(_limbs(true_BJ3), dim=-1)).abs().sum(1).mean()
+
+
+def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) -> dict[str, Tensor]:
+    """Return the weighted terms that compare poses; their sum enters the loss."""
+    return {
+        "pose": weights.pose * pose_loss(predicted_BJ3, true_BJ3),
+        "cosine": -weights.cosine * cosine_loss(predicted_BJ3, true_BJ3),
+        "limb": weights.limb * limb_loss(predicted_BJ3, true_BJ3),
+    }
+
+
+def _limbs(pose_BJ3: Tensor) -> Tensor:
+    starts, ends = zip(*LIMBS, strict=True)
+    return pose_BJ3[:, list(ends)] - pose_BJ3[:, list(starts)]
