@@ -19,6 +19,10 @@ OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses: success; what was asked to be checked does not hold; bad arguments or configuration."""
 
 
+class Failure(Exception):
+    """The work was asked for properly and cannot go on; the message is one line, the exit status 1."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """Flags of every command."""
@@ -49,21 +53,31 @@ def run(
     program: str,
     description: str,
     arguments: Sequence[str] | None = None,
-    expand: Callable[[list[str]], list[str]] = list,
 ) -> int:
-    """Parse the command line, run ``action`` and return the exit status.
+    """Parse the command line, run ``action`` and return the exit status; errors become one line."""
 
-    ``expand`` may rewrite the arguments first (a configuration file becomes flags).
-    """
+    def parse_flags(given: list[str]) -> CommandT:
+        return parse(flags, given, program=program, description=description)
+
+    return run_with(parse_flags, action, program=program, arguments=arguments)
+
+
+def run_with(
+    parse_arguments: Callable[[list[str]], CommandT],
+    action: Callable[[CommandT], int],
+    *,
+    program: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """As `run`, with a parser of one's own."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
     try:
-        return action(parse(flags, expand(given), program=program, description=description))
-    except (InputError, OSError) as error:
-        if debug:
+        return action(parse_arguments(given))
+    except (InputError, Failure, OSError) as error:
+        if "--debug" in given:
             traceback.print_exc()
         sys.stderr.write(f"{program}: error: {error}\n")
-        return BAD_INPUT
+        return CHECK_FAILED if isinstance(error, Failure) else BAD_INPUT
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted\n")
         return 130

@@ -73,6 +73,16 @@ class Loader(ABC):
         """The epoch that the next batch belongs to."""
         return self._epoch
 
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that a whole training epoch gives each rank."""
+        return len(self.shard_set) // self.global_batch
+
+    @property
+    def progress(self) -> float:
+        """Epochs passed, with the share of the present one (epochs)."""
+        return self._epoch + min(1.0, self._consumed / max(1, self.batches_per_epoch * self.global_batch))
+
     def __len__(self) -> int:
         """Return the number of batches that the next iteration delivers."""
         left = len(self.shard_set) - self._consumed

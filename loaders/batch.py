@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,11 +31,18 @@ class PoseBatch:
 
     def to(self, device: torch.device) -> PoseBatch:
         """Return the batch on ``device``; host memory is pinned first where that lets the copy overlap."""
-        moved: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            tensor = getattr(self, field.name)
-            moved[field.name] = None if tensor is None else _move(tensor, device)
-        return PoseBatch(**moved)
+        return PoseBatch(**{name: _move(tensor, device) for name, tensor in self._tensors().items()})
+
+    def split(self, parts: int) -> list[PoseBatch]:
+        """Return the samples in ``parts`` batches of nearly equal size, none empty."""
+        if parts == 1:
+            return [self]
+        pieces = {name: tensor.tensor_split(min(parts, len(self))) for name, tensor in self._tensors().items()}
+        return [PoseBatch(**dict(zip(pieces, tensors, strict=True))) for tensors in zip(*pieces.values(), strict=True)]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return {name: value for name, value in values if value is not None}
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

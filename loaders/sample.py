@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any, Final
 
 import numpy as np
@@ -23,11 +24,11 @@ META_SHAPE: Final = (4,)
 
 
 def sample_key(subject: str, environment: str, frame: int) -> str:
-    """Return the sample's key; a dot would end it, so none may occur."""
-    key = f"{subject}-{environment}-{frame:06d}"
-    if "." in key or "/" in key:
-        raise ValueError(f"the key {key!r} must hold neither a dot nor a slash")
-    return key
+    """Return the sample's key.
+
+    Folders may have any name, but a dot would end the key and a blank its place in the index, so both become "_".
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{subject}-{environment}") + f"-{frame:06d}"
 
 
 def encode_pose(joints_2d: NDArray[np.floating[Any]], joints_3d: NDArray[np.floating[Any]]) -> bytes:

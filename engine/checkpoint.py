@@ -1,0 +1,73 @@
+"""Checkpoints: written whole or not at all, read without executing anything."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from loaders.errors import InputError
+from models import reference_weights
+
+FORMAT: Final = "egopose-checkpoint"
+VERSION: Final = 1
+
+Weights = dict[str, dict[str, torch.Tensor]]
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint of tensors and plain values: under a temporary name, flushed, then renamed."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        torch.save({"format": FORMAT, "version": VERSION, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours into host memory. Raises InputError if it is absent, damaged or foreign."""
+    content = _read(path)
+    if content.get("format") != FORMAT:
+        raise InputError(f"{path} is not a checkpoint of this engine")
+    if content.get("version") != VERSION:
+        raise InputError(f"{path} has checkpoint version {content.get('version')}, this program reads {VERSION}")
+    return content
+
+
+def load_weights(path: Path) -> Weights:
+    """Return the networks' weights in a checkpoint, ours or the reference code's: network name -> state."""
+    content = _read(path)
+    if reference_weights.is_reference(content):
+        return reference_weights.from_reference(content)
+    if content.get("format") != FORMAT:
+        raise InputError(f"{path} is neither a checkpoint of this engine nor of the reference code")
+    return content["model"]
+
+
+def load_network(path: Path, network: str) -> dict[str, torch.Tensor]:
+    """Return one network's weights. Raises InputError if the checkpoint does not hold it."""
+    weights = load_weights(path)
+    if network not in weights:
+        raise InputError(f"{path} holds no {network}, only {' and '.join(weights)}: give the other stage's checkpoint")
+    return weights[network]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give a checkpoint file such as runs/NAME/best.pt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    return content

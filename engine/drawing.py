@@ -1,0 +1,1 @@
+"""Pictures of poses: joints and limbs drawn over images."""

@@ -1,0 +1,92 @@
+"""Optimizers, and the learning rate as a pure function of the epochs that have passed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from loaders.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How weights are updated."""
+
+    kind: Literal["adam", "adamw", "sgd"] = "adamw"
+    """Optimizer."""
+    lr: float = 1e-3
+    """Highest learning rate."""
+    weight_decay: float = 0.0
+    """Weight decay (per step, times the learning rate for adamw); norms and biases have none."""
+    momentum: float = 0.9
+    """Momentum of sgd (0 to 1)."""
+    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    """Course of the learning rate; cosine ends at zero."""
+    step_epochs: float = 10.0
+    """Interval of the step schedule (epochs)."""
+    step_factor: float = 0.1
+    """Factor of each step (0 to 1)."""
+    warmup_epochs: float = 0.0
+    """Linear rise at the beginning (epochs)."""
+    clip: float | None = None
+    """Largest norm of the gradient; None does not clip."""
+    micro_batches: int = 1
+    """Parts that a process's batch is computed in, one after another; equal to the whole, with less memory."""
+    apex: bool = False
+    """Take NVIDIA Apex's fused optimizer."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.lr <= 0:
+            raise InputError(f"optim.lr is {self.lr}: give a positive number")
+        if self.micro_batches < 1:
+            raise InputError(f"optim.micro_batches is {self.micro_batches}: give at least 1")
+        if self.step_epochs <= 0:
+            raise InputError(f"optim.step_epochs is {self.step_epochs}: give a positive number of epochs")
+        for name in ("weight_decay", "warmup_epochs"):
+            if getattr(self, name) < 0:
+                raise InputError(f"optim.{name} is {getattr(self, name)}: give 0 or more")
+
+    def lr_at(self, epochs: float, horizon: float) -> float:
+        """Return the learning rate after ``epochs`` of a run of ``horizon`` epochs."""
+        if epochs < self.warmup_epochs:
+            # the first step would be lost at exactly zero
+            return self.lr * max(epochs / self.warmup_epochs, 1e-3)
+        if self.schedule == "step":
+            return self.lr * self.step_factor ** math.floor(epochs / self.step_epochs)
+        if self.schedule == "cosine":
+            passed = (epochs - self.warmup_epochs) / max(horizon - self.warmup_epochs, 1e-9)
+            return self.lr * 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
+        return self.lr
+
+
+def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer of the model's trainable parameters."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.apex:
+        return _apex_optimizer(config, groups)
+    if config.kind == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    kind = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.lr, fused=True)
+
+
+def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    try:
+        from apex.optimizers import FusedAdam, FusedSGD  # noqa: PLC0415
+    except ImportError:
+        raise InputError(
+            "optim.apex needs NVIDIA Apex, built from its source with --cuda_ext (the package named apex in the "
+            "registry is another one); without it leave optim.apex out, torch's fused optimizers serve as well"
+        ) from None
+    if config.kind == "sgd":
+        return FusedSGD(groups, lr=config.lr, momentum=config.momentum)
+    return FusedAdam(groups, lr=config.lr, adam_w_mode=config.kind == "adamw")

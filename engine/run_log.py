@@ -1,0 +1,80 @@
+"""What a run leaves to read: metrics.jsonl, TensorBoard events, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+class RunLog:
+    """Writes one run's log; a log that is off (not the main process) does nothing."""
+
+    def __init__(self, run_dir: Path, *, on: bool, step: int, total_steps: int) -> None:
+        """Open the log at ``step``; entries of later steps, written before a crash, are dropped."""
+        self._on = on
+        if not on:
+            return
+        self._path = run_dir / "metrics.jsonl"
+        self._keep_until(step)
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._board = SummaryWriter(str(run_dir), purge_step=step + 1)
+        self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, file=sys.stderr)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Write numbers of one step."""
+        if not self._on:
+            return
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """Write a picture (H, W, 3)."""
+        if self._on:
+            self._board.add_image(name, image, step, dataformats="HWC")
+
+    def advance(self) -> None:
+        """Move the progress bar by a step."""
+        if self._on:
+            self._bar.update()
+
+    def show(self, figures: dict[str, str]) -> None:
+        """Put figures beside the progress bar."""
+        if self._on:
+            self._bar.set_postfix(figures, refresh=False)
+
+    def note(self, text: str) -> None:
+        """Write a line above the progress bar."""
+        if self._on:
+            self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Flush and close."""
+        if self._on:
+            self._bar.close()
+            self._board.close()
+            self._file.close()
+
+    def _keep_until(self, step: int) -> None:
+        if not self._path.exists():
+            return
+        kept = [entry for entry in read_metrics(self._path) if entry["step"] <= step]
+        self._path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the entries of a metrics.jsonl; a line cut short by a crash is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries

@@ -1,0 +1,227 @@
+"""What differs between train2d, train3d and finetune: network, pictures, loss, and how it is judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from engine import checkpoint
+from loaders import PoseBatch
+from loaders.errors import InputError
+from models.heatmap_net import HeatmapNet, heatmap_size
+from models.heatmaps import SIGMA, draw_heatmaps, find_joints
+from models.lifting_net import LiftingNet
+from models.losses import LossWeights, heatmap_loss, pose_terms, reconstruction_loss
+from models.pose_net import PoseNet
+from models.skeleton import HEATMAP_JOINTS
+
+StageName = Literal["train2d", "train3d", "finetune"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The networks and their targets."""
+
+    trunk: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
+    """Trunk of the heatmap network."""
+    trunk_weights: str | None = None
+    """Pretrained trunk: a file with torchvision's parameter names, or a name such as "IMAGENET1K_V2", which
+    torchvision downloads."""
+    sigma: float = SIGMA
+    """Standard deviation of the target Gaussians (heatmap cells)."""
+    rounded_targets: bool = False
+    """Centre the targets on whole cells, as the reference recipe does; otherwise on the joint itself."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a stage's network says about B samples; None for what the stage does not predict."""
+
+    heatmap: Tensor | None = None
+    """(B, 15, S, S)."""
+    joints_3d: Tensor | None = None
+    """(B, 16, 3), metres relative to Neck."""
+
+
+class Stage(ABC):
+    """One stage of training. The network it trains is handed in, perhaps wrapped for data-parallel training."""
+
+    name: ClassVar[StageName]
+    outputs: ClassVar[tuple[Literal["image", "worldp"], ...]]
+    """Pictures that the stage's batches need."""
+    measure: ClassVar[str]
+    """The validation measure that chooses the best checkpoint; lower is better."""
+
+    def __init__(self, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> None:
+        self.config = config
+        self.image_size = image_size
+        self.heatmap_size = heatmap_size(image_size)
+        self.weights = weights or LossWeights()
+
+    @abstractmethod
+    def build_model(self) -> nn.Module:
+        """Return the network with new weights."""
+
+    @abstractmethod
+    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Return the model's parts by the names they have in checkpoints."""
+
+    @abstractmethod
+    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
+        """Run the network on a batch."""
+
+    @abstractmethod
+    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+        """Run the network; return what it says and the weighted terms whose sum is the loss."""
+
+    def targets(self, batch: PoseBatch) -> Tensor:
+        """Return the true heatmaps (B, 15, S, S)."""
+        return draw_heatmaps(
+            batch.joints_2d[:, list(HEATMAP_JOINTS)],
+            self.image_size,
+            self.heatmap_size,
+            sigma=self.config.sigma,
+            rounded=self.config.rounded_targets,
+        )
+
+    def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Tensor]:
+        """Return error sums over the batch's samples, on the device: ``error_px``, ``mpjpe_mm``."""
+        found = {}
+        if prediction.heatmap is not None:
+            joints_2d, _ = find_joints(prediction.heatmap, self.image_size)
+            offsets = joints_2d - batch.joints_2d[:, list(HEATMAP_JOINTS)]
+            found["error_px"] = torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
+        if prediction.joints_3d is not None:
+            offsets = prediction.joints_3d.float() - batch.joints_3d
+            found["mpjpe_mm"] = 1000 * torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
+        return found
+
+    def load_weights(self, model: nn.Module, weights: checkpoint.Weights, source: Path) -> None:
+        """Load networks by name. Raises InputError if one is unknown to this stage or does not fit."""
+        networks = self.networks(model)
+        for name, state in weights.items():
+            if name not in networks:
+                raise InputError(f"{source} holds a {name}, which {self.name} does not train; drop the flag")
+            try:
+                networks[name].load_state_dict(state)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+                raise InputError(
+                    f"{source}: its {name} does not fit this configuration ({reason.strip()}): keep model.trunk and "
+                    "data.image_size as they were when it was trained"
+                ) from None
+
+
+class Train2d(Stage):
+    """Picture to heatmaps."""
+
+    name = "train2d"
+    outputs = ("image",)
+    measure = "error_px"
+
+    def build_model(self) -> nn.Module:
+        return _heatmap_net(self.config)
+
+    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
+        return {"heatmap_net": model}
+
+    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
+        return Prediction(heatmap=model(_image(batch)))
+
+    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+        prediction = self.predict(model, batch)
+        assert prediction.heatmap is not None
+        loss = self.weights.heatmap * heatmap_loss(prediction.heatmap, self.targets(batch))
+        return prediction, {"heatmap": loss}
+
+
+class Train3d(Stage):
+    """True heatmaps to pose: no picture is decoded."""
+
+    name = "train3d"
+    outputs = ()
+    measure = "mpjpe_mm"
+
+    def build_model(self) -> nn.Module:
+        return LiftingNet(self.heatmap_size)
+
+    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
+        return {"lifting_net": model}
+
+    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
+        return Prediction(joints_3d=model(self.targets(batch))[0])
+
+    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+        heatmap = self.targets(batch)
+        joints_3d, reconstruction = model(heatmap)
+        terms = {"reconstruction": self.weights.reconstruction * heatmap_loss(reconstruction, heatmap)}
+        return Prediction(joints_3d=joints_3d), terms | pose_terms(self.weights, joints_3d, batch.joints_3d)
+
+
+class Finetune(Stage):
+    """Both networks together: picture to pose."""
+
+    name = "finetune"
+    outputs = ("image",)
+    measure = "mpjpe_mm"
+
+    def build_model(self) -> nn.Module:
+        model = PoseNet(self.config.trunk, self.image_size)
+        model.heatmap_net = _heatmap_net(self.config)
+        return model
+
+    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
+        assert isinstance(model, PoseNet)
+        return {"heatmap_net": model.heatmap_net, "lifting_net": model.lifting_net}
+
+    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
+        output = model(_image(batch))
+        return Prediction(output.heatmap, output.joints_3d)
+
+    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+        output = model(_image(batch))
+        terms = {
+            "heatmap": self.weights.heatmap * heatmap_loss(output.heatmap, self.targets(batch)),
+            "reconstruction": self.weights.reconstruction * reconstruction_loss(output.reconstruction, output.heatmap),
+        }
+        terms |= pose_terms(self.weights, output.joints_3d, batch.joints_3d)
+        return Prediction(output.heatmap, output.joints_3d), terms
+
+
+STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (Train2d, Train3d, Finetune)}
+
+
+def _image(batch: PoseBatch) -> Tensor:
+    assert batch.image is not None
+    return batch.image
+
+
+def _heatmap_net(config: ModelConfig) -> HeatmapNet:
+    """Return the heatmap network, its trunk pretrained if the configuration says so."""
+    net = HeatmapNet(config.trunk)
+    if config.trunk_weights is None:
+        return net
+    path = Path(config.trunk_weights)
+    if path.exists():
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    else:
+        try:
+            weights = torchvision.models.get_model_weights(config.trunk)[config.trunk_weights]
+        except KeyError:
+            raise InputError(
+                f"model.trunk_weights is {config.trunk_weights!r}: neither a file nor torchvision weights of "
+                f"{config.trunk}"
+            ) from None
+        state = weights.get_state_dict(progress=False)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    trunk = {name for name in net.state_dict() if not name.startswith(("deconv_layers.", "final_layer."))}
+    if absent := sorted(trunk - state.keys()):
+        raise InputError(f"{config.trunk_weights} lacks {absent[0]}: it is no {config.trunk}")
+    net.load_state_dict({name: state[name] for name in trunk}, strict=False)
+    return net

@@ -1,0 +1,34 @@
+"""Train one stage: ``torchrun --nproc-per-node N engine/train.py --config configs/train2d.yaml ...``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from engine import command
+from engine.config import TrainConfig, parse_train
+from engine.distributed import join_processes
+from engine.trainer import Trainer
+
+
+def train(config: TrainConfig) -> int:
+    """Train and return the exit status: 0, or 128 + the signal that stopped the run."""
+    with join_processes(config.device, config.distributed.timeout) as process:
+        trainer = Trainer(config, process)
+        try:
+            stopped_by = trainer.fit()
+        finally:
+            trainer.close()
+    return 128 + stopped_by if stopped_by else command.OK
+
+
+def main() -> int:
+    """Run the command line."""
+    return command.run_with(parse_train, train, program="train")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Judging a stage's network on a split, every sample once, on all processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from engine.distributed import Process
+from engine.precision import Precision
+from engine.stages import Prediction, Stage
+from loaders import Loader, PoseBatch
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was found."""
+
+    frames: int
+    values: dict[str, float]
+    """Means over the frames: loss and its terms, and the stage's errors."""
+    example: tuple[PoseBatch, Prediction] | None
+    """This process's first batch."""
+
+
+@torch.no_grad()
+def validate(stage: Stage, model: nn.Module, loader: Loader, process: Process, precision: Precision) -> Validation:
+    """Return the means over all frames of ``loader``'s split, not over batches or processes."""
+    process.same_buffers(model)
+    was_training = model.training
+    model.eval()
+    example = None
+    sums: dict[str, Tensor] = {}
+    for batch in loader:
+        with precision.autocast():
+            prediction, terms = stage.learn(model, batch)
+        found = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
+        found["loss"] = torch.stack(list(found.values())).sum()
+        found |= stage.errors(prediction, batch)
+        for name, value in found.items():
+            sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device)) + value.double()
+        example = example or (batch, prediction)
+    model.train(was_training)
+    return _gather(sums, len(loader.shard_set), example, process)
+
+
+def _gather(
+    sums: dict[str, Tensor], frames: int, example: tuple[PoseBatch, Prediction] | None, process: Process
+) -> Validation:
+    # with fewer batches than processes, some have nothing to add, not even the names
+    names = process.everyones_keys(sums)
+    zero = torch.zeros((), dtype=torch.float64, device=process.device)
+    totals = process.sum(torch.stack([sums.get(name, zero) for name in names])).tolist()
+    return Validation(frames, {name: total / frames for name, total in zip(names, totals, strict=True)}, example)
