@@ -35,9 +35,13 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint of ours into host memory. Raises InputError if it is absent, damaged or foreign."""
-    content = _read(path)
+    return check(read(path), path)
+
+
+def check(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return what was read from ``path`` if it is a checkpoint of ours. Raises InputError if not."""
     if content.get("format") != FORMAT:
-        raise InputError(f"{path} is not a checkpoint of this engine")
+        raise InputError(f"{path} is neither a checkpoint of this engine nor of the reference code")
     if content.get("version") != VERSION:
         raise InputError(f"{path} has checkpoint version {content.get('version')}, this program reads {VERSION}")
     return content
@@ -45,12 +49,10 @@ def load(path: Path) -> dict[str, Any]:
 
 def load_weights(path: Path) -> Weights:
     """Return the networks' weights in a checkpoint, ours or the reference code's: network name -> state."""
-    content = _read(path)
+    content = read(path)
     if reference_weights.is_reference(content):
         return reference_weights.from_reference(content)
-    if content.get("format") != FORMAT:
-        raise InputError(f"{path} is neither a checkpoint of this engine nor of the reference code")
-    return content["model"]
+    return check(content, path)["model"]
 
 
 def load_network(path: Path, network: str) -> dict[str, torch.Tensor]:
@@ -61,7 +63,8 @@ def load_network(path: Path, network: str) -> dict[str, torch.Tensor]:
     return weights[network]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Read any checkpoint's dictionary into host memory. Raises InputError if it is absent or damaged."""
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a checkpoint file such as runs/NAME/best.pt")
     try:

@@ -1,1 +1,120 @@
 """Pictures of poses: joints and limbs drawn over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.skeleton import HEATMAP_JOINTS, JOINTS, LIMBS
+
+Colour = tuple[int, int, int]
+Image = NDArray[np.uint8]
+Positions = NDArray[np.floating[Any]]
+
+ORANGE: Final[Colour] = (255, 140, 0)
+"""Predictions, in every picture (RGB)."""
+BLUE: Final[Colour] = (30, 136, 255)
+"""Ground truth, in every picture (RGB)."""
+
+_OUTLINE: Final[Colour] = (16, 16, 20)
+_TEXT: Final[Colour] = (255, 255, 255)
+_SHIFT: Final = 4
+"""Fractional bits of positions handed to OpenCV: sixteenths of a pixel."""
+
+
+def overlay(image: Image, predicted: Positions, true: Positions | None = None) -> Image:
+    """Return a copy of a picture with poses drawn on it: truth wide and blue, prediction narrow and orange on top.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        predicted: (J, 2), pixels of ``image``, centres at integers; J is 16, or 15 without Head.
+        true: likewise, or None.
+
+    Positions that are not finite or outside the picture have no dot; a limb to one outside ends at the border.
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    unit = max(1.0, min(drawn.shape[:2]) / 256)
+    if true is not None:
+        _draw_pose(drawn, true, BLUE, round(4 * unit), 4.5 * unit)
+    _draw_pose(drawn, predicted, ORANGE, round(2 * unit), 3 * unit)
+    return drawn
+
+
+def overlay_grid(
+    images: NDArray[np.uint8],
+    predicted: Positions,
+    true: Positions | None = None,
+    *,
+    columns: int = 4,
+    cell: int = 256,
+    labels: Sequence[str] | None = None,
+) -> Image:
+    """Return one picture with the overlays of n pictures.
+
+    Args:
+        images: (n, H, W, 3) uint8 RGB; smaller ones are enlarged by a whole factor.
+        predicted: (n, J, 2), pixels of the images.
+        true: (n, J, 2), or None.
+        columns: pictures in a row.
+        cell: least side of a picture in the grid (pixels).
+        labels: n short texts, written into the pictures.
+    """
+    scale = max(1, -(-cell // min(images.shape[1:3])))
+    cells = []
+    for i, image in enumerate(images):
+        large = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+        cells.append(overlay(large, _enlarge(predicted[i], scale), None if true is None else _enlarge(true[i], scale)))
+        if labels is not None:
+            _write(cells[-1], labels[i])
+    return tile(cells, columns)
+
+
+def tile(images: Sequence[Image], columns: int, *, gap: int = 4, background: int = 255) -> Image:
+    """Return pictures of equal size side by side, ``gap`` pixels apart, on a grey level."""
+    height, width = images[0].shape[:2]
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    grid = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), background, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def _enlarge(positions: Positions, scale: float) -> Positions:
+    return (positions + 0.5) * scale - 0.5
+
+
+def _draw_pose(image: Image, positions: Positions, colour: Colour, thickness: int, radius: float) -> None:
+    joints = range(len(JOINTS)) if len(positions) == len(JOINTS) else HEATMAP_JOINTS
+    near = {joint: place for joint, place in zip(joints, positions, strict=True) if _near(image, place)}
+    limbs = [(near[start], near[end]) for start, end in LIMBS if start in near and end in near]
+    # the dark outline of everything first: no limb is crossed out by another's
+    for width, paint in ((thickness + 2, _OUTLINE), (thickness, colour)):
+        for start, end in limbs:
+            cv2.line(image, _fixed(start), _fixed(end), paint, width, cv2.LINE_AA, _SHIFT)
+        for place in near.values():
+            size = _fixed(radius + (width - thickness) / 2)
+            cv2.circle(image, _fixed(place), size, paint, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def _near(image: Image, place: Positions) -> bool:
+    """Whether a position is finite and at most a picture's side outside, which OpenCV's integers can hold."""
+    size = np.array([image.shape[1], image.shape[0]])
+    return bool((np.isfinite(place) & (place > -size) & (place < 2 * size)).all())
+
+
+def _fixed(value: Any) -> Any:
+    return np.rint(np.asarray(value, np.float64) * 2**_SHIFT).astype(int).tolist()
+
+
+def _write(image: Image, text: str) -> None:
+    """Write into the top left corner."""
+    size, thickness = min(image.shape[:2]) / 512, max(1, round(min(image.shape[:2]) / 256))
+    place = (round(16 * size), round(36 * size))
+    for width, paint in ((thickness + 2, _OUTLINE), (thickness, _TEXT)):
+        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, paint, width, cv2.LINE_AA)

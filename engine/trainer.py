@@ -224,7 +224,7 @@ class Trainer:
         for network, path in (("heatmap_net", self.config.load_2d), ("lifting_net", self.config.load_3d)):
             if path is not None:
                 self.stage.load_weights(model, {network: checkpoint.load_network(path, network)}, path)
-        return model.to(self.process.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.to(self.process.device).to(memory_format=torch.channels_last)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.config.distributed.sync_batchnorm and self.process.world_size > 1:

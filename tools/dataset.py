@@ -128,9 +128,7 @@ def find_environments(
     if absent:
         raise InputError(f"no subject {', '.join(absent)} below {root}")
     if not found:
-        raise InputError(
-            f"{root} holds no frames: expected {SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png"
-        )
+        raise InputError(f"{root} holds no frames: expected {SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png")
     return found
 
 

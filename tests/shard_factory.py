@@ -1,0 +1,160 @@
+"""Tiny shard sets for tests: random poses in view of the camera, a soft coloured blob painted at each joint."""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.manifest import FILE_NAME, LeftOut, Manifest, Shard, Split
+from loaders.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose, sample_key
+from loaders.shard_set import index_name, write_index
+from models.camera import XR_EGOPOSE, FisheyeCamera
+from models.skeleton import JOINTS
+
+ACTIONS = (
+    "Dribble",
+    "Boxing_mixamo_com_1",
+    "walking_mixamo_com",
+    "Sitting_Thumbs_Up",
+    "Patting",
+    "Thinking",
+    "an_unknown_action",
+)
+COLOURS = np.array([colorsys.hsv_to_rgb(joint / len(JOINTS), 1.0, 1.0) for joint in range(len(JOINTS))]) * 255
+"""(16, 3) RGB of the joints' blobs."""
+BACKGROUND = 32
+"""Grey level around the blobs."""
+
+LEFT_OUT = LeftOut("male_001_a_a", "env_001", 17, "no rgba file")
+
+
+def make_shard_set(
+    root: Path,
+    splits: Mapping[str, int] | None = None,
+    *,
+    image_size: int = 64,
+    samples_per_shard: int = 4,
+    image_format: str = "jpeg",
+    components: Sequence[str] = ("rgba",),
+    actions: Sequence[str] = ACTIONS,
+    seed: int = 0,
+) -> Path:
+    """Write a shard set and return its folder.
+
+    Args:
+        root: the folder, made if absent.
+        splits: number of samples by split.
+        image_size: side of the stored picture (pixels); "source" pictures are 1280x800.
+        samples_per_shard: so many in each but the last.
+        image_format: jpeg, png, raw or source.
+        components: among rgba, json, worldp.
+        actions: names that the samples take in turn.
+        seed: of poses.
+    """
+    counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
+    camera = XR_EGOPOSE if image_format == "source" else XR_EGOPOSE.centre_square(image_size)
+    random = np.random.default_rng(seed)
+    subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts)))
+    described = {}
+    for subject, (split, count) in enumerate(counts.items()):
+        folder = root / split
+        folder.mkdir(parents=True, exist_ok=True)
+        shards = []
+        for first in range(0, count, samples_per_shard):
+            name = f"{split}-{first // samples_per_shard:06d}.tar"
+            numbers = range(first, min(first + samples_per_shard, count))
+            samples = []
+            for number in numbers:
+                members = make_sample(camera, image_format, components, random)
+                members[META] = encode_meta(subject, 0, number + 1, number % len(actions))
+                samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
+            shards.append(write_shard(folder / name, samples))
+        described[split] = Split(tuple(shards), (LEFT_OUT,) if split == "train" else ())
+    options = {"components": list(components), "image_format": image_format, "image_size": image_size, "seed": seed}
+    manifest = Manifest(options, camera, subjects, ("env_001",), tuple(actions), described)
+    (root / FILE_NAME).write_text(manifest.to_json())
+    return root
+
+
+def make_sample(
+    camera: FisheyeCamera, image_format: str, components: Sequence[str], random: np.random.Generator
+) -> dict[str, bytes]:
+    """Return a sample's members but ``meta.npy``, in their order."""
+    joints_2d, joints_3d = random_pose(camera, random)
+    members = {}
+    if "rgba" in components:
+        members[IMAGE_MEMBERS[image_format]] = encode_image(paint_blobs(camera, joints_2d), image_format)
+    if "json" in components:
+        members[JSON] = json.dumps({"action": "any"}).encode()
+    if "worldp" in components:
+        members[WORLDP] = encode_image(world_positions(camera), "png")
+    members[POSE] = encode_pose(joints_2d, joints_3d)
+    return members
+
+
+def random_pose(camera: FisheyeCamera, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return joints_2d (16, 2), pixels within the centre square, and joints_3d (16, 3), metres, camera frame."""
+    side = min(camera.width, camera.height)
+    corner = (np.array([camera.width, camera.height]) - side) / 2
+    joints_2d = corner + random.uniform(0.15, 0.85, (len(JOINTS), 2)) * side
+    joints_3d = camera.back_project(joints_2d) * random.uniform(0.3, 1.5, (len(JOINTS), 1))
+    return joints_2d, joints_3d
+
+
+def paint_blobs(camera: FisheyeCamera, joints_2d: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB with a Gaussian of the joint's colour at each joint; where blobs meet, the brightest."""
+    sigma = min(camera.width, camera.height) / 32
+    x = np.exp(-np.square(np.arange(camera.width) - joints_2d[:, :1]) / (2 * sigma**2)).astype(np.float32)
+    y = np.exp(-np.square(np.arange(camera.height) - joints_2d[:, 1:]) / (2 * sigma**2)).astype(np.float32)
+    height = np.zeros((camera.height, camera.width), np.float32)
+    joint = np.zeros((camera.height, camera.width), np.int64)
+    for i in range(len(JOINTS)):
+        blob = np.outer(y[i], x[i])
+        joint[blob > height] = i
+        height = np.maximum(height, blob)
+    painted = BACKGROUND + height[..., None] * (COLOURS - BACKGROUND)[joint]
+    return painted.round().astype(np.uint8)
+
+
+def world_positions(camera: FisheyeCamera) -> NDArray[np.uint16]:
+    """Return (H, W, 3) RGB, 16 bit, whose values say which pixel they belong to: column, row, and their sum."""
+    rows, columns = _grid(camera)
+    return np.stack([columns * 40, rows * 40, rows + columns], axis=2).astype(np.uint16)
+
+
+def encode_image(image: NDArray[np.uint8] | NDArray[np.uint16], image_format: str) -> bytes:
+    """Encode an RGB picture as it is stored."""
+    if image_format == "raw":
+        return encode_array(image)
+    extension, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]) if image_format == "jpeg" else (".png", [])
+    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def write_shard(path: Path, samples: Sequence[tuple[str, Mapping[str, bytes]]]) -> Shard:
+    """Write a tar of (key, members) and its index."""
+    index = []
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, members in samples:
+            places = []
+            for extension, content in members.items():
+                entry = tarfile.TarInfo(f"{key}.{extension}")
+                entry.size = len(content)
+                places.append((extension, tar.offset + tarfile.BLOCKSIZE, len(content), entry.name))
+                tar.addfile(entry, io.BytesIO(content))
+            index.append(places)
+    write_index(path.with_name(index_name(path.name)), index)
+    data = path.read_bytes()
+    return Shard(path.name, len(samples), len(data), hashlib.sha256(data).hexdigest())
+
+
+def _grid(camera: FisheyeCamera) -> NDArray[np.int64]:
+    return np.indices((camera.height, camera.width))

@@ -1,0 +1,131 @@
+"""A few frames in the dataset's exact layout, with labels that the camera model agrees with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.camera import CROP_LEFT, XR_EGOPOSE
+from models.skeleton import JOINTS
+from tools.dataset import FILE_NAMES, SET_FOLDERS, SUBJECTS, Environment
+
+EXTRA_JOINTS = ("Hips", "Spine", "LeftShoulder", "RightShoulder")
+FILE_JOINTS = (*EXTRA_JOINTS[:2], *reversed(JOINTS), *EXTRA_JOINTS[2:])
+"""Another order than training's, and joints that training ignores, as in the release."""
+
+MODALITIES = ("rgba", "json", "worldp", "depth", "objectId")
+
+
+@dataclass
+class TinyDataset:
+    """What was written."""
+
+    root: Path
+    recordings: list[Environment] = field(default_factory=list)
+
+    def file(self, modality: str, frame: int, recording: int = 0) -> Path:
+        return self.recordings[recording].file(modality, frame)
+
+    def edit_json(self, frame: int, recording: int = 0, **changes: Any) -> None:
+        path = self.file("json", frame, recording)
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def make_dataset(
+    root: Path,
+    frames: int = 4,
+    *,
+    subjects: Sequence[tuple[str, str]] = (("train", "female_001_a_a"), ("test", "male_001_a_a")),
+    environments: Sequence[str] = ("env_001",),
+    modalities: Sequence[str] = MODALITIES,
+    rot: bool = True,
+) -> TinyDataset:
+    """Write a dataset: the first seven joints of each frame lie inside the centre square and are painted."""
+    dataset = TinyDataset(root)
+    for split, subject in subjects:
+        assert subject in SUBJECTS[split]
+        for name in environments:
+            path = root / SET_FOLDERS[split] / subject / name / "cam_down"
+            recording = Environment(split, subject, name, path)
+            dataset.recordings.append(recording)
+            for frame in range(1, frames + 1):
+                seed = [len(dataset.recordings), frame]
+                write_frame(recording, frame, np.random.default_rng(seed), (*modalities, *(("rot",) if rot else ())))
+    return dataset
+
+
+def write_frame(
+    recording: Environment, frame: int, random: np.random.Generator, modalities: Sequence[str] = MODALITIES
+) -> None:
+    points = camera_points(random)
+    pixels = XR_EGOPOSE.project(points)
+    picture = background(random)
+    paint_dots(picture, pixels)
+    contents: dict[str, NDArray[Any]] = {
+        "rgba": np.dstack([picture, np.full((800, 1280), 255, np.uint8)]) if frame % 2 else picture,
+        "worldp": world_positions(),
+        "depth": picture[:, :, 0] // 2,
+        "objectId": picture // 64,
+    }
+    for modality in modalities:
+        path = recording.path / modality / FILE_NAMES[modality].format(subject=recording.subject, frame=frame)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if modality == "json":
+            path.write_text(json.dumps(frame_json(points, pixels, action=f"Boxing_mixamo_com_{frame % 2}")))
+        elif modality == "rot":
+            path.write_text("{}")
+        else:
+            assert cv2.imwrite(str(path), contents[modality])
+
+
+def camera_points(random: np.random.Generator) -> NDArray[np.float64]:
+    """Points (J, 3) in centimetres, in the camera's frame, within its view."""
+    points = random.uniform([-45, -45, 40], [45, 45, 90], (len(FILE_JOINTS), 3))
+    return np.asarray(points, np.float64)
+
+
+def frame_json(points: NDArray[np.float64], pixels: NDArray[np.float64], *, action: str) -> dict[str, Any]:
+    return {
+        "action": action,
+        "char_height": 171.5,
+        "camera": {"cam_fov": 120.0, "trans": [0.0, 170.0, 10.0], "rot": [-90.0, 0.0, 0.0]},
+        "joints": [
+            {"name": f"mixamorig:{name}", "trans": point.tolist(), "rot": [0.0, 0.0, 0.0]}
+            for name, point in zip(FILE_JOINTS, points, strict=True)
+        ],
+        "pts2d_fisheye": pixels.T.tolist(),
+        "pts3d_fisheye": points.T.tolist(),
+    }
+
+
+def background(random: np.random.Generator) -> NDArray[np.uint8]:
+    """A dark picture (800, 1280, 3) whose gradient betrays a shift; B, G and R differ."""
+    columns, rows = np.meshgrid(np.arange(1280), np.arange(800))
+    picture = np.stack([columns // 20, rows // 16, (columns + rows) // 40 + random.integers(0, 8)], axis=2)
+    return picture.astype(np.uint8)
+
+
+def paint_dots(picture: NDArray[np.uint8], pixels: NDArray[np.float64]) -> None:
+    """Paint a white dot of radius 4 on each training joint, centred to a sixteenth of a pixel."""
+    for name, pixel in zip(FILE_JOINTS, pixels, strict=True):
+        if name in JOINTS:
+            centre = np.round(pixel * 16).astype(int).tolist()
+            cv2.circle(picture, centre, 4 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
+
+
+def world_positions() -> NDArray[np.uint16]:
+    """A 16 bit picture (800, 1280, 3) whose values say which pixel they come from."""
+    columns, rows = np.meshgrid(np.arange(1280), np.arange(800))
+    return np.stack([columns * 40, rows * 40, columns + rows], axis=2).astype(np.uint16)
+
+
+def inside_square(pixels: NDArray[np.floating[Any]]) -> bool:
+    """Tell whether pixels (n, 2) of the frame are well inside the centre square."""
+    return bool((np.abs(pixels - [CROP_LEFT + 399.5, 399.5]) < 380).all())

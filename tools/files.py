@@ -1,0 +1,47 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Final
+
+PARTIAL: Final = ".partial"
+"""Ending of files that are being written; one that is left over belongs to a run that was killed."""
+
+
+def temporary_name(path: Path) -> Path:
+    """Return an unused name beside ``path``. Two writers of the same file never share one."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a written file its name, after its bytes have reached the disk."""
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it appears complete or not at all."""
+    temporary = temporary_name(path)
+    try:
+        temporary.write_bytes(content)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed runs left below ``folder``."""
+    for path in folder.rglob("*" + PARTIAL):
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,186 @@
+"""The same function over many jobs: threads, processes or a Dask cluster, with one progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_EXCEPTION,
+    BrokenExecutor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from multiprocessing.connection import wait as wait_for_sentinels
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from engine.command import Failure
+from loaders.errors import InputError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_POLL_SECONDS = 0.2
+_CLUSTER_SECONDS = 15
+"""How long a scheduler may take to answer."""
+
+
+class CancelledJobError(Exception):
+    """Raised inside a job by `advance` when another job failed, so that nobody waits for it."""
+
+
+class Meter:
+    """A progress bar that also shows megabytes per second."""
+
+    def __init__(self, total: int, unit: str, description: str, *, scale: bool = False) -> None:
+        """Start the bar; ``scale`` shows thousands as k, millions as M."""
+        # a log wants a line now and then, and none of short work
+        pause, delay = (_POLL_SECONDS, 0.0) if sys.stderr.isatty() else (30.0, 30.0)
+        self._bar = tqdm(
+            total=total, unit=unit, desc=description, mininterval=pause, delay=delay, unit_scale=scale, smoothing=0.05
+        )
+        self._start = time.monotonic()
+        self.units = 0
+        self.bytes = 0
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start (seconds)."""
+        return max(time.monotonic() - self._start, 1e-9)
+
+    def add(self, units: int, written: int = 0) -> None:
+        """Count finished units, and bytes."""
+        self.units += units
+        self.bytes += written
+        if written:
+            self._bar.set_postfix_str(f"{self.bytes / 1e6 / self.seconds:.1f} MB/s", refresh=False)
+        self._bar.update(units)
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+class _Sink:
+    """Where `advance` reports to; nowhere on a cluster, whose jobs are counted as they finish."""
+
+    def __init__(self) -> None:
+        self.report: Callable[[int, int], None] = lambda units, written: None
+
+
+_sink = _Sink()
+
+
+def advance(units: int, written: int = 0) -> None:
+    """Report progress from inside a job: units done and bytes written."""
+    _sink.report(units, written)
+
+
+def ordered_map(function: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[Result]:
+    """Map over threads, in order; only a few results per thread exist at a time."""
+    if threads <= 1:
+        yield from map(function, jobs)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        window: deque[Future[Result]] = deque()
+        for job in jobs:
+            window.append(pool.submit(function, job))
+            if len(window) > 3 * threads:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+
+
+def over_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, meter: Meter) -> list[Result]:
+    """Return the results in the order of the jobs; the first exception of a job ends all of them.
+
+    Jobs report to the meter through `advance`. Up to one worker, everything happens in this process. Workers end
+    with their parent, even if that was killed.
+    """
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        _sink.report = meter.add
+        return [function(job) for job in jobs]
+    context = multiprocessing.get_context("spawn")
+    shared = context.Array("q", 3)
+    with ProcessPoolExecutor(workers, context, _start_worker, (shared,)) as pool:
+        try:
+            futures = [pool.submit(function, job) for job in jobs]
+            _follow(futures, shared, meter)
+            return [future.result() for future in futures]
+        except BrokenExecutor:
+            raise Failure(
+                "a worker process died, perhaps for want of memory: run the same command again with fewer --workers"
+            ) from None
+        finally:
+            # jobs still run only if one has failed; the next `advance` ends them
+            shared[2] = 1
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Result]]:
+    """Yield (place of the job, result) as a Dask cluster finishes them; a lost worker's jobs go to the others."""
+    try:
+        from distributed import Client, as_completed  # noqa: PLC0415 - only clusters need it
+    except ImportError:
+        raise InputError(
+            "--scheduler needs Dask distributed, which is not installed: pip install 'dask[distributed]', "
+            "or leave --scheduler out to use this machine alone"
+        ) from None
+    remedy = f"start `dask scheduler`, and `dask worker {address}` on every machine"
+    try:
+        client = Client(address, timeout=_CLUSTER_SECONDS)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({error}): {remedy}") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=2 * _CLUSTER_SECONDS)
+        except TimeoutError:
+            raise InputError(f"the Dask scheduler at {address} has no workers: {remedy}") from None
+        futures = client.map(function, jobs, pure=False)
+        places = {future.key: place for place, future in enumerate(futures)}
+        for future, result in as_completed(futures, with_results=True):
+            yield places[future.key], result
+
+
+def _follow(futures: Sequence[Future[Any]], shared: Any, meter: Meter) -> None:
+    pending: Iterable[Future[Any]] = futures
+    while pending:
+        done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+        units, written = shared[0], shared[1]
+        meter.add(units - meter.units, written - meter.bytes)
+        for future in done:
+            future.result()
+
+
+def _start_worker(shared: Any) -> None:
+    """Prepare a worker process: leave Ctrl-C to the parent, end with it, report through shared memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def report(units: int, written: int) -> None:
+        if shared[2]:
+            raise CancelledJobError
+        with shared.get_lock():
+            shared[0] += units
+            shared[1] += written
+
+    _sink.report = report
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for_sentinels([parent.sentinel])
+        os._exit(1)

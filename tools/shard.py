@@ -1,0 +1,222 @@
+"""Turn the dataset into a shard set: ``python -m tools.shard --root DATASET --output SHARDS``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.command import OK, Command, run
+from loaders import manifest
+from loaders.config import available_cores
+from loaders.errors import InputError
+from loaders.manifest import LeftOut, Manifest, Split
+from tools import unfinished
+from tools.files import write_whole
+from tools.frames import SampleForm
+from tools.parallel import Meter, over_cluster, over_processes
+from tools.shard_plan import Plan, make_plan
+from tools.shard_writer import ShardJob, write_shard
+from tools.unfinished import ShardResult
+
+Component = Literal["rgba", "json", "worldp"]
+SplitName = Literal["train", "val", "test"]
+
+_THREAD_COST = 0.05
+"""What each further thread of a process adds to the time of its work (share of that time)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFlags(Command):
+    """Flags of ``tools.shard``."""
+
+    root: Path
+    """Folder of the dataset, with TrainSet, ValSet, TestSet."""
+    output: Path
+    """Folder of the shard set; an unfinished one made with the same options is gone on with."""
+    components: tuple[Component, ...] = ("rgba", "json", "worldp")
+    """What a sample holds beside its labels."""
+    image_format: Literal["jpeg", "png", "raw", "source"] = "jpeg"
+    """Form of the pictures: raw needs no decoding, source keeps the dataset's own files, 1280x800."""
+    image_size: int = 368
+    """Side of the stored pictures (pixels)."""
+    quality: int = 95
+    """JPEG quality (1 to 100)."""
+    samples_per_shard: int = 4096
+    """Size of a shard (samples)."""
+    seed: int = 0
+    """Seed of the order of samples (integer)."""
+    split: tuple[SplitName, ...] = ("train", "val", "test")
+    """Splits to take."""
+    subjects: tuple[str, ...] = ()
+    """Subjects to take; none named takes all."""
+    on_defect: Literal["skip", "fail"] = "skip"
+    """What to do about an unusable frame: leave it out and list it in the manifest, or stop."""
+    workers: int = 0
+    """Cores to use (cores); 0 takes all."""
+    scheduler: str = ""
+    """Address of a Dask scheduler, such as tcp://host:8786, whose workers see the same folders and write the shards;
+    empty stays on this machine."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least, most in (
+            ("image_size", 32, 4096),
+            ("quality", 1, 100),
+            ("samples_per_shard", 1, 1_000_000),
+            ("seed", 0, 2**62),
+            ("workers", 0, 4096),
+        ):
+            if not least <= (value := getattr(self, name)) <= most:
+                raise InputError(f"--{name.replace('_', '-')} is {value}: give {least} to {most}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        ShardFlags,
+        shard,
+        program="tools.shard",
+        description="Turn the dataset into webdataset tar shards with DALI indices and a manifest.",
+        arguments=arguments,
+    )
+
+
+def shard(flags: ShardFlags) -> int:
+    """Write the shard set."""
+    workers = flags.workers or available_cores()
+    components = tuple(name for name in ("rgba", "json", "worldp") if name in flags.components)
+    form = SampleForm(components, flags.image_format, flags.image_size, flags.quality)
+    plan = make_plan(flags.root, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
+    _check_plan(flags, plan)
+    options = _options(flags, form, plan)
+    with unfinished.locked(flags.output):
+        finished = unfinished.begin(flags.output, options)
+        if finished:
+            sys.stdout.write(f"{flags.output} is finished already; `python -m tools.verify` checks it\n")
+        else:
+            _write(flags, form, plan, options, workers)
+        unfinished.end(flags.output)
+    return OK
+
+
+def _check_plan(flags: ShardFlags, plan: Plan) -> None:
+    left_out = [frame for split in plan.splits.values() for frame in split.left_out]
+    if left_out and flags.on_defect == "fail":
+        first = left_out[0]
+        raise InputError(
+            f"{len(left_out)} frames cannot be used, the first is {first.subject} {first.environment} "
+            f"{first.frame}: {first.reason}; `python -m tools.validate` lists all, --on-defect skip leaves them out"
+        )
+    if not any(len(split.rows) for split in plan.splits.values()):
+        found = f"none of its {len(left_out)} frames can be used" if left_out else "it has no frames"
+        raise InputError(f"{flags.root}: {found}; `python -m tools.validate --root {flags.root}` says why")
+
+
+def _options(flags: ShardFlags, form: SampleForm, plan: Plan) -> dict[str, Any]:
+    """Return what determines the bytes, as it stands in the manifest."""
+    return {
+        "components": list(form.components),
+        "image_format": form.image_format,
+        "image_size": form.camera.height,
+        "quality": form.quality,
+        "samples_per_shard": flags.samples_per_shard,
+        "seed": flags.seed,
+        "splits": list(plan.splits),
+        "subjects": sorted(set(flags.subjects)),
+        "frames": plan.digest(),
+    }
+
+
+def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, Any], workers: int) -> None:
+    jobs = _jobs(flags, form, plan)
+    done = {job.name: result for job in jobs if (result := _finished(flags, job))}
+    remaining = [job for job in jobs if job.name not in done]
+    with Meter(sum(len(job.rows) for job in remaining), "frame", "sharding") as meter:
+        if flags.scheduler:
+            for place, result in over_cluster(write_shard, remaining, flags.scheduler):
+                done[remaining[place].name] = result
+                meter.add(len(remaining[place].rows), result.shard.bytes)
+        else:
+            processes, threads = share_cores(workers, len(remaining))
+            shared = [replace(job, threads=threads) for job in remaining]
+            results = over_processes(write_shard, shared, processes, meter)
+            done.update({job.name: result for job, result in zip(remaining, results, strict=True)})
+    splits = {name: _split(plan, [(job, done[job.name]) for job in jobs], name) for name in plan.splits}
+    content = Manifest(options, form.camera, plan.subjects, plan.environments, plan.actions, splits)
+    write_whole(flags.output / manifest.FILE_NAME, content.to_json().encode())
+    _summarise(flags.output, splits, meter)
+
+
+def _jobs(flags: ShardFlags, form: SampleForm, plan: Plan) -> list[ShardJob]:
+    size = flags.samples_per_shard
+    return [
+        ShardJob(
+            output=flags.output,
+            split=name,
+            name=f"{name}-{first // size:06d}.tar",
+            recordings=split.recordings,
+            rows=split.rows[first : first + size],
+            form=form,
+            threads=1,
+            stop_at_defect=flags.on_defect == "fail",
+        )
+        for name, split in plan.splits.items()
+        for first in range(0, len(split.rows), size)
+    ]
+
+
+def _finished(flags: ShardFlags, job: ShardJob) -> ShardResult | None:
+    result = unfinished.recall(flags.output, job.split, job.name)
+    # whoever stops at defects mends them before going on: what was left out is looked at again
+    return None if result and result.left_out and flags.on_defect == "fail" else result
+
+
+def share_cores(cores: int, jobs: int) -> tuple[int, int]:
+    """Return (processes, threads in each): as many processes as keep all cores busy until the last job.
+
+    Every process writes one shard at a time, so few shards, or a last round of few, would leave cores idle; threads
+    within a shard then use them, though a little less well than processes.
+    """
+    options = [(cores // threads, threads) for threads in range(1, cores + 1)]
+
+    def duration(option: tuple[int, int]) -> float:
+        processes, threads = option
+        return -(-jobs // processes) / threads * (1 + _THREAD_COST * (threads - 1))
+
+    return min(options, key=duration)
+
+
+def _split(plan: Plan, results: Sequence[tuple[ShardJob, ShardResult]], name: str) -> Split:
+    mine = [result for job, result in results if job.split == name]
+    left_out = [*plan.splits[name].left_out, *(frame for result in mine for frame in result.left_out)]
+    return Split(
+        # a shard that lost all its frames on decoding was not written
+        tuple(result.shard for result in mine if result.shard.samples),
+        tuple(sorted(left_out, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
+    )
+
+
+def _summarise(output: Path, splits: dict[str, Split], meter: Meter) -> None:
+    shards = [shard for split in splits.values() for shard in split.shards]
+    counts = ", ".join(f"{split.samples} {name}" for name, split in splits.items())
+    sys.stdout.write(
+        f"{output}: {counts} samples in {len(shards)} shards, {sum(shard.bytes for shard in shards) / 1e6:.1f} MB; "
+        f"{meter.units / meter.seconds:.1f} frames/s, {meter.bytes / 1e6 / meter.seconds:.1f} MB/s, "
+        f"{meter.seconds:.1f} s\n"
+    )
+    left_out = [frame for split in splits.values() for frame in split.left_out]
+    if left_out:
+        sys.stdout.write(f"left out, listed in {manifest.FILE_NAME}: {len(left_out)} frames: {_reasons(left_out)}\n")
+
+
+def _reasons(left_out: Sequence[LeftOut]) -> str:
+    counts = Counter(frame.reason.partition(":")[0] for frame in left_out)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Checking one shard against the manifest, its index, and the dataset it came from."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.errors import InputError
+from loaders.manifest import Manifest, Shard
+from loaders.sample import JSON, META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, sample_key
+from loaders.shard_set import check_shard, index_name, read_index
+from models.camera import FisheyeCamera
+from tools.dataset import Environment, LabelError
+from tools.frames import FrameError, frame_labels, read_file, stored_pixels
+from tools.parallel import advance
+
+FrameName = tuple[str, str, int]
+"""Subject, environment, frame number."""
+
+
+@dataclass(frozen=True)
+class CheckJob:
+    """A shard, and how to look at it."""
+
+    folder: Path
+    """Folder of the split."""
+    shard: Shard
+    manifest: Manifest
+    deep: bool
+    """Decode every picture."""
+    recordings: dict[tuple[str, str], Environment] | None
+    """The dataset's recordings by (subject, environment), to compare with; None compares nothing."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found in a shard."""
+
+    findings: tuple[str, ...]
+    frames: tuple[FrameName, ...]
+    """The frames it holds."""
+
+
+def expected_members(manifest: Manifest) -> list[str]:
+    """Return the members of every sample, in order."""
+    components = manifest.options["components"]
+    image = [manifest.image_member] if manifest.image_member else []
+    return [
+        *image,
+        *([JSON] if "json" in components else []),
+        *([WORLDP] if "worldp" in components else []),
+        POSE,
+        META,
+    ]
+
+
+def check_shard_file(job: CheckJob) -> Check:
+    """Look at everything a shard says and holds."""
+    cv2.setNumThreads(1)  # every core has a process of its own
+    path = job.folder / job.shard.name
+    findings: list[str] = []
+    frames: list[FrameName] = []
+    try:
+        check_shard(job.folder, job.shard, checksum=True)
+        names, places = read_index(job.folder / index_name(job.shard.name), job.shard)
+    except InputError as error:
+        advance(job.shard.samples)
+        return Check((str(error),), ())
+    if names != expected_members(job.manifest):
+        findings.append(f"{path}: samples hold {names}, the manifest's options say {expected_members(job.manifest)}")
+    keys, said = _compare_headers(path, names, places)
+    findings += said
+    data = np.memmap(path, np.uint8, "r")
+    for key, sample in zip(keys, places, strict=False):
+        contents = {
+            name: data[offset : offset + size].tobytes() for name, (offset, size) in zip(names, sample, strict=True)
+        }
+        frame, said = _check_sample(job, contents)
+        if frame:
+            frames.append(frame)
+            if key != sample_key(*frame):
+                said.append(f"its labels belong to {sample_key(*frame)}")
+        findings += [f"{path}: {key}: {finding}" for finding in said]
+        advance(1)
+    return Check(tuple(findings), tuple(frames))
+
+
+def _compare_headers(path: Path, names: list[str], places: NDArray[np.int64]) -> tuple[list[str], list[str]]:
+    """Compare the index with the tar's own headers; return the samples' keys and what is wrong."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            headers = [(*member.name.partition(".")[::2], member.offset_data, member.size) for member in tar]
+    except tarfile.TarError as error:
+        return [], [f"{path}: not a readable tar: {error}"]
+    keys = [header[0] for header in headers[:: len(names)]]
+    listed = [
+        (key, name, int(offset), int(size))
+        for key, sample in zip(keys, places, strict=False)
+        for name, (offset, size) in zip(names, sample, strict=True)
+    ]
+    if headers == listed and len(keys) == len(places):
+        return keys, []
+    wrong = next(
+        (pair for pair in zip(headers, listed, strict=False) if pair[0] != pair[1]), (len(headers), places.size // 2)
+    )
+    return keys, [f"{path}: its index disagrees with its headers: {wrong[0]} in the tar, {wrong[1]} in the index"]
+
+
+def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName | None, list[str]]:
+    """Return which frame a sample is, and what is wrong with it."""
+    try:
+        pose, meta = _array(contents[POSE], "<f4", POSE_SHAPE), _array(contents[META], "<i4", META_SHAPE)
+        subject, environment, number, action = meta.tolist()
+        manifest = job.manifest
+        frame = manifest.subjects[subject], manifest.environments[environment], number
+        action_name = manifest.actions[action]
+    except (KeyError, IndexError, ValueError) as error:
+        return None, [f"its labels cannot be read ({error})"]
+    findings = [] if np.isfinite(pose).all() else ["pose.npy holds values that are not finite"]
+    if job.deep:
+        findings += _undecodable(contents, manifest)
+    if job.recordings is not None:
+        recording = job.recordings.get(frame[:2])
+        findings += (
+            _compare_dataset(recording, number, contents, (pose, action_name), manifest.camera)
+            if recording
+            else ["the dataset has no such recording"]
+        )
+    return frame, findings
+
+
+def _array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    return array
+
+
+def _undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
+    size = manifest.camera.height, manifest.camera.width
+    for name in (manifest.image_member, WORLDP):
+        if name not in contents:
+            continue
+        if name.endswith(".npy"):
+            try:
+                _array(contents[name], "|u1", (*size, 3))
+            except ValueError as error:
+                yield f"{name}: {error}"
+            continue
+        try:
+            image = cv2.imdecode(np.frombuffer(contents[name], np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            image = None
+        if image is None:
+            yield f"{name} cannot be decoded"
+        elif image.shape[:2] != size:
+            yield f"{name} is {image.shape[1]}x{image.shape[0]}, not {size[1]}x{size[0]}"
+
+
+def _compare_dataset(
+    recording: Environment,
+    frame: int,
+    contents: dict[str, bytes],
+    stored: tuple[NDArray[np.float32], str],
+    camera: FisheyeCamera,
+) -> Iterator[str]:
+    """Compare a sample's JSON, pose and action with the dataset's frame."""
+    pose, action = stored
+    try:
+        text = read_file(recording, "json", frame)
+        labels = frame_labels(text)
+    except (FrameError, LabelError) as reason:
+        yield f"the dataset's frame has {reason}"
+        return
+    if JSON in contents and contents[JSON] != text:
+        yield "its json is not the dataset's"
+    expected = np.concatenate([stored_pixels(labels.joints_2d, camera), labels.joints_3d], axis=1)
+    if not np.allclose(pose, expected, rtol=1e-6, atol=1e-4):
+        yield "its pose is not the dataset's"
+    if action != labels.action:
+        yield f"its action is {action}, the dataset's {labels.action}"

@@ -1,0 +1,167 @@
+"""Plants the faults of the released data in a generated dataset and lists them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tools.dataset import Environment, find_environments
+
+DEFECTS_FILE: Final = "defects.json"
+
+FEWEST_FRAMES: Final = 20
+"""Frames a recording must have for its faults to fall on different frames."""
+
+INCOMPLETE: Final = "female_001_a_a"
+MISALIGNED: Final = (
+    "female_003_a_a",
+    "male_003_f_s",
+    "male_006_f_s",
+    "male_008_f_s",
+    "male_010_f_s",
+    "male_011_f_s",
+)
+"""Subjects of the release whose folders have equal counts but lack different frames."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A planted fault."""
+
+    subject: str
+    environment: str
+    frame: int
+    modality: str
+    fault: str
+    usable: bool
+    """Whether picture and labels of the frame can still be used."""
+
+
+def plant(root: Path) -> list[Defect]:
+    """Plant the faults below ``root`` and write the list beside them.
+
+    The released subjects get their own faults. Single faults go round the recordings. A fault of a modality that was
+    not written is left out.
+    """
+    environments = find_environments(root)
+    planted: list[Defect] = []
+    for number, environment in enumerate(environments):
+        if environment.subject == INCOMPLETE:
+            planted += _incomplete(environment)
+        elif environment.subject in MISALIGNED:
+            planted += _misaligned(environment)
+        planted += _sporadic_rotations(environment, number)
+    planted += _single_faults(environments, planted)
+    content = json.dumps([asdict(defect) for defect in planted], indent=1)
+    (root / DEFECTS_FILE).write_text(content + "\n", encoding="utf-8")
+    return planted
+
+
+def _remove(environment: Environment, modality: str, frames: list[int]) -> list[Defect]:
+    defects = []
+    for frame in frames:
+        path = environment.file(modality, frame)
+        if path.exists():
+            path.unlink()
+            defects.append(_defect(environment, frame, modality, "missing", modality not in ("rgba", "json")))
+    return defects
+
+
+def _defect(environment: Environment, frame: int, modality: str, fault: str, usable: bool) -> Defect:
+    return Defect(environment.subject, environment.name, frame, modality, fault, usable)
+
+
+def _frames(environment: Environment) -> int:
+    """Return how many frames were written, whatever the modalities."""
+    return max((frame for folder in environment.path.iterdir() for frame in environment.files(folder.name)), default=0)
+
+
+def _incomplete(environment: Environment) -> list[Defect]:
+    """Cut the end of each modality, by different lengths."""
+    frames = _frames(environment)
+    share = max(1, frames // 50)
+    return [
+        defect
+        for pieces, modality in enumerate(("json", "rgba", "worldp", "objectId"), start=1)
+        for defect in _remove(environment, modality, list(range(frames - pieces * share + 1, frames + 1)))
+    ]
+
+
+def _misaligned(environment: Environment) -> list[Defect]:
+    """Remove one picture and another frame's labels: the counts stay equal."""
+    frames = _frames(environment)
+    return _remove(environment, "rgba", [frames // 3]) + _remove(environment, "json", [2 * frames // 3])
+
+
+def _sporadic_rotations(environment: Environment, number: int) -> list[Defect]:
+    """Keep every fifth frame's rotations, or none at all."""
+    frames = environment.files("rot")
+    return _remove(environment, "rot", [frame for frame in frames if number % 2 or frame % 5])
+
+
+def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        labels = json.loads(path.read_bytes())
+        change(labels)
+        path.write_text(json.dumps(labels, separators=(",", ":")), encoding="utf-8")
+
+    return edit
+
+
+def _null_point(key: str, joint: str) -> Callable[[Path], None]:
+    def change(labels: dict[str, Any]) -> None:
+        column = [entry["name"] for entry in labels["joints"]].index("mixamorig:" + joint)
+        labels[key][0][column] = None
+
+    return _edit(change)
+
+
+def _drop_column(key: str) -> Callable[[Path], None]:
+    return _edit(lambda labels: labels.update({key: [row[:-1] for row in labels[key]]}))
+
+
+def _cut_file(share: float) -> Callable[[Path], None]:
+    def cut(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * share)])
+
+    return cut
+
+
+# modality, fault, what it does to the file, whether the frame stays usable
+_SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]] = (
+    ("rgba", "truncated", _cut_file(0.6), False),
+    ("rgba", "empty", _cut_file(0.0), False),
+    ("json", "pts2d_fisheye null", _null_point("pts2d_fisheye", "LeftHand"), False),
+    ("json", "pts3d_fisheye null", _null_point("pts3d_fisheye", "RightFoot"), False),
+    ("json", "pts2d_fisheye column missing", _drop_column("pts2d_fisheye"), False),
+    ("json", "pts3d_fisheye column missing", _drop_column("pts3d_fisheye"), False),
+    ("json", "pts2d_fisheye null in an unused joint", _null_point("pts2d_fisheye", "LeftEye"), True),
+    ("json", "char_height null", _edit(lambda labels: labels.update(char_height=None)), True),
+    ("worldp", "missing", Path.unlink, True),
+    ("depth", "missing", Path.unlink, True),
+    ("objectId", "missing", Path.unlink, True),
+)
+
+
+def _single_faults(environments: list[Environment], planted: list[Defect]) -> list[Defect]:
+    """Plant each fault in a frame that has no other but lacking rotations."""
+    taken = {(defect.subject, defect.environment, defect.frame) for defect in planted if defect.modality != "rot"}
+    stride = max(1, len(environments) // len(_SINGLE_FAULTS))
+    defects = []
+    for number, (modality, fault, spoil, usable) in enumerate(_SINGLE_FAULTS):
+        environment = environments[number * stride % len(environments)]
+        free = [
+            frame
+            for frame in environment.files(modality)
+            if (environment.subject, environment.name, frame) not in taken
+        ]
+        if free:
+            frame = free[number * 5 % len(free)]
+            spoil(environment.file(modality, frame))
+            taken.add((environment.subject, environment.name, frame))
+            defects.append(_defect(environment, frame, modality, fault, usable))
+    return defects

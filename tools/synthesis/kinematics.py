@@ -1,0 +1,156 @@
+"""From a few controls (where hips, hands and feet are) to the position and rotation of every joint.
+
+All functions work on n frames at once. Frames of reference: x to the left, y up, z ahead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.synthesis.body import INDEX, NAMES, PARENTS, Physique
+
+Floats = NDArray[np.float64]
+
+_SIDES: Final = (("Left", 1), ("Right", -1))
+_SPINE: Final = ("Spine", "Spine1", "Spine2")
+
+
+def rotation(pitch: Any, yaw: Any = 0.0, roll: Any = 0.0) -> Floats:
+    """Return matrices (..., 3, 3) that bend forward, then turn left, then lean to the right (degrees)."""
+    x, y, z = np.radians(np.broadcast_arrays(pitch, yaw, np.negative(roll)))
+    (cx, cy, cz), (sx, sy, sz) = (np.cos(x), np.cos(y), np.cos(z)), (np.sin(x), np.sin(y), np.sin(z))
+    rows = [
+        [cy * cz + sy * sx * sz, -cy * sz + sy * sx * cz, sy * cx],
+        [cx * sz, cx * cz, -sx],
+        [-sy * cz + cy * sx * sz, sy * sz + cy * sx * cz, cy * cx],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def apply(matrices: Floats, vectors: Floats) -> Floats:
+    """Rotate vectors (..., 3) by matrices (..., 3, 3)."""
+    return np.asarray((matrices * vectors[..., None, :]).sum(axis=-1))
+
+
+def _unit(vectors: Floats) -> Floats:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _bend(start: Floats, target: Floats, pole: Floats, upper: float, lower: float) -> tuple[Floats, ...]:
+    """Two-bone chain from ``start`` towards ``target`` (n, 3), the middle joint pushed towards ``pole``.
+
+    Returns the directions of the two bones and the axis ``u x p`` they turn about; a target out of reach is
+    pointed at.
+    """
+    way = target - start
+    reach = np.linalg.norm(way, axis=-1, keepdims=True)
+    ahead = way / reach
+    reach = np.clip(reach, 0.3 * (upper + lower), 0.995 * (upper + lower))
+    aside = _unit(pole - (pole * ahead).sum(axis=-1, keepdims=True) * ahead)
+    cosine = np.clip((upper**2 + reach**2 - lower**2) / (2 * upper * reach), -1, 1)
+    first = cosine * ahead + np.sqrt(1 - cosine**2) * aside
+    return first, (reach * ahead - upper * first) / lower, np.cross(ahead, aside)
+
+
+def _columns(x: Floats, y: Floats) -> Floats:
+    return np.stack([x, y, np.cross(x, y)], axis=-1)
+
+
+class Solver:
+    """Solves the joints of n frames of one subject."""
+
+    def __init__(self, physique: Physique, place: Floats, facing: Floats) -> None:
+        """Stand at ``place`` (n, 3) on the floor (cm), turned by ``facing`` (n,) (degrees)."""
+        self._physique = physique
+        self._place = place
+        self._root = rotation(0.0, facing)
+        self._rotations: dict[str, Floats] = {}
+        self._positions: dict[str, Floats] = {}
+
+    def solve(self, controls: dict[str, Floats]) -> tuple[Floats, Floats]:
+        """Return world positions (n, J, 3) in cm and world rotations (n, J, 3, 3) of `NAMES`.
+
+        ``controls`` are the columns of `tools.synthesis.motion.CONTROLS`.
+        """
+        self._trunk(controls)
+        for side, sign in _SIDES:
+            self._arm(controls, side, sign)
+            self._leg(controls, side, sign)
+        for name in NAMES[1:]:
+            self._place_joint(name)
+        positions = np.stack([self._positions[name] for name in NAMES], axis=1)
+        return positions, np.stack([self._rotations[name] for name in NAMES], axis=1)
+
+    def _trunk(self, controls: dict[str, Floats]) -> None:
+        body = self._physique
+        hips = controls["hips"] * body.leg
+        hips[:, 1] += body.standing_hips
+        self._positions["Hips"] = self._place + apply(self._root, hips)
+        self._rotations["Hips"] = self._root @ rotation(*controls["pelvis"].T)
+        third = rotation(*(controls["spine"].T / len(_SPINE)))
+        for name, parent in zip(_SPINE, ("Hips", *_SPINE), strict=False):
+            self._rotations[name] = self._rotations[parent] @ third
+        half = rotation(*(controls["head"].T / 2))
+        self._rotations["Neck"] = self._rotations["Spine2"] @ half
+        self._rotations["Head"] = self._rotations["Neck"] @ half
+        for name in (*_SPINE, "LeftShoulder", "RightShoulder", "LeftArm", "RightArm", "LeftUpLeg", "RightUpLeg"):
+            self._place_joint(name)
+
+    def _arm(self, controls: dict[str, Floats], side: str, sign: int) -> None:
+        chest, shoulder = self._rotations["Spine2"], self._positions[f"{side}Arm"]
+        target = controls[f"{side}Hand"] * [sign, 1, 1] * self._physique.arm
+        swivel = rotation(0.0, 0.0, sign * controls[f"{side}Elbow"][:, 0])
+        pole = apply(chest @ swivel, np.array([0.4 * sign, -0.8, -0.45]))
+        upper, fore, axis = _bend(
+            shoulder, shoulder + apply(chest, target), pole, *self._lengths(f"{side}ForeArm", f"{side}Hand")
+        )
+        self._rotations[f"{side}Arm"] = _columns(sign * upper, sign * axis)
+        self._rotations[f"{side}ForeArm"] = _columns(sign * fore, sign * axis)
+        curl = controls[f"{side}Fist"][:, 0] * 60
+        hand = self._rotations[f"{side}Hand"] = self._rotations[f"{side}ForeArm"]
+        for phalanx in range(1, 5):
+            bent = hand @ rotation(0.0, 0.0, sign * curl * min(phalanx, 3))
+            for finger in ("Index", "Middle", "Ring", "Pinky"):
+                self._rotations[f"{side}Hand{finger}{phalanx}"] = bent
+            self._rotations[f"{side}HandThumb{phalanx}"] = hand @ rotation(0.0, sign * curl * 0.3 * phalanx)
+
+    def _leg(self, controls: dict[str, Floats], side: str, sign: int) -> None:
+        body, hip = self._physique, self._positions[f"{side}UpLeg"]
+        foot = controls[f"{side}Foot"]
+        ankle = foot[:, :3] * [sign, 1, 1] * body.leg
+        ankle += [body.offsets[INDEX[f"{side}UpLeg"], 0], body.ankle, 0.0]
+        # a foot that points down stands on its toes
+        ahead = body.offsets[INDEX[f"{side}ToeBase"], 2] + body.offsets[INDEX[f"{side}Toe_End"], 2]
+        ankle[:, 1] = np.maximum(ankle[:, 1], body.ankle - ahead * np.sin(np.radians(foot[:, 3])))
+        turned = self._root @ rotation(0.0, sign * foot[:, 4])
+        thigh, shin, axis = _bend(
+            hip,
+            self._place + apply(self._root, ankle),
+            apply(turned, np.array([0.1 * sign, 0.35, 1.0])),
+            *self._lengths(f"{side}Leg", f"{side}Foot"),
+        )
+        self._rotations[f"{side}UpLeg"] = _columns(-axis, -thigh)
+        self._rotations[f"{side}Leg"] = _columns(-axis, -shin)
+        self._rotations[f"{side}Foot"] = turned @ rotation(-foot[:, 3])
+
+    def _lengths(self, upper: str, lower: str) -> tuple[float, float]:
+        offsets = self._physique.offsets
+        return float(np.linalg.norm(offsets[INDEX[upper]])), float(np.linalg.norm(offsets[INDEX[lower]]))
+
+    def _place_joint(self, name: str) -> None:
+        parent = NAMES[PARENTS[INDEX[name]]]
+        turned = apply(self._rotations[parent], self._physique.offsets[INDEX[name]])
+        self._positions[name] = self._positions[parent] + turned
+        # a joint nobody turned goes with its parent
+        self._rotations.setdefault(name, self._rotations[parent])
+
+
+def euler_degrees(matrices: Floats) -> Floats:
+    """Return the angles (..., 3) in degrees about the static axes x, y, z of rotations (..., 3, 3)."""
+    x = np.arctan2(matrices[..., 2, 1], matrices[..., 2, 2])
+    y = np.arctan2(-matrices[..., 2, 0], np.hypot(matrices[..., 2, 1], matrices[..., 2, 2]))
+    z = np.arctan2(matrices[..., 1, 0], matrices[..., 0, 0])
+    return np.degrees(np.stack([x, y, z], axis=-1))

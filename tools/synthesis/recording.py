@@ -1,0 +1,115 @@
+"""One recording (a subject in an environment): its scenes and its labels, frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.camera import XR_EGOPOSE, world_to_camera
+from tools.synthesis.appearance import draw_colours, solid_ends, solid_radii
+from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique, random_stream
+from tools.synthesis.families import FAMILIES
+from tools.synthesis.kinematics import Solver, apply, euler_degrees, rotation
+from tools.synthesis.motion import draw_track
+from tools.synthesis.render import LENS_ANGLE, Scene
+from tools.synthesis.room import draw_room
+
+_SHAKE: Final = np.array([2.0, 2.0, 1.5])
+"""How the camera moves on the head from frame to frame: pitch, yaw, roll (degrees, standard deviation)."""
+
+_LOOK_DOWN: Final = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+"""Axes of a camera (x right, y up in the picture, z backwards) that looks straight down, its top ahead."""
+
+_SHADOWS: Final = {"Hips": 34.0, "LeftFoot": 15.0, "RightFoot": 15.0}
+"""Joints that darken the floor below them, with the radius (cm)."""
+
+_DECIMALS: Final = 6
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame's labels and what there is to see."""
+
+    number: int
+    """From 1."""
+    labels: dict[str, Any]
+    """The content of the frame's JSON."""
+    rotations: list[dict[str, Any]]
+    """The content of the frame's rot JSON."""
+    pixels: NDArray[np.float64]
+    """(J, 2), the joints in the picture."""
+    scene: Scene
+
+
+class Recording:
+    """Draws the frames of one recording; any frame can be had alone."""
+
+    def __init__(self, subject: str, environment: int, frames: int, seed: int) -> None:
+        self._key = (subject, environment)
+        self._seed = seed
+        self._physique = draw_physique(subject, seed)
+        self._track = draw_track(FAMILIES, frames, seed, subject, environment)
+        self._colours = draw_colours(subject, seed)
+        self._radii = solid_radii(self._physique)
+        self._room = draw_room(subject, environment, seed)
+
+    def frames(self, first: int, last: int) -> list[Frame]:
+        """Return frames ``first`` to ``last``, counted from 1, both included."""
+        part = slice(first - 1, last)
+        places = np.insert(self._track.places[part], 1, 0.0, axis=1)
+        solver = Solver(self._physique, places, self._track.facing[part])
+        positions, rotations = solver.solve(self._track.controls(part))
+        angles = euler_degrees(rotations)
+        return [
+            self._frame(number, positions[row], rotations[row], angles[row])
+            for row, number in enumerate(range(first, first + len(positions)))
+        ]
+
+    def _frame(
+        self,
+        number: int,
+        positions: NDArray[np.float64],
+        rotations: NDArray[np.float64],
+        angles: NDArray[np.float64],
+    ) -> Frame:
+        # labels follow from the numbers as they are written, so they agree to the last digit
+        positions = positions.round(_DECIMALS)
+        camera_place, camera_angles = self._camera(number, positions, rotations)
+        view = world_to_camera(camera_place, camera_angles)
+        points = (positions @ view[:3, :3].T + view[:3, 3]).round(_DECIMALS)
+        pixels = XR_EGOPOSE.project(points).round(_DECIMALS)
+        places, angles = positions.tolist(), angles.round(_DECIMALS).tolist()
+        names = [PREFIX + name for name in NAMES]
+        labels = {
+            "action": self._track.actions[number - 1],
+            "camera": {
+                "cam_fov": 2 * LENS_ANGLE,
+                "rot": camera_angles.tolist(),
+                "trans": camera_place.tolist(),
+            },
+            "char_height": round(self._physique.height, 2),
+            "joints": [
+                {"name": name, "rot": angle, "trans": place}
+                for name, angle, place in zip(names, angles, places, strict=True)
+            ],
+            "pts2d_fisheye": pixels.T.tolist(),
+            "pts3d_fisheye": points.T.tolist(),
+        }
+        starts, ends = solid_ends(positions, rotations, self._physique.height)
+        shadows = np.array([[*positions[INDEX[name], [0, 2]], radius] for name, radius in _SHADOWS.items()])
+        scene = Scene(view, starts, ends, self._radii, self._colours, shadows, self._room)
+        turns = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
+        return Frame(number, labels, turns, pixels, scene)
+
+    def _camera(
+        self, number: int, positions: NDArray[np.float64], rotations: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the camera's ``trans`` (cm) and ``rot`` (degrees): fixed to the head but for a little shake."""
+        shake = random_stream(self._seed, *self._key, number).normal(0.0, 1.0, 3) * _SHAKE
+        head = rotations[INDEX["Head"]]
+        place = positions[INDEX["Head"]] + apply(head, self._physique.camera_offset)
+        tilted = head @ rotation(shake[0] - self._physique.camera_tilt, shake[1], shake[2])
+        return place.round(_DECIMALS), euler_degrees(tilted @ _LOOK_DOWN).round(_DECIMALS)

@@ -1,0 +1,143 @@
+"""Generates frames in the dataset's exact layout: a body seen by a head-mounted fisheye camera.
+
+``python -m tools.synthesize --output DATASET --frames-per-subject N``
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine.command import OK, Command, run
+from loaders.errors import InputError
+from tools.dataset import SET_FOLDERS, SUBJECTS, Environment
+from tools.parallel import Meter, over_processes
+from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, plant
+from tools.synthesis.writer import FRAMES_PER_TASK, Task, write
+
+Modality = Literal["rgba", "json", "worldp", "depth", "objectId", "rot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesize(Command):
+    """Flags of tools.synthesize."""
+
+    output: Path
+    """Folder for TrainSet, ValSet and TestSet; must not hold any of them yet."""
+    frames_per_subject: int
+    """Frames of each environment of a subject (frames)."""
+    eval_frames: int = 0
+    """The same for subjects of the validation and test split; 0 takes frames-per-subject (frames)."""
+    environments: int = 1
+    """Environments of each subject, env_001 on (environments, 1 to 999)."""
+    subjects: tuple[str, ...] = ()
+    """Official subject names, each goes to its split; empty takes the next three numbers instead."""
+    train_subjects: int = len(SUBJECTS["train"])
+    """How many of the official training subjects (subjects)."""
+    val_subjects: int = len(SUBJECTS["val"])
+    """How many of the official validation subjects (subjects)."""
+    test_subjects: int = len(SUBJECTS["test"])
+    """How many of the official test subjects (subjects)."""
+    modalities: tuple[Modality, ...] = ("rgba", "json", "worldp", "depth", "objectId", "rot")
+    """What to write of each frame."""
+    dots: bool = False
+    """Paint a dot of its own colour on each of the 16 joints, exactly at the 2D label."""
+    defects: bool = False
+    """Plant every known fault of the released data, and list them in defects.json."""
+    seed: int = 0
+    """Decides everything that is drawn (any number from 0)."""
+    workers: int = 0
+    """Processes that render (processes); 0 takes all cores. The files do not depend on it."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name, least in (("frames_per_subject", 1), ("eval_frames", 0), ("seed", 0), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}, must be at least {least}")
+        if not 1 <= self.environments <= 999:
+            raise InputError(f"--environments is {self.environments}, must be 1 to 999")
+        if not self.modalities:
+            raise InputError("--modalities is empty: name at least one")
+        unknown = set(self.subjects) - {name for names in SUBJECTS.values() for name in names}
+        if unknown:
+            raise InputError(f"--subjects: {', '.join(sorted(unknown))} is not in the dataset's splits")
+        for split, names in SUBJECTS.items():
+            count = getattr(self, f"{split}_subjects")
+            if not 0 <= count <= len(names):
+                raise InputError(f"--{split}-subjects is {count}, must be 0 to {len(names)}")
+        if self.defects and self.fewest_frames() < FEWEST_FRAMES:
+            raise InputError(f"--defects needs at least {FEWEST_FRAMES} frames per subject to plant the faults in")
+
+    def fewest_frames(self) -> int:
+        """Return the frames of the shortest recording."""
+        return min(self.frames_per_subject, self.eval_frames or self.frames_per_subject)
+
+    def recordings(self) -> Iterator[tuple[Environment, int, int]]:
+        """Yield each environment with its number and its frames."""
+        for split, names in SUBJECTS.items():
+            chosen = [name for name in names if name in self.subjects]
+            frames = self.frames_per_subject if split == "train" else self.eval_frames or self.frames_per_subject
+            for subject in chosen if self.subjects else names[: getattr(self, f"{split}_subjects")]:
+                for number in range(1, self.environments + 1):
+                    name = f"env_{number:03d}"
+                    path = self.output / SET_FOLDERS[split] / subject / name / "cam_down"
+                    yield Environment(split, subject, name, path), number, frames
+
+    def tasks(self) -> list[Task]:
+        """Cut the recordings into pieces of work."""
+        return [
+            Task(
+                environment=environment,
+                number=number,
+                frames=frames,
+                first=first,
+                last=min(first + FRAMES_PER_TASK - 1, frames),
+                modalities=self.modalities,
+                seed=self.seed,
+                dots=self.dots,
+            )
+            for environment, number, frames in self.recordings()
+            for first in range(1, frames + 1, FRAMES_PER_TASK)
+        ]
+
+
+def synthesize(flags: Synthesize) -> int:
+    """Write the dataset."""
+    for folder in SET_FOLDERS.values():
+        if (flags.output / folder).exists():
+            raise InputError(f"{flags.output / folder} exists already: choose a new --output or remove it")
+    tasks = flags.tasks()
+    if not tasks:
+        raise InputError("no subjects chosen: see --subjects, --train-subjects")
+    for environment in {task.environment.path: task.environment for task in tasks}.values():
+        for modality in flags.modalities:
+            (environment.path / modality).mkdir(parents=True)
+    workers = flags.workers or os.cpu_count() or 1
+    total = sum(task.last - task.first + 1 for task in tasks)
+    with Meter(total, "frame", "synthesize") as meter:
+        over_processes(write, tasks, workers, meter)
+        rate = total / meter.seconds
+    sys.stdout.write(f"{total} frames written to {flags.output}: {rate:.1f} frames/s with {workers} workers\n")
+    if flags.defects:
+        faults = plant(flags.output)
+        sys.stdout.write(f"{len(faults)} faults planted, listed in {flags.output / DEFECTS_FILE}\n")
+    return OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return run(
+        Synthesize,
+        synthesize,
+        program="tools.synthesize",
+        description="Generate frames in the layout of the xR-EgoPose dataset.",
+        arguments=arguments,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Check a shard set against its manifest: ``python -m tools.verify --shards SHARDS``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.command import CHECK_FAILED, OK, Command, run
+from loaders.config import available_cores
+from loaders.manifest import Manifest, Split
+from loaders.shard_set import index_name
+from tools.dataset import Environment, find_environments
+from tools.parallel import Meter, over_processes
+from tools.shard_check import Check, CheckJob, FrameName, check_shard_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyFlags(Command):
+    """Flags of ``tools.verify``."""
+
+    shards: Path
+    """Folder of the shard set."""
+    deep: bool = False
+    """Decode every picture."""
+    root: Path | None = None
+    """Folder of the dataset the shards were made of: labels are compared, and every frame is looked for."""
+    workers: int = 0
+    """Cores to use (cores); 0 takes all."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        VerifyFlags,
+        verify,
+        program="tools.verify",
+        description="Check a shard set: checksums, counts, indices, labels; exit status 1 if anything is wrong.",
+        arguments=arguments,
+    )
+
+
+def verify(flags: VerifyFlags) -> int:
+    """Check every shard and write one line per finding."""
+    manifest = Manifest.read(flags.shards)
+    recordings = _recordings(flags.root, manifest) if flags.root else None
+    jobs = [
+        CheckJob(
+            folder=flags.shards / name,
+            shard=shard,
+            manifest=manifest,
+            deep=flags.deep,
+            recordings=None if recordings is None else recordings[name],
+        )
+        for name, split in manifest.splits.items()
+        for shard in split.shards
+    ]
+    samples = sum(split.samples for split in manifest.splits.values())
+    with Meter(samples, "sample", "verifying") as meter:
+        checks = over_processes(check_shard_file, jobs, flags.workers or available_cores(), meter)
+    findings = [finding for check in checks for finding in check.findings]
+    for name, split in manifest.splits.items():
+        mine = [check for job, check in zip(jobs, checks, strict=True) if job.folder.name == name]
+        findings += _split_findings(
+            flags.shards / name, split, mine, recordings[name] if recordings else None, manifest
+        )
+    sys.stdout.write("".join(f"{finding}\n" for finding in findings))
+    verdict = f"{len(findings)} findings" if findings else "nothing is wrong"
+    sys.stdout.write(f"{flags.shards}: {samples} samples in {len(jobs)} shards: {verdict}\n")
+    return CHECK_FAILED if findings else OK
+
+
+def _recordings(root: Path, manifest: Manifest) -> dict[str, dict[tuple[str, str], Environment]]:
+    found = find_environments(root, tuple(manifest.splits), manifest.options["subjects"])
+    return {
+        split: {(recording.subject, recording.name): recording for recording in found if recording.split == split}
+        for split in manifest.splits
+    }
+
+
+def _split_findings(
+    folder: Path,
+    split: Split,
+    checks: Sequence[Check],
+    recordings: dict[tuple[str, str], Environment] | None,
+    manifest: Manifest,
+) -> Iterator[str]:
+    """Yield what no shard can see alone."""
+    counts = Counter(frame for check in checks for frame in check.frames)
+    for frame, count in counts.items():
+        if count > 1:
+            yield f"{folder}: {_name(frame)} is there {count} times"
+    known = {name for shard in split.shards for name in (shard.name, index_name(shard.name))}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in known:
+            yield f"{path} is not in the manifest"
+    if recordings is None or any(
+        len(check.frames) < shard.samples for check, shard in zip(checks, split.shards, strict=True)
+    ):
+        return  # frames of a shard that cannot be read would all be called missing
+    left_out = {(frame.subject, frame.environment, frame.frame) for frame in split.left_out}
+    modalities = {"json", *manifest.options["components"]}
+    for recording in recordings.values():
+        for number in sorted({n for modality in modalities for n in recording.files(modality)}):
+            frame = recording.subject, recording.name, number
+            if frame not in counts and frame not in left_out:
+                yield f"{folder}: {_name(frame)} is in the dataset, but neither stored nor listed as left out"
+
+
+def _name(frame: FrameName) -> str:
+    return "{} {} {:06d}".format(*frame)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
