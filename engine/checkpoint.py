@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,8 +68,8 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist: give a checkpoint file such as runs/NAME/best.pt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # bytes that are no pickle can raise anything
+        raise InputError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content

@@ -85,24 +85,31 @@ class Process:
         return wrapped
 
 
+def choose_device(device: str) -> torch.device:
+    """Return "auto" (the GPU of this process if there is one), "cpu" or "cuda" as a device, made the current one."""
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if not cuda:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError("device is cuda, but torch sees no GPU: check the driver, or take --device cpu")
+    chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(chosen)
+    return chosen
+
+
 @contextlib.contextmanager
 def join_processes(device: str, timeout: float) -> Iterator[Process]:
     """Join the processes that torchrun started, or be alone; leave them in the end.
 
     Args:
-        device: "auto" (the GPU of this process if there is one), "cpu" or "cuda".
+        device: see `choose_device`.
         timeout: how long collectives wait (seconds).
     """
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if cuda and not torch.cuda.is_available():
-        raise InputError("device is cuda, but torch sees no GPU: check the driver, or take --device cpu")
-    chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(chosen)
+    chosen = choose_device(device)
     if "RANK" not in os.environ:
         yield Process(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout))
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
     try:
         yield Process(dist.get_rank(), dist.get_world_size(), chosen)
     finally:

@@ -39,8 +39,8 @@ def overlay(image: Image, predicted: Positions, true: Positions | None = None) -
     drawn = np.ascontiguousarray(image).copy()
     unit = max(1.0, min(drawn.shape[:2]) / 256)
     if true is not None:
-        _draw_pose(drawn, true, BLUE, round(4 * unit), 4.5 * unit)
-    _draw_pose(drawn, predicted, ORANGE, round(2 * unit), 3 * unit)
+        _draw_pose(drawn, true, BLUE, round(4 * unit), 4 * unit)
+    _draw_pose(drawn, predicted, ORANGE, round(2 * unit), 2.5 * unit)
     return drawn
 
 
@@ -113,8 +113,11 @@ def _fixed(value: Any) -> Any:
 
 
 def _write(image: Image, text: str) -> None:
-    """Write into the top left corner."""
-    size, thickness = min(image.shape[:2]) / 512, max(1, round(min(image.shape[:2]) / 256))
-    place = (round(16 * size), round(36 * size))
-    for width, paint in ((thickness + 2, _OUTLINE), (thickness, _TEXT)):
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, paint, width, cv2.LINE_AA)
+    """Write into the top left corner, on a darkened strip."""
+    side = min(image.shape[:2])
+    size, thickness, margin = side / 560, max(1, round(side / 256)), round(side / 40)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
+    strip = image[: height + below + 2 * margin, : width + 2 * margin]
+    strip //= 4
+    place = (margin, height + margin)
+    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, _TEXT, thickness, cv2.LINE_AA)

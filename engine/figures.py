@@ -27,8 +27,8 @@ _VIEWS: Final = {"front": 25.0, "side": -65.0}
 """Where the viewer stands, counted from the person's front to the person's left (degrees)."""
 _ELEVATION: Final = 15.0
 """How far above the horizon the viewer stands (degrees)."""
-_HEIGHT: Final = 2.1
-"""Height that a view shows (metres)."""
+_WIDTH, _BELOW, _ABOVE = 1.6, 0.35, 1.85
+"""What a view shows: its width, and how far it reaches below and above the floor's centre (metres)."""
 _TILE: Final = 0.25
 """Side of the floor's tiles (metres)."""
 
@@ -109,32 +109,25 @@ def _draw_views(axes: Any, example: Example) -> None:
     assert example.predicted_3d is not None
     body = body_axes(example.true_3d, example.vertical)
     true, predicted = example.true_3d @ body.T, example.predicted_3d @ body.T
-    middle = (true.min(0) + true.max(0)) / 2
-    floor = true[:, 1].min()
+    # the floor lies under the lowest true joint, its centre under the middle of the body
+    floor = (true.min(0) + true.max(0)) / 2 * [1, 0, 1] + true.min(0) * [0, 1, 0]
     for place, azimuth in zip(axes, _VIEWS.values(), strict=True):
-        _draw_view(place, middle, floor, azimuth, ((true, BLUE, 3.6), (predicted, ORANGE, 1.8)))
+        _draw_view(place, azimuth, ((true - floor, BLUE, 3.6), (predicted - floor, ORANGE, 1.8)))
 
 
-def _draw_view(
-    axes: Axes, middle: Points, floor: float, azimuth: float, poses: Sequence[tuple[Points, Colour, float]]
-) -> None:
-    def flat(points: Any) -> NDArray[np.float64]:
-        return look(np.asarray(points, np.float64) - middle, azimuth)
-
+def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Colour, float]]) -> None:
     half = 3 * _TILE
-    x, _, z = middle
-    corners = [[x + a * half, floor, z + b * half] for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-    axes.add_patch(Polygon(flat(corners), closed=True, facecolor="#8a91a0", alpha=0.16))
+    corners = np.array([[-half, 0, -half], [half, 0, -half], [half, 0, half], [-half, 0, half]])
+    axes.add_patch(Polygon(look(corners, azimuth), closed=True, facecolor="#8a91a0", alpha=0.16))
     steps = np.arange(-half, half + _TILE / 2, _TILE)
-    lines = [[[x + k, floor, z - half], [x + k, floor, z + half]] for k in steps]
-    lines += [[[x - half, floor, z + k], [x + half, floor, z + k]] for k in steps]
-    axes.add_collection(LineCollection(list(flat(lines)), colors="#8a91a0", linewidths=0.6, alpha=0.5))
+    lines = np.array([[[k, 0, -half], [k, 0, half]] for k in steps] + [[[-half, 0, k], [half, 0, k]] for k in steps])
+    axes.add_collection(LineCollection(list(look(lines, azimuth)), colors="#8a91a0", linewidths=0.6, alpha=0.5))
     for points, colour, width in poses:
-        drawn = flat(points)
+        drawn = look(points, azimuth)
         limbs = [drawn[list(limb)] for limb in LIMBS]
         axes.add_collection(LineCollection(limbs, colors=_hex(colour), linewidths=width, capstyle="round"))
         axes.scatter(drawn[:, 0], drawn[:, 1], s=(width + 1.6) ** 2, color=_hex(colour), linewidths=0, zorder=2)
-    axes.set(aspect="equal", xlim=(-_HEIGHT / 2.6, _HEIGHT / 2.6), ylim=(-_HEIGHT / 2, _HEIGHT / 2))
+    axes.set(aspect="equal", xlim=(-_WIDTH / 2, _WIDTH / 2), ylim=(-_BELOW, _ABOVE))
     axes.set_axis_off()
 
 

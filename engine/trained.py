@@ -40,6 +40,11 @@ class Trained:
     run: dict[str, Any]
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
 
+    @property
+    def trunk(self) -> str | None:
+        """Trunk of the heatmap network; None without one."""
+        return None if self.stage.name == "train3d" else self.stage.config.trunk
+
 
 def load_trained(path: Path, device: torch.device) -> Trained:
     """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""

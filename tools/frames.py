@@ -18,6 +18,9 @@ from tools.dataset import Environment, FrameLabels, LabelError, read_labels
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
+PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
+"""Modalities of which every frame has a file; ``rot`` is only sporadically there."""
+
 PNG_HEAD: Final = 24
 """Bytes of a PNG up to and including its width and height (bytes)."""
 PNG_TAIL: Final = 4096

@@ -17,11 +17,9 @@ from engine.command import Failure
 from loaders.errors import InputError
 from models.camera import XR_EGOPOSE
 from tools.dataset import SUBJECTS, Environment, LabelError
-from tools.frames import PNG_HEAD, PNG_TAIL, FrameError, decode_png, frame_labels, png_fault
+from tools.frames import PAIRED, PNG_HEAD, PNG_TAIL, FrameError, decode_png, frame_labels, png_fault
 from tools.parallel import advance
 
-PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
-"""Modalities of which every frame has a file; ``rot`` is only sporadically there."""
 REQUIRED: Final = ("rgba", "json")
 """Modalities without which there is no dataset."""
 

@@ -132,7 +132,7 @@ def over_processes(function: Callable[[Job], Result], jobs: Sequence[Job], worke
 def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Result]]:
     """Yield (place of the job, result) as a Dask cluster finishes them; a lost worker's jobs go to the others."""
     try:
-        from distributed import Client, as_completed  # noqa: PLC0415 - only clusters need it
+        from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415 - only clusters need it
     except ImportError:
         raise InputError(
             "--scheduler needs Dask distributed, which is not installed: pip install 'dask[distributed]', "
@@ -150,8 +150,20 @@ def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address
             raise InputError(f"the Dask scheduler at {address} has no workers: {remedy}") from None
         futures = client.map(function, jobs, pure=False)
         places = {future.key: place for place, future in enumerate(futures)}
-        for future, result in as_completed(futures, with_results=True):
-            yield places[future.key], result
+        try:
+            for future, result in as_completed(futures, with_results=True):
+                yield places[future.key], result
+        except KilledWorker as error:
+            raise Failure(
+                f"the cluster gave a job up ({error}): see its workers' memory and logs, then run again"
+            ) from None
+        except RuntimeError as error:
+            if "deserialization" not in str(error):
+                raise
+            raise InputError(
+                f"the Dask scheduler at {address} and its workers cannot import this project: install it there "
+                "(`pip install .`), or start them with PYTHONPATH set to its folder"
+            ) from None
 
 
 def _follow(futures: Sequence[Future[Any]], shared: Any, meter: Meter) -> None:

@@ -15,7 +15,7 @@ from loaders.config import available_cores
 from loaders.errors import InputError
 from loaders.manifest import LeftOut, Manifest, Split
 from tools import unfinished
-from tools.files import write_whole
+from tools.files import remove_partials, write_whole
 from tools.frames import SampleForm
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.shard_plan import Plan, make_plan
@@ -147,6 +147,7 @@ def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, A
             done.update({job.name: result for job, result in zip(remaining, results, strict=True)})
     splits = {name: _split(plan, [(job, done[job.name]) for job in jobs], name) for name in plan.splits}
     content = Manifest(options, form.camera, plan.subjects, plan.environments, plan.actions, splits)
+    remove_partials(flags.output)  # a cluster's lost workers leave theirs behind
     write_whole(flags.output / manifest.FILE_NAME, content.to_json().encode())
     _summarise(flags.output, splits, meter)
 

@@ -16,7 +16,7 @@ from loaders.errors import InputError
 from loaders.manifest import LeftOut
 from loaders.sample import META_SHAPE, sample_key
 from tools.dataset import SET_FOLDERS, Environment, LabelError, find_environments
-from tools.frames import FrameError, frame_labels, read_file
+from tools.frames import PAIRED, FrameError, frame_labels, read_file
 from tools.parallel import Meter, advance, over_processes
 
 Rows = NDArray[np.int32]
@@ -133,7 +133,8 @@ def _check_keys(scans: Sequence[_Scan]) -> None:
 def _scan(job: _ScanJob) -> _Scan:
     """Judge every frame of a recording by its files and its labels, not by its pictures."""
     recording = job.recording
-    files = {modality: recording.files(modality) for modality in job.modalities}
+    # a frame of which only another modality is there counts too: it is left out, not overlooked
+    files = {modality: recording.files(modality) for modality in PAIRED}
     usable: dict[int, str] = {}
     left_out = []
     for frame in sorted(set().union(*files.values())):

@@ -115,7 +115,7 @@ def synthesize(flags: Synthesize) -> int:
         raise InputError("no subjects chosen: see --subjects, --train-subjects")
     for environment in {task.environment.path: task.environment for task in tasks}.values():
         for modality in flags.modalities:
-            (environment.path / modality).mkdir(parents=True)
+            (environment.path / modality).mkdir(parents=True, exist_ok=True)
     workers = flags.workers or os.cpu_count() or 1
     total = sum(task.last - task.first + 1 for task in tasks)
     with Meter(total, "frame", "synthesize") as meter:

@@ -17,7 +17,8 @@ from loaders.config import available_cores
 from loaders.errors import InputError
 from tools.dataset import SUBJECTS, find_environments
 from tools.files import write_whole
-from tools.inspection import PAIRED, Inspection, InspectionJob, inspect_recording, modalities_in
+from tools.frames import PAIRED
+from tools.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
 from tools.parallel import Meter, over_processes
 
 _SHOWN_FRAMES = 12

@@ -13,6 +13,7 @@ from loaders.config import available_cores
 from loaders.manifest import Manifest, Split
 from loaders.shard_set import index_name
 from tools.dataset import Environment, find_environments
+from tools.frames import PAIRED
 from tools.parallel import Meter, over_processes
 from tools.shard_check import Check, CheckJob, FrameName, check_shard_file
 
@@ -63,9 +64,7 @@ def verify(flags: VerifyFlags) -> int:
     findings = [finding for check in checks for finding in check.findings]
     for name, split in manifest.splits.items():
         mine = [check for job, check in zip(jobs, checks, strict=True) if job.folder.name == name]
-        findings += _split_findings(
-            flags.shards / name, split, mine, recordings[name] if recordings else None, manifest
-        )
+        findings += _split_findings(flags.shards / name, split, mine, recordings[name] if recordings else None)
     sys.stdout.write("".join(f"{finding}\n" for finding in findings))
     verdict = f"{len(findings)} findings" if findings else "nothing is wrong"
     sys.stdout.write(f"{flags.shards}: {samples} samples in {len(jobs)} shards: {verdict}\n")
@@ -85,7 +84,6 @@ def _split_findings(
     split: Split,
     checks: Sequence[Check],
     recordings: dict[tuple[str, str], Environment] | None,
-    manifest: Manifest,
 ) -> Iterator[str]:
     """Yield what no shard can see alone."""
     counts = Counter(frame for check in checks for frame in check.frames)
@@ -101,9 +99,8 @@ def _split_findings(
     ):
         return  # frames of a shard that cannot be read would all be called missing
     left_out = {(frame.subject, frame.environment, frame.frame) for frame in split.left_out}
-    modalities = {"json", *manifest.options["components"]}
     for recording in recordings.values():
-        for number in sorted({n for modality in modalities for n in recording.files(modality)}):
+        for number in sorted({n for modality in PAIRED for n in recording.files(modality)}):
             frame = recording.subject, recording.name, number
             if frame not in counts and frame not in left_out:
                 yield f"{folder}: {_name(frame)} is in the dataset, but neither stored nor listed as left out"

@@ -216,6 +216,14 @@ def test_files_pair_by_number_where_positions_disagree(tmp_path: Path) -> None:
     assert left_out(tmp_path / "set") == {("env_001", 2): "no rgba file", ("env_001", 5): "no json file"}
 
 
+def test_a_frame_of_which_only_another_modality_is_left_is_listed(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "data", 3, subjects=[("train", "female_001_a_a")])
+    for modality in ("rgba", "json", "worldp", "objectId"):
+        dataset.file(modality, 3).unlink()
+    assert make(dataset.root, tmp_path / "set") == 0
+    assert left_out(tmp_path / "set") == {("env_001", 3): "no json file, no rgba file, no worldp file"}
+
+
 def plant_faults(dataset: TinyDataset) -> dict[tuple[str, int], str]:
     """Damage frames 1 to 12 of the first recording, each in its own way; return the reasons expected."""
     path = dataset.file
@@ -424,6 +432,17 @@ def test_bad_options_are_one_line(
     assert message.count("\n") == 1
 
 
+def test_a_cluster_writes_the_same_bytes(
+    dataset: TinyDataset, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert make(dataset.root, tmp_path / "set", "--samples-per-shard", "4", "--scheduler", address) == 0
+    assert tree(tmp_path / "set") == tree(shards)
+
+
 def test_a_scheduler_that_does_not_answer_is_one_line(
     dataset: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -508,6 +527,6 @@ def test_help_gives_every_number_a_unit(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_tools_start_without_the_training_stack() -> None:
     names = "tools.shard, tools.shard_writer"
-    script = f"import sys, {names}; print([m for m in ('nvidia.dali', 'distributed') if m in sys.modules])"
+    script = f"import sys, {names}; print([m for m in ('torch', 'nvidia.dali', 'distributed') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

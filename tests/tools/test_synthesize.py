@@ -18,7 +18,7 @@ from tools.synthesis.families import FAMILIES
 from tools.synthesis.motion import AT_EASE, draw_track, mirrored
 from tools.synthesis.recording import Recording
 from tools.synthesis.render import DEPTH_CM_PER_STEP, LENS_ANGLE, WORLD_ORIGIN, WORLD_STEPS_PER_CM, Renderer
-from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_boxes
+from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 from tools.synthesis.writer import MODALITIES, dot_colours
 from tools.synthesize import main
 
@@ -211,7 +211,7 @@ def test_poses_are_in_view_and_far_from_their_mean():
     assert 0.12 < np.linalg.norm(poses - poses.mean(axis=0), axis=-1).mean() < 0.25
 
 
-def test_rounded_cones_are_met_on_their_surface_and_inside_their_box():
+def test_rounded_cones_are_met_on_their_surface_and_inside_their_strips():
     random = np.random.default_rng(5)
     renderer = Renderer()
     rays = renderer._rays
@@ -221,11 +221,11 @@ def test_rounded_cones_are_met_on_their_surface_and_inside_their_box():
         radii = random.uniform(2, 6, 2)
         cone = RoundedCone(start, end, radii, np.array([0.0, -1.0, 0.0]))
         canvases = []
-        boxes = solid_boxes(start[None], end[None], radii[None], LENS_ANGLE)
-        for box in (boxes[0], (slice(0, 800), slice(0, 1280))):
+        (strips,) = solid_strips(start[None], end[None], radii[None], LENS_ANGLE)
+        for places in (strips, [(slice(0, 800), slice(0, 1280))]):
             shape = rays.shape[:2]
             canvas = Canvas(np.full(shape, 1e3, np.float32), np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
-            cast(cone, rays, box, 1, canvas)
+            cast(cone, rays, places, 1, canvas)
             canvases.append(canvas)
         np.testing.assert_array_equal(canvases[0].solid, canvases[1].solid)
         hit = canvases[0].solid > 0

@@ -50,7 +50,6 @@ def _across(joint: str, half: float, radius: float, rise: float, ahead: float) -
 
 
 _TRUNK: Final = (
-    _across("Spine2", 0.062, 0.040, 0.070, -0.010),
     _across("Spine2", 0.052, 0.054, 0.035, 0.004),
     _across("Spine2", 0.046, 0.054, -0.005, 0.004),
     _across("Spine1", 0.040, 0.054, -0.005, 0.005),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.camera import XR_EGOPOSE
 from tools.synthesis.appearance import OBJECT_IDS, ROOM_ID
 from tools.synthesis.room import Room, room_view
-from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_boxes
+from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 
 LENS_ANGLE: Final = 95.0
 """Largest angle to the optical axis that the lens lets in (degrees); beyond it the pictures are black."""
@@ -105,11 +105,9 @@ class Renderer:
         )
         starts = scene.starts @ rotation.T + translation
         ends = scene.ends @ rotation.T + translation
-        boxes = solid_boxes(starts, ends, scene.radii, LENS_ANGLE)
-        for number, box in enumerate(boxes):
-            if box is not None:
-                cone = RoundedCone(starts[number], ends[number], scene.radii[number], light)
-                cast(cone, self._rays, box, number + 1, canvas)
+        strips = solid_strips(starts, ends, scene.radii, LENS_ANGLE)
+        for number, (start, end, radii) in enumerate(zip(starts, ends, scene.radii, strict=True)):
+            cast(RoundedCone(start, end, radii, light), self._rays, strips[number], number + 1, canvas)
         picture = np.asarray(cv2.bitwise_and(colour, colour, mask=self._inside), np.uint8)
         _paint(picture, canvas, scene.colours)
         np.multiply(canvas.distance, self._inside, out=canvas.distance)

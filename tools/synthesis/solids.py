@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,15 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.camera import XR_EGOPOSE, FisheyeCamera
+from models.camera import XR_EGOPOSE
 
 Floats = NDArray[np.float32]
 Box = tuple[slice, slice]
 
-_STRIP: Final = 16384
+_STRIP: Final = 32768
 """Rays worked on at once: their arrays stay in the processor's cache."""
 
-_SAMPLES: Final = np.linspace(0.0, 1.0, 9)
+_SAMPLES: Final = np.linspace(0.0, 1.0, 6)
 
 
 @dataclass(frozen=True)
@@ -32,45 +33,71 @@ class Canvas:
     """(H, W), cosine between the nearest solid's surface and the light."""
 
 
-def solid_boxes(
+def solid_strips(
     starts: NDArray[np.float64], ends: NDArray[np.float64], radii: NDArray[np.float64], angle: float
-) -> list[Box | None]:
-    """Return the rows and columns in which each solid can be seen within ``angle`` of the optical axis (degrees).
+) -> list[list[Box]]:
+    """Return the strips (rows, columns) in which each solid can be seen within ``angle`` of the axis (degrees).
 
-    ``starts`` and ``ends`` (S, 3), ``radii`` (S, 2), in cm. None for a solid that cannot be seen.
+    ``starts`` and ``ends`` (S, 3), ``radii`` (S, 2), in cm. Strips of a solid do not overlap.
     """
     share = _SAMPLES[:, None, None]
     points = starts + share * (ends - starts)
     reach = (radii[:, 0] + _SAMPLES[:, None] * (radii[:, 1] - radii[:, 0])) / np.linalg.norm(points, axis=-1)
-    spread = np.where(reach < 1, np.arcsin(np.minimum(reach, 1)), np.pi)
-    edge = np.radians(angle)
-    theta = np.arctan2(np.hypot(points[..., 0], points[..., 1]), points[..., 2])
-    centres = _at_angle(points, np.minimum(theta, edge))
-    outer = np.minimum(np.maximum(theta + spread, 1e-3), edge)
-    # a fisheye stretches along the circle around its axis, the more the farther out
-    stretch = (_rim(XR_EGOPOSE, outer) / np.sin(np.minimum(outer, np.pi / 2))).clip(1.0)
-    margin = (XR_EGOPOSE.fx * spread * stretch + 3)[..., None]
-    low = np.floor((centres - margin).min(axis=0)).clip(0).astype(int)
-    high = np.ceil((centres + margin).max(axis=0)).clip(0, [XR_EGOPOSE.width, XR_EGOPOSE.height]).astype(int)
-    seen = (theta - spread).min(axis=0) < edge
+    # each sphere's outline is a circle of rays around its middle; from within a sphere everything is in sight
+    spread = np.where(reach < 1, np.arcsin(np.minimum(reach, 1)), np.pi / 2)[..., None]
+    middle, aside, upwards = _frame(points)
+    around = np.linspace(0, 2 * np.pi, 16, endpoint=False)[:, None, None, None]
+    circle = np.cos(around) * aside + np.sin(around) * upwards
+    outline = _project_within(np.cos(spread) * middle + np.sin(spread) * circle, np.radians(angle))
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    # the outline bulges between its points
+    margin = 0.04 * (high - low) + 2
+    low = np.floor(low - margin).clip(0).astype(int)
+    high = np.ceil(high + margin).clip(0, [XR_EGOPOSE.width, XR_EGOPOSE.height]).astype(int)
+    # what lies between two samples lies in the box around both
+    low, high = np.minimum(low[:-1], low[1:]), np.maximum(high[:-1], high[1:])
+    seen = (np.arccos(middle[..., 2]) - spread[..., 0]).min(axis=0) < np.radians(angle)
+    left_top, right_bottom = low.min(axis=0), high.max(axis=0)
+    seen &= (right_bottom > left_top).all(axis=-1)
+    whole = np.hstack([left_top, right_bottom]).tolist()
     return [
-        (slice(top, bottom), slice(left, right)) if visible and right > left and bottom > top else None
-        for (left, top), (right, bottom), visible in zip(low.tolist(), high.tolist(), seen, strict=True)
+        _strips(box, np.hstack([low[:, number], high[:, number]]).tolist()) if seen[number] else []
+        for number, box in enumerate(whole)
     ]
 
 
-def _at_angle(points: NDArray[np.float64], theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Project points turned towards the axis until they are ``theta`` away from it."""
-    around = np.arctan2(points[..., 1], points[..., 0])
-    sine = np.sin(theta)
-    return XR_EGOPOSE.project(np.stack([sine * np.cos(around), sine * np.sin(around), np.cos(theta)], axis=-1))
+def _strips(whole: list[int], boxes: list[list[int]]) -> list[Box]:
+    """Cut the hull of boxes (left, top, right, bottom) into strips as narrow as the boxes let them be."""
+    left, top, right, bottom = whole
+    rows = max(1, _STRIP // max(1, right - left))
+    if top + rows >= bottom:
+        return [(slice(top, bottom), slice(left, right))]
+    strips = []
+    for first in range(top, bottom, rows):
+        last = min(first + rows, bottom)
+        here = [box for box in boxes if box[1] < last and box[3] > first]
+        columns = slice(min(box[0] for box in here), max(box[2] for box in here))
+        if columns.stop > columns.start:
+            strips.append((slice(first, last), columns))
+    return strips
 
 
-def _rim(camera: FisheyeCamera, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distance from the principal point at an angle, in focal lengths."""
-    zero = np.zeros_like(theta)
-    pixels = camera.project(np.stack([np.sin(theta), zero, np.cos(theta)], axis=-1))
-    return np.asarray((pixels[..., 0] - camera.cx) / camera.fx)
+def _frame(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Return the directions of points (..., 3) and two unit vectors across each."""
+    middle = points / np.linalg.norm(points, axis=-1, keepdims=True)
+    # cross with whichever axis is far from parallel
+    helper = np.where(np.abs(middle[..., :1]) < 0.7, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+    aside = np.cross(middle, helper)
+    aside /= np.linalg.norm(aside, axis=-1, keepdims=True)
+    return middle, aside, np.cross(middle, aside)
+
+
+def _project_within(rays: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
+    """Project unit rays (..., 3); those farther than ``edge`` (radians) from the axis land on that circle."""
+    theta = np.minimum(np.arccos(rays[..., 2].clip(-1, 1)), edge)
+    across = np.hypot(rays[..., 0], rays[..., 1]).clip(1e-9)
+    scale = np.sin(theta) / across
+    return XR_EGOPOSE.project(np.stack([rays[..., 0] * scale, rays[..., 1] * scale, np.cos(theta)], axis=-1))
 
 
 class RoundedCone:
@@ -93,13 +120,9 @@ class RoundedCone:
     def meet(self, rays: Floats) -> tuple[Floats, Floats]:
         """Return where rays (h, w, 3) meet the surface: distances (h, w) and cosines to the light.
 
-        NaN for rays that pass by; the cosine is not cut to -1..1.
+        NaN for rays that pass by: call it where numpy does not warn of them. The cosine is not cut to -1..1.
         """
         ahead, near, lit = cv2.split(cv2.transform(rays, self._matrix))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self._meet(ahead, near, lit)
-
-    def _meet(self, ahead: Any, near: Any, lit: Any) -> tuple[Floats, Floats]:
         side, along, taper = self._side, self._along, self._taper
         square = side - ahead * ahead
         linear = side * near + ahead * (taper * self._radius - along)
@@ -119,15 +142,13 @@ class RoundedCone:
         return distance, cosine
 
 
-def cast(cone: RoundedCone, rays: Floats, box: Box, number: int, canvas: Canvas) -> None:
+@np.errstate(invalid="ignore", divide="ignore")
+def cast(cone: RoundedCone, rays: Floats, strips: Sequence[Box], number: int, canvas: Canvas) -> None:
     """Cast a solid into the canvas where it is nearer than what is there.
 
-    ``rays`` (H, W, 3), unit, zero outside the lens; ``box``: the rows and columns it can be in.
+    ``rays`` (H, W, 3), unit, zero outside the lens; ``strips``: the rows and columns it can be in.
     """
-    rows, columns = box
-    step = max(1, _STRIP // (columns.stop - columns.start))
-    for top in range(rows.start, rows.stop, step):
-        strip = (slice(top, min(top + step, rows.stop)), columns)
+    for strip in strips:
         distance, cosine = cone.meet(rays[strip])
         nearer = (distance < canvas.distance[strip]) & (distance > 0)
         np.copyto(canvas.distance[strip], distance, where=nearer)

@@ -1,0 +1,151 @@
+"""Judge a checkpoint on a split: ``python engine/evaluate.py --checkpoint FILE --data.shards SHARDS --output DIR``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import command
+from engine.distributed import Process, join_processes
+from engine.examples import collect_examples
+from engine.precision import Precision, PrecisionName
+from engine.predictions import Predictions, collect
+from engine.report import write_report
+from engine.results import action_table, frame_errors, summarise
+from engine.trained import Trained, load_trained
+from loaders import DataConfig, Loader, ShardSet, build_loader
+from loaders.errors import InputError
+from models.camera import XR_EGOPOSE
+from models.skeleton import NECK
+
+_NOTES: Final = {
+    "train2d": "This checkpoint holds the heatmap network alone: it predicts no pose, only positions in the picture.",
+    "train3d": "This checkpoint holds the lifting network alone: its poses come from the true heatmaps.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(command.Command):
+    """An evaluation."""
+
+    checkpoint: Path
+    """Checkpoint of ours or of the reference code."""
+    output: Path
+    """Folder for metrics.json, the pictures and report.html; what it holds of these is replaced."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which frames."""
+    data: DataConfig
+    examples: int = 4
+    """Best, median and worst frames to show (frames of each)."""
+    precision: PrecisionName = "auto"
+    """Type of matrix products; auto is bf16 where the GPU has it, else fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+    timeout: float = 600.0
+    """How long a process waits for the others (seconds)."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.examples < 1:
+            raise InputError(f"examples is {self.examples}: give at least 1")
+        if self.data.backend == "resident":
+            raise InputError("data.backend is resident, which repeats one batch: take auto, dali or torch")
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """Evaluate and return the exit status."""
+    with join_processes(config.device, config.timeout) as process:
+        trained = load_trained(config.checkpoint, process.device)
+        loader = _loader(config, trained, process)
+        precision = Precision.choose(config.precision, process.device)
+        started = time.perf_counter()
+        found = collect(trained.stage, trained.model, loader, process, precision)
+        speed = len(loader.shard_set) / (time.perf_counter() - started)
+        loader.close()
+        if process.is_main:
+            about = {
+                "checkpoint": str(config.checkpoint),
+                "stage": trained.stage.name,
+                "trunk": trained.trunk,
+                "image_size": trained.stage.image_size,
+                "shards": str(config.data.shards),
+                "split": config.split,
+                "fingerprint": loader.shard_set.fingerprint,
+                "device": process.device.type,
+                "processes": process.world_size,
+                "precision": precision.name,
+                "images_per_second": round(speed, 1),
+                "notes": [note for note in (_NOTES.get(trained.stage.name),) if note],
+            }
+            _report(config, trained, loader, found, about)
+    return command.OK
+
+
+def _loader(config: EvaluateConfig, trained: Trained, process: Process) -> Loader:
+    size = trained.stage.image_size
+    if config.data.image_size not in (None, size):
+        raise InputError(
+            f"data.image_size is {config.data.image_size}, {config.checkpoint} was trained at {size} px: drop the flag"
+        )
+    data = dataclasses.replace(config.data, image_size=size, outputs=trained.stage.outputs)
+    return build_loader(data, config.split, rank=process.rank, world_size=process.world_size, device=process.device)
+
+
+def _report(
+    config: EvaluateConfig, trained: Trained, loader: Loader, found: Predictions, about: dict[str, Any]
+) -> None:
+    """Write the report and print the table."""
+    shard_set = loader.shard_set
+    actions = [shard_set.manifest.actions[action] for action in shard_set.labels()[1][:, 3]]
+    errors = frame_errors(found, actions, mean_pose(config.data.shards))
+    # a pixel of the network's picture is so many of the dataset's frame
+    metrics = summarise(errors, frame_pixels=XR_EGOPOSE.fy / loader.camera.fy) | {"evaluation": about}
+    examples = collect_examples(
+        config.data, config.split, found, errors, image_size=loader.image_size, count=config.examples
+    )
+    page = write_report(config.output, metrics, examples, trained.run)
+    sys.stdout.write(
+        "".join(f"{note}\n" for note in about["notes"])
+        + action_table(metrics).to_text()
+        + f"{metrics['frames']:,} frames of the {config.split} split, {about['images_per_second']:,.0f} images/s\n"
+        + f"report: {page}\n"
+    )
+
+
+def mean_pose(root: Path) -> NDArray[np.float64] | None:
+    """Return the mean pose (16, 3) of the training split, metres relative to Neck; None if there is no such split."""
+    try:
+        shard_set = ShardSet(root, "train")
+    except InputError as error:
+        sys.stderr.write(f"evaluate: no mean pose to compare with: {error}\n")
+        return None
+    if not len(shard_set):
+        return None
+    poses = shard_set.labels()[0][:, :, 2:].astype(np.float64)
+    return np.asarray((poses - poses[:, NECK : NECK + 1]).mean(0))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    return command.run(
+        EvaluateConfig,
+        evaluate,
+        program="evaluate",
+        description="Judge a checkpoint on a split: table, metrics.json, pictures, report.html.",
+        arguments=arguments,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""What an evaluation leaves to read: metrics.json, pictures, report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.drawing import overlay_grid
+from engine.examples import Example
+from engine.figures import DARK, LIGHT, per_action_chart, pose_picture, poses_chart
+from engine.report_page import page
+
+
+def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Example], run: dict[str, Any]) -> Path:
+    """Write everything into ``folder`` and return the page's path.
+
+    Args:
+        folder: made if absent.
+        metrics: `engine.results.summarise`, with "evaluation": what was evaluated and how.
+        examples: in the order in which they are shown.
+        run: configuration of the run that trained the network.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    if all(example.image is not None for example in examples):
+        per_row = max(1, sum(example.kind == examples[0].kind for example in examples))
+        labels = [example.label for example in examples]
+        (folder / "overlays.png").write_bytes(encode_image(".png", overlays(examples, columns=per_row, labels=labels)))
+    charts = None
+    if "mpjpe_mm" in metrics:
+        charts = per_action_chart(metrics, LIGHT), per_action_chart(metrics, DARK)
+        (folder / "per_action.png").write_bytes(charts[0])
+        (folder / "poses_3d.png").write_bytes(poses_chart(examples, LIGHT))
+    pictured = [(example, _overlay_jpeg(example), _views(example)) for example in examples]
+    path = folder / "report.html"
+    path.write_text(page(metrics, pictured, charts, run), encoding="utf-8")
+    return path
+
+
+def overlays(examples: Sequence[Example], *, columns: int, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
+    """Return one picture of examples that have pictures, with both poses drawn."""
+    return overlay_grid(
+        np.stack([example.image for example in examples if example.image is not None]),
+        np.stack([example.predicted_2d for example in examples]),
+        np.stack([example.true_2d for example in examples]),
+        columns=columns,
+        labels=labels,
+    )
+
+
+def encode_image(extension: str, image: NDArray[np.uint8]) -> bytes:
+    """Encode an RGB picture (H, W, 3) as the format of a file name's extension, such as ".png"."""
+    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _overlay_jpeg(example: Example) -> bytes | None:
+    return None if example.image is None else encode_image(".jpg", overlays([example], columns=1))
+
+
+def _views(example: Example) -> bytes | None:
+    return None if example.predicted_3d is None else pose_picture(example)

@@ -1,0 +1,220 @@
+"""Training, as a user starts it: the three stages, alone and under torchrun, stopped and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from engine import checkpoint
+from engine.config import parse_train
+from engine.distributed import Process
+from engine.run_log import read_metrics
+from engine.train import main
+from engine.trainer import Trainer
+from loaders import ShardSet
+from tests.shard_factory import make_shard_set
+
+SMALL = ["--data.batch-size", "4", "--model.trunk", "resnet18", "--log-every", "2", "--data.threads", "1"]
+STAGES = ("train2d", "train3d", "finetune")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return make_shard_set(tmp_path_factory.mktemp("train") / "shards", {"train": 18, "val": 5}, image_size=64)
+
+
+def flags(shards, run_dir, stage, *more):
+    return ["--stage", stage, "--data.shards", str(shards), "--run-dir", str(run_dir), *SMALL, *more]
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    return main()
+
+
+def start(arguments, processes=0):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes else []
+    return subprocess.Popen(
+        [sys.executable, *launcher, "engine/train.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def weights(run_dir, name="last.pt"):
+    model = checkpoint.load(run_dir / name)["model"]
+    return {f"{net}.{key}": tensor for net, state in model.items() for key, tensor in state.items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_trains_and_leaves_what_is_promised(tmp_path, monkeypatch, shards, stage):
+    run_dir = tmp_path / "run"
+    assert run(monkeypatch, *flags(shards, run_dir, stage, "--epochs", "3")) == 0
+    assert {"config.yaml", "metrics.jsonl", "last.pt", "best.pt", "summary.json"} <= {p.name for p in run_dir.iterdir()}
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["steps"] == 12
+    assert summary["images_per_second"] > 0
+    entries = read_metrics(run_dir / "metrics.jsonl")
+    assert [e["step"] for e in entries if "train/loss" in e] == [2, 4, 6, 8, 10, 12]
+    assert [e["step"] for e in entries if "val/loss" in e] == [0, 4, 8, 12]
+    assert all(np.isfinite(v) for e in entries for v in e.values())
+    assert summary["last_validation"]["loss"] < summary["first_validation"]["loss"]
+    board = EventAccumulator(str(run_dir))
+    board.Reload()
+    assert {"train/loss", "train/lr", "speed/images_per_second", "speed/data_wait_share", "val/loss"} <= set(
+        board.Tags()["scalars"]
+    )
+    assert board.Tags()["images"] == ([] if stage == "train3d" else ["val/examples"])
+    again = parse_train(["--config", str(run_dir / "config.yaml")])
+    assert again.stage == stage
+
+
+def test_finetune_begins_with_both_networks(tmp_path, monkeypatch, shards):
+    for stage, name in (("train2d", "2d"), ("train3d", "3d")):
+        assert run(monkeypatch, *flags(shards, tmp_path / name, stage, "--max-steps", "2")) == 0
+    config = parse_train(
+        flags(
+            shards,
+            tmp_path / "full",
+            "finetune",
+            *("--load-2d", str(tmp_path / "2d/best.pt")),
+            *("--load-3d", str(tmp_path / "3d/best.pt")),
+        )
+    )
+    trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
+    trainer.close()
+    expected = weights(tmp_path / "2d", "best.pt") | weights(tmp_path / "3d", "best.pt")
+    found = {
+        f"{name}.{key}": tensor
+        for name, net in trainer.stage.networks(trainer.model).items()
+        for key, tensor in net.state_dict().items()
+    }
+    assert same(found, expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_train(tmp_path, shards, stage):
+    process = start(flags(shards, tmp_path / "run", stage, "--epochs", "2", "--data.batch-size", "2"), processes=2)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["processes"] == 2
+    assert summary["steps"] == 8
+    assert summary["last_validation"]["loss"] < summary["first_validation"]["loss"]
+
+
+def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path, monkeypatch, shards):
+    """Without BatchNorm (train3d) the same global batches must give the same weights."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    common = ("--max-steps", "3", "--optim.kind", "sgd", "--optim.lr", "0.1")
+    assert run(monkeypatch, *flags(shards, one, "train3d", *common)) == 0
+    process = start(flags(shards, two, "train3d", *common, "--data.batch-size", "2"), processes=2)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    a, b = weights(one), weights(two)
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-6)
+    val_a, val_b = (read_metrics(p / "metrics.jsonl")[-1]["val/mpjpe_mm"] for p in (one, two))
+    assert val_a == pytest.approx(val_b, rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_micro_batches_give_the_whole_batchs_gradient(shards, tmp_path, stage):
+    gradients = []
+    for parts in ("1", "2"):
+        more = ("--optim.micro-batches", parts, "--optim.kind", "sgd")
+        config = parse_train(flags(shards, tmp_path / parts, stage, *more))
+        trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
+        trainer.model.eval()  # BatchNorm's statistics are those of a micro-batch; fixed, the sums must agree
+        before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+        batch = next(iter(trainer.loader))
+        trainer.train_step(batch)
+        gradients.append({k: v - before[k] for k, v in trainer.model.state_dict().items()})
+        trainer.close()
+    for key in gradients[0]:
+        torch.testing.assert_close(gradients[0][key], gradients[1][key], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards, precision):
+    more = ("--epochs", "3", "--precision", precision, "--data.augment.rotation", "20", "--checkpoint-every", "3")
+    assert run(monkeypatch, *flags(shards, tmp_path / "whole", "finetune", *more)) == 0
+    config = parse_train(flags(shards, tmp_path / "parts", "finetune", *more))
+    trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
+    monkeypatch.setattr(trainer.stop, "received", lambda: signal.SIGTERM if trainer.step == 6 else 0)
+    assert trainer.fit() == signal.SIGTERM
+    trainer.close()
+    assert run(monkeypatch, *flags(shards, tmp_path / "parts", "finetune", *more, "--resume")) == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    steps = [[e["step"] for e in log] for log in logs]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_ends(tmp_path, shards, number, status):
+    run_dir = tmp_path / "run"
+    process = start(flags(shards, run_dir, "train3d", "--epochs", "100000"))
+    while not (run_dir / "metrics.jsonl").exists() or len(read_metrics(run_dir / "metrics.jsonl")) < 5:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    assert checkpoint.load(run_dir / "last.pt")["step"] > 0
+
+
+def test_a_spoilt_loss_stops_the_run(tmp_path, monkeypatch, capsys, shards):
+    status = run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", "--optim.lr", "1e30"))
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status == 1
+    assert "the loss is not finite" in message
+    assert "lower optim.lr" in message
+    assert any(ShardSet(shards, "train").key(i) in message for i in range(18))
+
+
+def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, shards):
+    empty = make_shard_set(tmp_path / "empty", {"train": 0, "val": 0})
+    assert run(monkeypatch, *flags(shards, tmp_path / "run", "train3d", "--max-steps", "1")) == 0
+    capsys.readouterr()
+    cases = {
+        "already holds a run": flags(shards, tmp_path / "run", "train3d"),
+        "is a train3d run, not train2d": flags(shards, tmp_path / "run", "train2d", "--resume"),
+        "is no finished shard set": flags(tmp_path / "absent", tmp_path / "a", "train2d"),
+        "has no samples": flags(empty, tmp_path / "b", "train2d"),
+        "--epochs": flags(shards, tmp_path / "c", "train2d", "--epochs", "few"),
+        "--epoch": flags(shards, tmp_path / "d", "train2d", "--epoch", "3"),
+        "absent.pt does not exist": flags(shards, tmp_path / "e", "finetune", "--load-2d", "absent.pt"),
+        "holds no heatmap_net": flags(shards, tmp_path / "f", "finetune", "--load-2d", str(tmp_path / "run/last.pt")),
+        "train2d does not train": flags(shards, tmp_path / "g", "train2d", "--load-3d", str(tmp_path / "run/last.pt")),
+    }
+    for words, arguments in cases.items():
+        assert run(monkeypatch, *arguments) == 2, words
+        said = capsys.readouterr().err
+        assert words in said
+        assert len(said.strip().splitlines()) == 1, said
+
+
+def test_pretrained_trunks(tmp_path, shards):
+    import torchvision
+
+    trunk = torchvision.models.resnet18()
+    torch.save(trunk.state_dict(), tmp_path / "trunk.pth")
+    config = parse_train(
+        flags(shards, tmp_path / "run", "train2d", "--model.trunk-weights", str(tmp_path / "trunk.pth"))
+    )
+    trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
+    trainer.close()
+    assert torch.equal(trainer.model.state_dict()["layer4.1.conv2.weight"], trunk.layer4[1].conv2.weight)

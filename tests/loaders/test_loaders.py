@@ -1,0 +1,263 @@
+"""The contract of `build_loader`, on every backend."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from loaders import AugmentConfig, DataConfig, InputError, ShardSet, build_loader
+from loaders.shard_set import index_name
+from tests.shard_factory import BACKGROUND, COLOURS, make_shard_set
+
+AUGMENT = AugmentConfig(rotation=30, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
+BACKENDS = ("dali", "torch")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loaders") / "shards"
+    return make_shard_set(folder, {"train": 23, "val": 7}, image_size=96, components=("rgba", "worldp"))
+
+
+def batches(config, split="train", **kwargs):
+    loader = build_loader(config, split, **kwargs)
+    try:
+        return list(loader)
+    finally:
+        loader.close()
+
+
+def images(found):
+    return torch.cat([batch.image for batch in found]).permute(0, 2, 3, 1).numpy().astype(np.float64)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batches_are_as_promised(shards, backend):
+    loader = build_loader(DataConfig(shards=shards, batch_size=5, backend=backend), "train", training=True)
+    found = list(loader)
+    assert len(found) == 4
+    for batch in found:
+        assert batch.image.shape == (5, 3, 96, 96)
+        assert batch.image.dtype == torch.uint8
+        assert batch.image.is_contiguous(memory_format=torch.channels_last)
+        assert batch.joints_2d.shape == (5, 16, 2)
+        assert batch.joints_3d.dtype == torch.float32
+        assert (batch.joints_3d[:, 0] == 0).all()
+        assert batch.meta.dtype == torch.int32
+        assert batch.index.dtype == torch.int64
+    loader.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_evaluation_sees_every_sample_once_in_order(shards, backend):
+    config = DataConfig(shards=shards, batch_size=3, backend=backend)
+    for world_size in (1, 2, 3):
+        ranks = [batches(config, "val", rank=r, world_size=world_size) for r in range(world_size)]
+        seen = torch.cat([batch.index for found in ranks for batch in found])
+        assert sorted(seen.tolist()) == list(range(7))
+    assert torch.cat([batch.index for batch in batches(config, "val")]).tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("augment", [AugmentConfig(), AUGMENT])
+@pytest.mark.parametrize("image_size", [None, 64, 128])
+def test_backends_agree(shards, augment, image_size):
+    config = DataConfig(
+        shards=shards, batch_size=6, augment=augment, image_size=image_size, outputs=("image", "worldp")
+    )
+    dali, torch_ = (batches(dataclasses.replace(config, backend=b), training=True) for b in BACKENDS)
+    for a, b in zip(dali, torch_, strict=True):
+        for name in ("index", "meta", "joints_2d", "joints_3d"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+        assert (a.image.float() - b.image.float()).abs().mean() < 2
+        # nearest neighbour: where the two round a position differently, a neighbour is taken
+        assert (a.worldp.to(torch.int32) == b.worldp.to(torch.int32)).float().mean() > 0.97
+        assert a.worldp.dtype == b.worldp.dtype == torch.uint16
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("augment", [AugmentConfig(), AugmentConfig(rotation=180, mirror=0.5)])
+@pytest.mark.parametrize("image_size", [None, 72])
+def test_blobs_stay_under_their_joints(shards, backend, augment, image_size):
+    """The picture's blobs, found by colour, against the loaded 2D labels."""
+    config = DataConfig(shards=shards, batch_size=8, backend=backend, augment=augment, image_size=image_size)
+    checked = 0
+    for batch in batches(config, training=True):
+        for image, joints in zip(images([batch]), batch.joints_2d.numpy(), strict=True):
+            # a blob that no other one touches, away from the border
+            for joint in joints:
+                side = image.shape[0]
+                alone = np.sort(np.linalg.norm(joints - joint, axis=1))[1] > side / 6
+                if alone and (joint > side / 7).all() and (joint < side * 6 / 7).all():
+                    np.testing.assert_allclose(blob_centre(image, joint), joint, atol=0.5)
+                    checked += 1
+    assert checked > 10
+
+
+def blob_centre(image, near):
+    """Return the centre of mass of what stands out from the background around ``near``."""
+    reach = image.shape[0] // 14
+    x0, y0 = np.round(near).astype(int) - reach
+    window = np.abs(image[y0 : y0 + 2 * reach + 1, x0 : x0 + 2 * reach + 1] - BACKGROUND).sum(2)
+    ys, xs = np.indices(window.shape)
+    return np.array([(xs * window).sum() + x0 * window.sum(), (ys * window).sum() + y0 * window.sum()]) / window.sum()
+
+
+def test_colours_are_rgb(shards):
+    for backend in BACKENDS:
+        batch = batches(DataConfig(shards=shards, batch_size=7, backend=backend), "val")[0]
+        image, joints = images([batch])[0], batch.joints_2d[0].round().int().numpy()
+        errors = [np.abs(image[v, u] - colour).mean() for (u, v), colour in zip(joints, COLOURS, strict=True)]
+        assert np.median(errors) < 30
+
+
+@pytest.mark.parametrize("image_format", ["png", "raw", "source"])
+def test_stored_formats(tmp_path, image_format):
+    jpeg = make_shard_set(tmp_path / "jpeg", {"train": 4}, image_size=96)
+    other = make_shard_set(tmp_path / "other", {"train": 4}, image_size=96, image_format=image_format)
+    found = {}
+    for backend in BACKENDS:
+        config = DataConfig(shards=other, batch_size=4, backend=backend, image_size=96)
+        found[backend] = batches(config, "train")
+        assert found[backend][0].image.shape == (4, 3, 96, 96)
+    assert np.abs(images(found["dali"]) - images(found["torch"])).mean() < 2
+    if image_format != "source":
+        plain = batches(DataConfig(shards=jpeg, batch_size=4), "train")
+        assert np.abs(images(found["dali"]) - images(plain)).mean() < 4
+        assert torch.equal(found["dali"][0].joints_2d, plain[0].joints_2d)
+    else:
+        config = DataConfig(shards=other, batch_size=4, backend="dali", image_size=400)
+        batch = batches(config, "train")[0]
+        for joint in batch.joints_2d[0].numpy():
+            others = np.linalg.norm(batch.joints_2d[0].numpy() - joint, axis=1)
+            if np.sort(others)[1] > 70:
+                np.testing.assert_allclose(blob_centre(images([batch])[0], joint), joint, atol=0.5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_state_is_exact_to_the_sample(shards, backend):
+    config = DataConfig(shards=shards, batch_size=4, backend=backend, augment=AUGMENT)
+    whole = build_loader(config, "train", training=True)
+    expected = [*whole, *whole]
+    whole.close()
+    for stop in (1, 4, 5, 6):
+        first = build_loader(config, "train", training=True)
+        seen = []
+        while len(seen) < stop:
+            for batch in first:
+                seen.append(batch)
+                if len(seen) == stop:
+                    break
+        state = first.state_dict()
+        first.close()
+        second = build_loader(config, "train", training=True)
+        second.load_state_dict(state)
+        while len(seen) < len(expected):
+            seen.extend(second)
+        second.close()
+        for a, b in zip(seen, expected, strict=True):
+            assert torch.equal(a.index, b.index)
+            assert torch.equal(a.image, b.image)
+            assert torch.equal(a.joints_3d, b.joints_3d)
+
+
+def test_state_goes_on_with_another_number_of_ranks(shards):
+    config = DataConfig(shards=shards, batch_size=2, outputs=())
+    whole = torch.cat([batch.index for batch in batches(config, training=True)])
+    first = build_loader(config, "train", training=True)
+    iterator = iter(first)
+    seen = [next(iterator).index for _ in range(3)]
+    ranks = [build_loader(config, "train", rank=r, world_size=3, training=True) for r in range(3)]
+    for loader in ranks:
+        loader.load_state_dict(first.state_dict())
+    for parts in zip(*ranks, strict=True):
+        seen.extend(part.index for part in parts)
+    assert torch.cat(seen).tolist() == whole[: 6 + 12].tolist()
+
+
+def test_another_shard_set_is_refused(tmp_path, shards):
+    state = build_loader(DataConfig(shards=shards, batch_size=2), "train", training=True).state_dict()
+    other = make_shard_set(tmp_path / "other", {"train": 23}, image_size=96, seed=4)
+    loader = build_loader(DataConfig(shards=other, batch_size=2), "train", training=True)
+    with pytest.raises(InputError, match=f"{state['fingerprint']}.*{loader.shard_set.fingerprint}"):
+        loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_abandoned_epoch_leaves_nothing_behind(shards, backend):
+    loader = build_loader(DataConfig(shards=shards, batch_size=4, backend=backend), "train", training=True)
+    first = next(iter(loader))
+    loader.set_epoch(3)
+    loader.set_epoch(0)
+    again = list(loader)
+    assert len(again) == 5
+    assert torch.equal(first.image, again[0].image)
+    assert loader.epoch == 1
+    loader.close()
+
+
+def test_labels_alone_equal_those_beside_pictures(shards):
+    config = DataConfig(shards=shards, batch_size=4, augment=AUGMENT, backend="torch")
+    pictures = batches(config, training=True)
+    labels = batches(dataclasses.replace(config, outputs=()), training=True)
+    for a, b in zip(pictures, labels, strict=True):
+        assert b.image is None
+        assert torch.equal(a.joints_2d, b.joints_2d)
+        assert torch.equal(a.joints_3d, b.joints_3d)
+        assert torch.equal(a.index, b.index)
+
+
+def test_the_resident_loader_repeats_one_batch(shards):
+    found = batches(DataConfig(shards=shards, batch_size=4, backend="resident"), training=True)
+    assert len(found) == 5
+    assert all(batch is found[0] for batch in found)
+
+
+def spoil(folder, index, content):
+    """Overwrite a sample's picture in its tar, and in the manifest what would give it away."""
+    shard_set = ShardSet(folder, "train")
+    offset, size = shard_set._places[index, shard_set.members.index("rgba.jpg")]
+    path = folder / "train" / "train-000000.tar"
+    data = bytearray(path.read_bytes())
+    data[offset : offset + size] = content(bytes(data[offset : offset + size]))
+    path.write_bytes(data)
+
+
+SPOILT = {
+    "zeros": lambda data: bytes(len(data)),
+    "text": lambda data: b"no picture".ljust(len(data)),
+    "cut": lambda data: data[:40].ljust(len(data), b"\0"),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("content", SPOILT)
+def test_an_undecodable_sample_is_named(tmp_path, backend, content):
+    folder = make_shard_set(tmp_path / "shards", {"train": 8}, samples_per_shard=8)
+    spoil(folder, 5, SPOILT[content])
+    with pytest.raises(InputError, match=r"train-000000.tar: female_001_a_a-env_001-000006.rgba.jpg at byte \d+"):
+        batches(DataConfig(shards=folder, batch_size=2, backend=backend), "train")
+
+
+def test_what_cannot_work_is_refused(tmp_path, shards):
+    with pytest.raises(InputError, match="23 samples, fewer than one batch of 24"):
+        build_loader(DataConfig(shards=shards, batch_size=8), "train", world_size=3, training=True)
+    with pytest.raises(InputError, match="is no finished shard set"):
+        build_loader(DataConfig(shards=tmp_path), "train")
+    empty = make_shard_set(tmp_path / "empty", {"train": 0})
+    with pytest.raises(InputError, match="has no samples"):
+        build_loader(DataConfig(shards=empty), "train")
+    plain = make_shard_set(tmp_path / "plain", {"train": 2})
+    with pytest.raises(InputError, match="holds no worldp"):
+        build_loader(DataConfig(shards=plain, outputs=("image", "worldp")), "train")
+    assert index_name("train-000000.tar") == "train-000000.idx"
+
+
+def test_worldp_is_exact(shards):
+    shard_set = ShardSet(shards, "val")
+    stored = cv2.imdecode(shard_set.member(0, "worldp.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    for backend in BACKENDS:
+        batch = batches(DataConfig(shards=shards, batch_size=2, backend=backend, outputs=("worldp",)), "val")[0]
+        assert batch.image is None
+        np.testing.assert_array_equal(batch.worldp[0].permute(1, 2, 0).numpy(), stored)

@@ -1,0 +1,56 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.camera import XR_EGOPOSE, euler_to_rotation, world_to_camera
+
+angles = st.floats(-180, 180)
+
+
+def test_project_is_opencvs_fisheye_model():
+    points = np.random.default_rng(0).uniform([-1, -1, 0.2], [1, 1, 2], (200, 3))
+    matrix = np.array([[XR_EGOPOSE.fx, 0, XR_EGOPOSE.cx], [0, XR_EGOPOSE.fy, XR_EGOPOSE.cy], [0, 0, 1]])
+    expected, _ = cv2.fisheye.projectPoints(
+        points[:, None], np.zeros(3), np.zeros(3), matrix, np.array(XR_EGOPOSE.distortion)
+    )
+    np.testing.assert_allclose(XR_EGOPOSE.project(points), expected[:, 0], atol=1e-9)
+
+
+def test_optical_axis_meets_the_principal_point():
+    np.testing.assert_array_equal(XR_EGOPOSE.project(np.array([0.0, 0, 3])), [XR_EGOPOSE.cx, XR_EGOPOSE.cy])
+
+
+@given(st.floats(0, 1.7), angles, st.floats(0.1, 5))
+def test_back_project_inverts_project(theta, phi, distance):
+    ray = np.array([np.sin(theta) * np.cos(np.radians(phi)), np.sin(theta) * np.sin(np.radians(phi)), np.cos(theta)])
+    np.testing.assert_allclose(XR_EGOPOSE.back_project(XR_EGOPOSE.project(distance * ray)), ray, atol=1e-8)
+
+
+def test_back_project_has_no_ray_beyond_the_model():
+    assert np.isnan(XR_EGOPOSE.back_project(np.array([1e5, 0.0]))).all()
+
+
+@pytest.mark.parametrize("size", [128, 368, 800])
+def test_crop_and_resize_follows_the_pixels(size):
+    """A pixel's four corners move with the crop and the resize; its centre is their mean."""
+    camera = XR_EGOPOSE.centre_square(size)
+    points = np.random.default_rng(1).uniform([-0.5, -0.5, 0.5], [0.5, 0.5, 2], (50, 3))
+    corners = (XR_EGOPOSE.project(points) - [240, 0] + 0.5) * size / 800
+    np.testing.assert_allclose(camera.project(points), corners - 0.5, atol=1e-9)
+
+
+@given(angles, angles, angles)
+def test_euler_angles_turn_about_static_x_then_y_then_z(x, y, z):
+    def about(axis, degrees):
+        return cv2.Rodrigues(np.eye(3)[axis] * np.radians(degrees))[0]
+
+    expected = about(2, z) @ about(1, y) @ about(0, x)
+    np.testing.assert_allclose(euler_to_rotation(np.array([x, y, z])), expected, atol=1e-12)
+
+
+def test_world_to_camera_sees_what_is_in_front():
+    # the modelling software's camera looks along -z with y up
+    matrix = world_to_camera(np.array([10.0, 20, 30]), np.zeros(3))
+    np.testing.assert_allclose(matrix @ [11, 22, 25, 1], [1, -2, 5, 1])

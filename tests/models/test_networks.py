@@ -1,0 +1,118 @@
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from models.heatmap_net import TRUNKS, HeatmapNet, heatmap_size
+from models.lifting_net import LiftingNet
+from models.pose_net import PoseNet
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_reference_sizes():
+    assert parameters(HeatmapNet("resnet50")) == 32_950_095
+    assert parameters(LiftingNet(48)) == 80_034_323
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_trunk_parameters_have_torchvisions_names_and_shapes(trunk):
+    expected = {
+        name: tensor.shape
+        for name, tensor in getattr(torchvision.models, trunk)().state_dict().items()
+        if not name.startswith("fc.")
+    }
+    state = HeatmapNet(trunk).state_dict()
+    assert {name: state[name].shape for name in expected} == expected
+    rest = {name.split(".")[0] for name in state.keys() - expected.keys()}
+    assert rest == {"deconv_layers", "final_layer"}
+
+
+def test_heatmap_net_is_the_trunk_the_head_and_normalised_bytes():
+    torch.manual_seed(0)
+    net = HeatmapNet("resnet18").eval()
+    trunk = torchvision.models.resnet18()
+    trunk.load_state_dict(
+        {**net.state_dict(), **{k: v for k, v in trunk.state_dict().items() if k[:3] == "fc."}}, False
+    )
+    trunk.eval()
+    image = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    x = (image.float() / 255 - 0.5) / 0.5
+    x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
+    x = trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(x))))
+    state = net.state_dict()
+    for conv, norm in ((0, 1), (3, 4)):
+        x = F.conv_transpose2d(x, state[f"deconv_layers.{conv}.weight"], stride=2, padding=1)
+        mean, var, weight, bias = (
+            state[f"deconv_layers.{norm}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")
+        )
+        x = F.relu(F.batch_norm(x, mean, var, weight, bias))
+    x = F.conv2d(x, state["final_layer.weight"], state["final_layer.bias"])
+    with torch.no_grad():
+        torch.testing.assert_close(net(image), x)
+
+
+def test_lifting_net_is_the_papers_auto_encoder():
+    torch.manual_seed(0)
+    net = LiftingNet(16)
+    s = net.state_dict()
+    heatmap = torch.rand(3, 15, 16, 16)
+    x = heatmap
+    for i in (1, 2, 3):
+        x = F.leaky_relu(F.conv2d(x, s[f"conv{i}.weight"], s[f"conv{i}.bias"], stride=2, padding=1), 0.2)
+    x = x.reshape(3, -1)
+    x = F.leaky_relu(F.linear(x, s["fc1.weight"], s["fc1.bias"]), 0.2)
+    x = F.leaky_relu(F.linear(x, s["fc2.weight"], s["fc2.bias"]), 0.2)
+    code = F.linear(x, s["fc3.weight"], s["fc3.bias"])
+    pose = code
+    for i in (1, 2, 3):
+        pose = F.linear(pose, s[f"b1_fc{i}.weight"], s[f"b1_fc{i}.bias"])
+    x = code
+    for i in (1, 2, 3):
+        x = F.leaky_relu(F.linear(x, s[f"b2_fc{i}.weight"], s[f"b2_fc{i}.bias"]), 0.2)
+    x = x.reshape(3, 512, 2, 2)
+    for i in (1, 2, 3):
+        x = F.conv_transpose2d(x, s[f"b2_deconv{i}.weight"], s[f"b2_deconv{i}.bias"], stride=2, padding=1)
+        x = F.relu(x) if i < 3 else x
+    with torch.no_grad():
+        joints_3d, reconstruction = net(heatmap)
+    torch.testing.assert_close(joints_3d, pose.reshape(3, 16, 3))
+    torch.testing.assert_close(reconstruction, x)
+
+
+@pytest.mark.parametrize(("image_size", "size"), [(368, 48), (128, 16), (96, 12), (256, 32)])
+def test_heatmap_size_is_what_the_network_makes(image_size, size):
+    assert heatmap_size(image_size) == size
+    with torch.no_grad():
+        assert HeatmapNet("resnet18")(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)).shape[2:] == (
+            size,
+            size,
+        )
+
+
+def test_pose_net_lifts_its_own_heatmaps():
+    net = PoseNet("resnet18", 128).eval()
+    image = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        output = net(image)
+        heatmap = net.heatmap_net(image)
+        joints_3d, reconstruction = net.lifting_net(heatmap)
+    torch.testing.assert_close(output.heatmap, heatmap)
+    torch.testing.assert_close(output.joints_3d, joints_3d)
+    torch.testing.assert_close(output.reconstruction, reconstruction)
+
+
+def test_poses_keep_full_precision_under_bf16():
+    net = LiftingNet(16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        joints_3d, _ = net(torch.rand(2, 15, 16, 16))
+    assert joints_3d.dtype == torch.float32
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="multiple of 8"):
+        LiftingNet(44)
+    with pytest.raises(ValueError, match="resnet20"):
+        HeatmapNet("resnet20")

@@ -1,0 +1,35 @@
+import numpy as np
+
+from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS, LIMBS, LOWER_BODY, MIRROR, UPPER_BODY, action_group
+
+
+def test_joints():
+    assert len(JOINTS) == 16
+    assert [JOINTS[i] for i in HEATMAP_JOINTS] == [name for name in JOINTS if name != "Head"]
+    assert {*UPPER_BODY, *LOWER_BODY} == set(range(16))
+    assert [JOINTS[i] for i in LOWER_BODY[:2]] == ["LeftUpLeg", "LeftLeg"]
+
+
+def test_mirror_exchanges_left_and_right_and_is_its_own_inverse():
+    mirror = np.array(MIRROR)
+    np.testing.assert_array_equal(mirror[mirror], np.arange(16))
+    for i, j in enumerate(MIRROR):
+        assert JOINTS[i].replace("Left", "L") in (JOINTS[j].replace("Right", "L"), JOINTS[i])
+        assert (JOINTS[i] == JOINTS[j]) == (not JOINTS[i].startswith(("Left", "Right")))
+
+
+def test_limbs_are_symmetric():
+    limbs = {frozenset(limb) for limb in LIMBS}
+    assert len(limbs) == 14
+    assert {frozenset((MIRROR[a], MIRROR[b])) for a, b in LIMBS} == limbs
+
+
+def test_action_groups():
+    assert list(ACTION_GROUPS) == sorted(ACTION_GROUPS)
+    names = [action for actions in ACTION_GROUPS.values() for action in actions]
+    assert len(ACTION_GROUPS) == 9
+    assert len(names) == len(set(names)) == 66
+    assert action_group("Dribble") == "Gaming"
+    assert action_group("lower_stretching_mixamo_com_2") == "Lower Stretching"
+    assert action_group("Counting__1_") == "Gesticulating"
+    assert action_group("Swimming") is None
