@@ -39,7 +39,7 @@ def overlay(image: Image, predicted: Positions, true: Positions | None = None) -
     drawn = np.ascontiguousarray(image).copy()
     unit = max(1.0, min(drawn.shape[:2]) / 256)
     if true is not None:
-        _draw_pose(drawn, true, BLUE, round(4 * unit), 4 * unit)
+        _draw_pose(drawn, true, BLUE, round(5 * unit), 4 * unit)
     _draw_pose(drawn, predicted, ORANGE, round(2 * unit), 2.5 * unit)
     return drawn
 
@@ -94,7 +94,8 @@ def _draw_pose(image: Image, positions: Positions, colour: Colour, thickness: in
     near = {joint: place for joint, place in zip(joints, positions, strict=True) if _near(image, place)}
     limbs = [(near[start], near[end]) for start, end in LIMBS if start in near and end in near]
     # the dark outline of everything first: no limb is crossed out by another's
-    for width, paint in ((thickness + 2, _OUTLINE), (thickness, colour)):
+    outline = max(1, round(min(image.shape[:2]) / 256))
+    for width, paint in ((thickness + outline, _OUTLINE), (thickness, colour)):
         for start, end in limbs:
             cv2.line(image, _fixed(start), _fixed(end), paint, width, cv2.LINE_AA, _SHIFT)
         for place in near.values():

@@ -125,8 +125,12 @@ def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Colour,
     for points, colour, width in poses:
         drawn = look(points, azimuth)
         limbs = [drawn[list(limb)] for limb in LIMBS]
-        axes.add_collection(LineCollection(limbs, colors=_hex(colour), linewidths=width, capstyle="round"))
-        axes.scatter(drawn[:, 0], drawn[:, 1], s=(width + 1.6) ** 2, color=_hex(colour), linewidths=0, zorder=2)
+        axes.add_collection(
+            LineCollection(limbs, colors=_hex(colour), linewidths=width, capstyle="round", clip_on=False)
+        )
+        axes.scatter(
+            drawn[:, 0], drawn[:, 1], s=(width + 1.6) ** 2, color=_hex(colour), linewidths=0, zorder=2, clip_on=False
+        )
     axes.set(aspect="equal", xlim=(-_WIDTH / 2, _WIDTH / 2), ylim=(-_BELOW, _ABOVE))
     axes.set_axis_off()
 

@@ -149,9 +149,9 @@ def describe(picture: Picture, poses: Poses, i: int) -> dict[str, Any]:
         "file": picture.file.name,
         "width": picture.view.width,
         "height": picture.view.height,
-        "joints_3d_m": dict(zip(JOINTS, poses.joints_3d[i].round(5).astype(float).tolist(), strict=True)),
-        "joints_2d_px": dict(zip(seen, poses.joints_2d[i].round(2).astype(float).tolist(), strict=True)),
-        "confidence": dict(zip(seen, poses.confidence[i].round(4).astype(float).tolist(), strict=True)),
+        "joints_3d_m": dict(zip(JOINTS, poses.joints_3d[i].astype(float).round(5).tolist(), strict=True)),
+        "joints_2d_px": dict(zip(seen, poses.joints_2d[i].astype(float).round(2).tolist(), strict=True)),
+        "confidence": dict(zip(seen, poses.confidence[i].astype(float).round(4).tolist(), strict=True)),
     }
 
 

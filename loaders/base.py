@@ -153,9 +153,7 @@ class Loader(ABC):
     def _label_batch(
         self, pose: NDArray[np.float32], meta: NDArray[np.int32], indices: Indices, augmentation: Augmentation | None
     ) -> PoseBatch:
-        scale = self.image_size / self.crop
-        corner = np.array([self.crop_left, self.crop_top], np.float32)
-        joints_2d = (pose[..., :2] - corner + np.float32(0.5)) * np.float32(scale) - np.float32(0.5)
+        joints_2d = self.shard_set.camera.transfer(pose[..., :2], self.camera).astype(np.float32)
         joints_3d = pose[..., 2:] - pose[:, NECK : NECK + 1, 2:]
         if augmentation is not None:
             joints_2d, joints_3d = augmentation.move_joints(joints_2d, joints_3d, self.camera)

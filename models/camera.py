@@ -78,6 +78,14 @@ class FisheyeCamera:
             cy=(self.cy - top + 0.5) * scale - 0.5,
         )
 
+    def transfer(self, pixels: Floats, other: FisheyeCamera) -> NDArray[np.float64]:
+        """Carry pixels (..., 2) of this camera over to a crop or resize of its picture, taken by ``other``.
+
+        Cropping and resizing change focal lengths and principal point and nothing else, so the cameras say it all.
+        """
+        focal = np.array([other.fx / self.fx, other.fy / self.fy])
+        return np.asarray((pixels - np.array([self.cx, self.cy])) * focal + [other.cx, other.cy], np.float64)
+
     def centre_square(self, size: int) -> FisheyeCamera:
         """Return the camera of the centre square (full height), resized to ``size`` x ``size`` pixels."""
         return self.crop_and_resize((self.width - self.height) / 2, 0.0, self.height, size)

@@ -79,19 +79,9 @@ def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm)
         members.append((JSON, text))
     if "worldp" in form.components:
         members.append((WORLDP, encode_worldp(read_file(recording, "worldp", frame), form)))
-    members.append((POSE, encode_pose(stored_pixels(labels.joints_2d, form.camera), labels.joints_3d)))
+    members.append((POSE, encode_pose(XR_EGOPOSE.transfer(labels.joints_2d, form.camera), labels.joints_3d)))
     members.append((META, encode_meta(subject, environment, frame, action)))
     return members
-
-
-def stored_pixels(pixels: NDArray[np.floating[Any]], camera: FisheyeCamera) -> NDArray[np.float64]:
-    """Carry pixels (..., 2) of the 1280x800 frame over to the stored picture taken by ``camera``.
-
-    Cropping and resizing change focal lengths and principal point and nothing else, so the camera says it all; for
-    the centre square of side S this is ((u - 240 + 0.5) S / 800 - 0.5, (v + 0.5) S / 800 - 0.5).
-    """
-    focal = np.array([camera.fx / XR_EGOPOSE.fx, camera.fy / XR_EGOPOSE.fy])
-    return np.asarray((pixels - [XR_EGOPOSE.cx, XR_EGOPOSE.cy]) * focal + [camera.cx, camera.cy], np.float64)
 
 
 def encode_picture(content: bytes, form: SampleForm) -> bytes:

@@ -17,9 +17,9 @@ from loaders.errors import InputError
 from loaders.manifest import Manifest, Shard
 from loaders.sample import JSON, META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, sample_key
 from loaders.shard_set import check_shard, index_name, read_index
-from models.camera import FisheyeCamera
+from models.camera import XR_EGOPOSE, FisheyeCamera
 from tools.dataset import Environment, LabelError
-from tools.frames import FrameError, frame_labels, read_file, stored_pixels
+from tools.frames import FrameError, frame_labels, read_file
 from tools.parallel import advance
 
 FrameName = tuple[str, str, int]
@@ -182,7 +182,7 @@ def _compare_dataset(
         return
     if JSON in contents and contents[JSON] != text:
         yield "its json is not the dataset's"
-    expected = np.concatenate([stored_pixels(labels.joints_2d, camera), labels.joints_3d], axis=1)
+    expected = np.concatenate([XR_EGOPOSE.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1)
     if not np.allclose(pose, expected, rtol=1e-6, atol=1e-4):
         yield "its pose is not the dataset's"
     if action != labels.action:

@@ -106,8 +106,10 @@ class Renderer:
         starts = scene.starts @ rotation.T + translation
         ends = scene.ends @ rotation.T + translation
         strips = solid_strips(starts, ends, scene.radii, LENS_ANGLE)
-        for number, (start, end, radii) in enumerate(zip(starts, ends, scene.radii, strict=True)):
-            cast(RoundedCone(start, end, radii, light), self._rays, strips[number], number + 1, canvas)
+        # nearest first: what is hidden behind it costs less
+        for number in np.argsort(np.linalg.norm(starts + ends, axis=-1)).tolist():
+            cone = RoundedCone(starts[number], ends[number], scene.radii[number], light)
+            cast(cone, self._rays, strips[number], number + 1, canvas)
         picture = np.asarray(cv2.bitwise_and(colour, colour, mask=self._inside), np.uint8)
         _paint(picture, canvas, scene.colours)
         np.multiply(canvas.distance, self._inside, out=canvas.distance)

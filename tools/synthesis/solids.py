@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,10 +117,11 @@ class RoundedCone:
         self._side = self._length - self._taper**2
         self._light = (float(light @ start), float(light @ axis), 2 / (first + second))
 
-    def meet(self, rays: Floats) -> tuple[Floats, Floats]:
-        """Return where rays (h, w, 3) meet the surface: distances (h, w) and cosines to the light.
+    def meet(self, rays: Floats) -> tuple[Floats, Callable[[], Floats]]:
+        """Return the distances (h, w) at which rays (h, w, 3) meet the surface, and how to get the light there.
 
-        NaN for rays that pass by: call it where numpy does not warn of them. The cosine is not cut to -1..1.
+        NaN for rays that pass by: call it where numpy does not warn of them. The light is the cosine (h, w) between
+        surface and light, not cut to -1..1.
         """
         ahead, near, lit = cv2.split(cv2.transform(rays, self._matrix))
         side, along, taper = self._side, self._along, self._taper
@@ -129,17 +130,21 @@ class RoundedCone:
         constant = side * (self._first + self._radius**2) - along**2
         constant += taper * self._radius * along * 2 - self._length * self._radius**2
         root = np.sqrt(linear * linear - square * constant)
-        distance = (-linear - root) / square
+        distance = (linear + root) / -square
         height = (along - self._radius * taper) + distance * ahead
-        first = -near - np.sqrt(near * near - self._first)
-        far = near - ahead
-        second = -far - np.sqrt(far * far - self._second)
         on_side = (height > 0) & (height < side)
-        distance = np.where(on_side, distance, np.fmin(first, second))
-        share = np.fmin(np.fmax(height / side, 0), 1)
-        start, axis, scale = self._light
-        cosine = (distance * lit - start - share * axis) * scale
-        return distance, cosine
+        # where the cone ends, the nearer of its two spheres
+        far = near - ahead
+        first = near + np.sqrt(near * near - self._first)
+        second = far + np.sqrt(far * far - self._second)
+        distance = np.where(on_side, distance, -np.fmax(first, second))
+
+        def light() -> Floats:
+            share = np.fmin(np.fmax(height * (1 / side), 0), 1)
+            start, axis, scale = self._light
+            return np.asarray((distance * lit - start - share * axis) * scale)
+
+        return distance, light
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -149,8 +154,9 @@ def cast(cone: RoundedCone, rays: Floats, strips: Sequence[Box], number: int, ca
     ``rays`` (H, W, 3), unit, zero outside the lens; ``strips``: the rows and columns it can be in.
     """
     for strip in strips:
-        distance, cosine = cone.meet(rays[strip])
+        distance, light = cone.meet(rays[strip])
         nearer = (distance < canvas.distance[strip]) & (distance > 0)
-        np.copyto(canvas.distance[strip], distance, where=nearer)
-        np.copyto(canvas.light[strip], cosine, where=nearer)
-        np.copyto(canvas.solid[strip], np.uint8(number), where=nearer)
+        if nearer.any():
+            np.copyto(canvas.distance[strip], distance, where=nearer)
+            np.copyto(canvas.light[strip], light(), where=nearer)
+            np.copyto(canvas.solid[strip], np.uint8(number), where=nearer)

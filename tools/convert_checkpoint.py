@@ -1,0 +1,71 @@
+"""Carry weights over between our checkpoints and the reference code's, in either direction.
+
+``python -m tools.convert_checkpoint --input FILE --output FILE``
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from engine import checkpoint
+from engine.command import OK, Command, run
+from engine.trained import describe_reference
+from loaders.errors import InputError
+from models import reference_weights
+from tools.files import publish, temporary_name
+
+PROGRAM: Final = "tools.convert_checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertFlags(Command):
+    """Flags of ``tools.convert_checkpoint``."""
+
+    input: Path
+    """Checkpoint to convert: one of ours becomes one of the reference code, and the other way round."""
+    output: Path
+    """File to write; must not exist."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        ConvertFlags,
+        convert,
+        program=PROGRAM,
+        description="Convert a checkpoint of ours to one of the reference code, or the other way round.",
+        arguments=arguments,
+    )
+
+
+def convert(flags: ConvertFlags) -> int:
+    """Write the other form of a checkpoint. Only weights go over: neither form can resume the other's run."""
+    if flags.output.exists():
+        raise InputError(f"{flags.output} exists: remove it, or give another output")
+    content = checkpoint.read(flags.input)
+    flags.output.parent.mkdir(parents=True, exist_ok=True)
+    if reference_weights.is_reference(content):
+        ours = describe_reference(reference_weights.from_reference(content), flags.input)
+        checkpoint.save(flags.output, ours)
+        form = f"a {ours['stage']} checkpoint of this engine, {ours['image_size']} px"
+    else:
+        sections = reference_weights.to_reference(checkpoint.check(content, flags.input)["model"])
+        temporary = temporary_name(flags.output)
+        try:
+            torch.save(sections, temporary)
+            publish(temporary, flags.output)
+        finally:
+            temporary.unlink(missing_ok=True)
+        form = f"the reference code's dictionary with {' and '.join(sections)}"
+    sys.stdout.write(f"{flags.output}: {form}\n")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
