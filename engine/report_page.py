@@ -35,9 +35,9 @@ figure { padding: 0; overflow: hidden; }
 figcaption { padding: .5rem .8rem .7rem; }
 figcaption b { color: var(--text); }
 .tile b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.pair { display: grid; gap: 1rem; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); align-items: start; }
+.pair { display: grid; gap: 1rem; grid-template-columns: minmax(0, 3fr) minmax(0, 5fr); align-items: start; }
 table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .34rem .5rem; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: .34rem .4rem; text-align: right; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--faint); }
 th:first-child { text-align: left; }
 tbody th { color: var(--text); }
@@ -49,8 +49,11 @@ tr.all > * { font-weight: 700; }
 .true::before { background: var(--blue); }
 pre { margin: .6rem 0 0; white-space: pre-wrap; font-size: .8rem; line-height: 1.4; }
 summary { cursor: pointer; font-weight: 600; }
-@media (max-width: 56rem) { .pair { grid-template-columns: minmax(0, 1fr); } }
-@media (max-width: 40rem) {
+@media (max-width: 68rem) {
+  .pair { grid-template-columns: minmax(0, 1fr); }
+  .pair img { max-width: 36rem; margin: 0 auto; } }
+@media (max-width: 44rem) {
+  .tile b { font-size: 1.4rem; }
   .tiles, .frames { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .frames { grid-template-columns: minmax(0, 1fr); }
   figure.frame { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: center; }

@@ -155,7 +155,7 @@ class Trainer:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in found.values.items() if "/" not in name)
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
         self._log_pictures(found)
-        if self.step > 0 and found.values[self.stage.measure] < self.best:
+        if found.values[self.stage.measure] < self.best:
             self.best = found.values[self.stage.measure]
             self.save("best.pt")
 

@@ -1,0 +1,181 @@
+"""Evaluation, as a user starts it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine import checkpoint
+from engine.evaluate import main, mean_pose
+from engine.trained import load_trained
+from loaders import DataConfig, ShardSet, build_loader
+from models.heatmaps import draw_heatmaps, find_joints
+from models.skeleton import HEATMAP_JOINTS, action_group
+from tests.checkpoint_factory import make_checkpoint
+from tests.shard_factory import make_shard_set
+from tools.convert_checkpoint import main as convert
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return make_shard_set(tmp_path_factory.mktemp("evaluate"), {"train": 8, "val": 7, "test": 10})
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.pt")
+
+
+def flags(checkpoint, shards, output, *more):
+    common = ["--checkpoint", checkpoint, "--data.shards", shards, "--output", output]
+    return [str(flag) for flag in (*common, "--examples", "1", "--device", "cpu", *more)]
+
+
+def evaluated(*arguments):
+    assert main(flags(*arguments)) == 0
+    return json.loads((arguments[2] / "metrics.json").read_text())
+
+
+def figures(metrics):
+    """All numbers but those about the run itself."""
+    flat = {}
+    for key, value in metrics.items():
+        if key != "evaluation":
+            flat |= {f"{key}/{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def frame_by_frame(path, shards, split):
+    """Yield each frame's action with the network's and the true 3D and 2D positions, all from first principles."""
+    trained = load_trained(path, torch.device("cpu"))
+    data = DataConfig(shards=shards, batch_size=1, backend="torch", image_size=64)
+    shard_set = ShardSet(shards, split)
+    for batch in build_loader(data, split):
+        with torch.no_grad():
+            output = trained.model(batch.image)
+        pose = shard_set.pose([int(batch.index)])[0].astype(np.float64)
+        action = shard_set.manifest.actions[shard_set.meta([int(batch.index)])[0, 3]]
+        seen = find_joints(output.heatmap, 64)[0][0].numpy()
+        true_2d = pose[list(HEATMAP_JOINTS), :2]
+        yield action, output.joints_3d[0].numpy(), pose[:, 2:] - pose[0, 2:], seen, true_2d
+
+
+def test_the_figures_are_those_of_the_frames(tmp_path, capsys, shards, finetuned):
+    metrics = evaluated(finetuned, shards, tmp_path / "report", "--data.backend", "torch")
+    mean = np.mean([p[:, 2:] - p[0, 2:] for p in ShardSet(shards, "train").labels()[0].astype(float)], axis=0)
+    ours, baseline, pixels = {}, {}, []
+    for action, joints_3d, true_3d, joints_2d, true_2d in frame_by_frame(finetuned, shards, "test"):
+        for group in {"All", action_group(action) or "All"}:
+            ours.setdefault(group, []).append(1000 * np.linalg.norm(joints_3d - true_3d, axis=1).mean())
+            baseline.setdefault(group, []).append(1000 * np.linalg.norm(mean - true_3d, axis=1).mean())
+        pixels.append(np.linalg.norm(joints_2d - true_2d, axis=1).mean())
+    assert len(ours["All"]) == metrics["frames"] == 10
+    assert metrics["frames_per_group"] == {name: len(ours[name]) for name in metrics["frames_per_group"]}
+    assert metrics["mpjpe_mm"] == pytest.approx({name: np.mean(values) for name, values in ours.items()}, rel=1e-4)
+    means = {name: np.mean(values) for name, values in baseline.items()}
+    assert metrics["baseline_mpjpe_mm"] == pytest.approx(means, rel=1e-6)
+    assert metrics["error_2d_px"] == pytest.approx(np.mean(pixels), rel=1e-4)
+    assert metrics["error_2d_frame_px"] == pytest.approx(np.mean(pixels) * 800 / 64, rel=1e-4)
+    said = capsys.readouterr().out
+    assert f"{metrics['mpjpe_mm']['All']:.1f}" in said.splitlines()[2]
+    assert said.splitlines()[-1] == f"report: {tmp_path / 'report' / 'report.html'}"
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"metrics.json", "overlays.png", "poses_3d.png", "per_action.png", "report.html"}
+
+
+def test_batch_size_does_not_matter(tmp_path, shards, finetuned):
+    one, seven = (
+        evaluated(finetuned, shards, tmp_path / str(size), "--data.batch-size", str(size), "--data.backend", "torch")
+        for size in (1, 7)
+    )
+    assert figures(one) == pytest.approx(figures(seven), rel=1e-4)
+
+
+def test_processes_do_not_matter(tmp_path, shards, finetuned):
+    """Three processes, of which the last has no frame at all; started as a file from another folder."""
+    common = ("--split", "val", "--data.backend", "torch", "--data.batch-size")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
+    entry = str(ROOT / "engine" / "evaluate.py")
+    done = subprocess.run(
+        [*launcher, entry, *flags(finetuned, shards, tmp_path / "three", *common, "4")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report: ") == 1
+    three = json.loads((tmp_path / "three" / "metrics.json").read_text())
+    assert three["evaluation"]["processes"] == 3
+    one = evaluated(finetuned, shards, tmp_path / "one", *common, "2")
+    assert figures(one) == pytest.approx(figures(three), rel=1e-4)
+
+
+def test_a_heatmap_network_has_its_2d_error_alone(tmp_path, capsys, shards):
+    metrics = evaluated(make_checkpoint(tmp_path / "2d.pt", "train2d"), shards, tmp_path / "report")
+    assert "mpjpe_mm" not in metrics
+    assert metrics["error_2d_px"] > 0
+    assert "heatmap network alone" in capsys.readouterr().out
+
+
+def test_a_lifting_network_sees_true_heatmaps(tmp_path, capsys, shards):
+    path = make_checkpoint(tmp_path / "3d.pt", "train3d")
+    metrics = evaluated(path, shards, tmp_path / "report")
+    assert "error_2d_px" not in metrics
+    assert "true heatmaps" in capsys.readouterr().out
+    model = load_trained(path, torch.device("cpu")).model
+    pose = torch.from_numpy(ShardSet(shards, "test").labels()[0])
+    with torch.no_grad():
+        predicted = model(draw_heatmaps(pose[:, list(HEATMAP_JOINTS), :2], 64, 8))[0]
+    error = (predicted - (pose[..., 2:] - pose[:, :1, 2:])).norm(dim=-1).mean()
+    assert metrics["mpjpe_mm"]["All"] == pytest.approx(1000 * float(error), rel=1e-4)
+
+
+def test_a_reference_checkpoint_gives_the_same(tmp_path, shards, finetuned):
+    assert convert(["--input", str(finetuned), "--output", str(tmp_path / "theirs.pth")]) == 0
+    theirs = evaluated(tmp_path / "theirs.pth", shards, tmp_path / "theirs", "--data.backend", "torch")
+    ours = evaluated(finetuned, shards, tmp_path / "ours", "--data.backend", "torch")
+    assert theirs["evaluation"]["trunk"] == "resnet18"
+    assert figures(theirs) == figures(ours)
+
+
+def test_without_a_training_split_there_is_no_baseline(tmp_path, capsys, finetuned):
+    shards = make_shard_set(tmp_path / "shards", {"test": 3})
+    assert mean_pose(shards) is None
+    metrics = evaluated(finetuned, shards, tmp_path / "report")
+    assert "baseline_mpjpe_mm" not in metrics
+    assert "no mean pose to compare with" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, shards, finetuned):
+    empty = make_shard_set(tmp_path / "empty", {"train": 2, "test": 0})
+    cases = (
+        (flags(tmp_path / "absent.pt", shards, tmp_path / "r"), "absent.pt does not exist"),
+        (flags(finetuned, tmp_path / "absent", tmp_path / "r"), "no manifest.json"),
+        (flags(finetuned, empty, tmp_path / "r"), "has no samples"),
+        (flags(finetuned, empty, tmp_path / "r", "--split", "val"), "has no split 'val'"),
+        (flags(finetuned, shards, tmp_path / "r", "--data.image-size", "128"), "was trained at 64 px"),
+        (flags(finetuned, shards, tmp_path / "r", "--data.backend", "resident"), "repeats one batch"),
+        (flags(finetuned, shards, tmp_path / "r", "--examples", "0"), "at least 1"),
+        (flags(finetuned, shards, tmp_path / "r", "--splitt", "val"), "--splitt"),
+    )
+    for arguments, expected in cases:
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert expected in said
+        assert said.strip().splitlines()[-1].startswith("evaluate: error: ")
+        assert not (tmp_path / "r").exists()
+
+
+def test_predictions_that_are_no_numbers_are_status_1(tmp_path, capsys, shards, finetuned):
+    content = checkpoint.load(finetuned)
+    content["model"]["lifting_net"]["b1_fc3.bias"][5] = float("nan")
+    checkpoint.save(tmp_path / "spoilt.pt", content)
+    assert main(flags(tmp_path / "spoilt.pt", shards, tmp_path / "r")) == 1
+    assert "10 of 10 predictions are no finite numbers, the first is that of female_003_a_a" in capsys.readouterr().err

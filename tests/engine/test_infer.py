@@ -1,0 +1,237 @@
+"""Inference on pictures of every kind."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.infer import load_model, main
+from engine.pictures import Circle, Picture, Unreadable, read_picture
+from engine.pose_model import View
+from loaders import InputError
+from models.skeleton import HEATMAP_JOINTS, JOINTS
+from tests.checkpoint_factory import make_checkpoint
+
+TURNS = (0, 90, 180, 270)
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.pt")
+
+
+@pytest.fixture(scope="module")
+def model(finetuned):
+    return load_model(finetuned, device="cpu")
+
+
+def frame(seed=0, height=800, width=1280):
+    """A picture that looks different everywhere."""
+    small = np.random.default_rng(seed).integers(0, 256, (9, 13, 3), np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def write(path, image):
+    """Write an RGB picture."""
+    assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def run(finetuned, folder, output, *more):
+    flags = ["--checkpoint", finetuned, "--input-dir", folder, "--output-dir", output, "--device", "cpu", *more]
+    return main([str(flag) for flag in flags])
+
+
+def same(a, b, **tolerance):
+    tolerance = {"rtol": 0, "atol": 1e-4} | tolerance
+    np.testing.assert_allclose(a.joints_3d, b.joints_3d, **tolerance)
+    np.testing.assert_allclose(a.confidence, b.confidence, **tolerance)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (800, 1280), (401, 300), (50, 50)])
+def test_positions_find_the_way_back(width, height, turn):
+    view = View(width, height, turn)
+    image = np.zeros((height, width, 3), np.uint8)
+    side = min(width, height)
+    place = np.array([(width - side) // 2 + 0.3 * side, (height - side) // 2 + 0.7 * side])
+    cv2.circle(image, place.round().astype(int).tolist(), round(side / 12), (255, 255, 255), -1)
+    square = view.square(image, 64)
+    assert square.shape == (64, 64, 3)
+    weight = square[:, :, 0].astype(float)
+    rows, columns = np.indices(weight.shape)
+    seen = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
+    np.testing.assert_allclose(view.to_picture(seen, 64), place, atol=0.02 * side / 64 + 0.51)
+    # clockwise: what is at the lower left goes to the upper left, the upper right, the lower right
+    expected = {0: (0.3, 0.7), 90: (0.3, 0.3), 180: (0.7, 0.3), 270: (0.7, 0.7)}[turn]
+    np.testing.assert_allclose(seen / 64, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_poses_turn_as_the_picture_does(turn):
+    """What lies to the right of the optical axis in the picture lies there in the camera's frame, too."""
+    view = View(101, 101, turn)
+    direction = np.array([0.4, -0.3])
+    offset = view.to_picture(50 + 10 * direction, 101) - 50
+    turned = view.to_camera(np.array([*direction, 0.8]))
+    np.testing.assert_allclose(turned, [*(offset / 10), 0.8], atol=1e-9)
+
+
+def test_only_the_centre_square_counts(model):
+    image = frame()
+    whole, square = model([image]), model([image[:, 240:1040]])
+    same(whole, square)
+    np.testing.assert_allclose(whole.joints_2d, square.joints_2d + np.array([240, 0]), atol=1e-3)
+    larger = np.pad(image[:, 240:1040], ((0, 0), (500, 500), (0, 0)))
+    same(model([larger]), square)
+    assert np.abs(model([frame(1)]).joints_3d - whole.joints_3d).max() > 0.01  # the picture does matter
+
+
+def test_pictures_may_be_turned(model):
+    image = frame()[:, 240:1040]
+    upright = model([image])
+    for turn in TURNS:
+        given = np.rot90(image, turn // 90)  # counter-clockwise: turning it clockwise makes it upright
+        found = model([given], turn=turn)
+        back = View(800, 800, turn)
+        np.testing.assert_allclose(found.joints_3d, back.to_camera(upright.joints_3d), atol=1e-4)
+        np.testing.assert_allclose(found.joints_2d, back.to_picture(upright.joints_2d, 800), atol=1e-2)
+        np.testing.assert_allclose(found.confidence, upright.confidence, atol=1e-4)
+
+
+def test_a_call_takes_one_array_or_many_sizes(model):
+    images = np.stack([frame(seed, 64, 64) for seed in range(3)])
+    together = model(images)
+    assert together.joints_3d.shape == (3, 16, 3)
+    assert together.joints_2d.shape == (3, 15, 2)
+    assert together.confidence.shape == (3, 15)
+    same(model([images[1]]), model([frame(0, 100, 90), images[1]][1:]))
+    np.testing.assert_allclose(model([frame(0, 100, 90), images[1]]).joints_3d[1], together.joints_3d[1], atol=1e-4)
+    assert len(model([])) == 0
+    with pytest.raises(ValueError, match=r"float64 \(64, 64, 3\): give uint8"):
+        model(images.astype(float))
+
+
+def test_every_form_of_a_picture_is_read(tmp_path):
+    image = frame(0, 96, 160)
+    write(tmp_path / "plain.png", image)
+    write(tmp_path / "plain.bmp", image)
+    alpha = np.dstack([image[:, :, ::-1], np.full((96, 160), 7, np.uint8)])
+    cv2.imwrite(str(tmp_path / "alpha.png"), alpha)
+    cv2.imwrite(str(tmp_path / "sixteen.png"), image[:, :, ::-1].astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / "grey.png"), image[:, :, 1])
+    orientation = Image.Exif()
+    orientation[0x112] = 6  # stored turned counter-clockwise
+    Image.fromarray(np.rot90(image).copy()).save(tmp_path / "exif.jpg", exif=orientation, quality=100, subsampling=0)
+    squares = {}
+    for path in tmp_path.iterdir():
+        read = read_picture(path, 64, turn=0, circle=None, keep=True)
+        assert isinstance(read, Picture)
+        assert (read.view.width, read.view.height) == (160, 96)
+        assert read.shown.shape == (96, 160, 3)
+        squares[path.name] = read.square.astype(int)
+    plain = squares.pop("plain.png")
+    grey = squares.pop("grey.png")
+    for square in squares.values():
+        assert np.abs(square - plain).mean() < 1
+    assert np.abs(grey - plain[:, :, 1:2]).max() <= 1
+
+
+def test_large_pictures_are_drawn_reduced(tmp_path):
+    write(tmp_path / "large.png", np.zeros((20, 4000, 3), np.uint8))
+    read = read_picture(tmp_path / "large.png", 64, turn=0, circle=None, keep=True)
+    assert read.shown.shape == (8, 1600, 3)
+    assert read.view.width == 4000
+
+
+def test_a_folder_becomes_predictions(tmp_path, capsys, finetuned, model):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    images = {"b.png": frame(0), "a.PNG": frame(1, 300, 200), "c.bmp": frame(2, 64, 64)}
+    for name, image in images.items():
+        write(folder / name, image)
+    (folder / "notes.txt").write_text("no picture, and not named like one")
+    assert run(finetuned, folder, tmp_path / "out", "--batch-size", "2") == 0
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert content["unreadable"] == []
+    entries = content["pictures"]
+    assert [entry["file"] for entry in entries] == ["a.PNG", "b.png", "c.bmp"]
+    for entry in entries:
+        image = images[entry["file"]]
+        poses = model([image])
+        assert (entry["width"], entry["height"]) == (image.shape[1], image.shape[0])
+        assert list(entry["joints_3d_m"]) == list(JOINTS)
+        assert list(entry["joints_2d_px"]) == list(entry["confidence"]) == [JOINTS[joint] for joint in HEATMAP_JOINTS]
+        np.testing.assert_allclose(list(entry["joints_3d_m"].values()), poses.joints_3d[0], atol=2e-4)
+        np.testing.assert_allclose(list(entry["confidence"].values()), poses.confidence[0], atol=2e-4)
+        drawn = cv2.imread(str(tmp_path / "out" / "pictures" / entry["file"]))
+        assert drawn.shape == image.shape
+        assert (drawn[:, :, ::-1] != image).any()
+    assert "3 of 3 pictures" in capsys.readouterr().out
+
+
+def test_unreadable_pictures_are_listed_and_the_rest_go_on(tmp_path, capsys, finetuned):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "good.png", frame(0, 80, 80))
+    write(folder / "zz.png", frame(1, 80, 80))
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("hello")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:100])
+    (folder / "folder.png").mkdir()
+    assert run(finetuned, folder, tmp_path / "out", "--batch-size", "1", "--no-pictures") == 1
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["file"] for entry in content["pictures"]] == ["good.png", "zz.png"]
+    assert [item["file"] for item in content["unreadable"]] == ["cut.png", "empty.png", "folder.png", "text.jpg"]
+    said = capsys.readouterr()
+    for item in content["unreadable"]:
+        assert f"infer: unreadable: {folder / item['file']}: {item['reason']}" in said.err
+    assert "2 of 6 pictures" in said.out
+    assert not (tmp_path / "out" / "pictures").exists()
+
+
+def test_a_folder_of_nothing_readable(tmp_path, finetuned):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "empty.png").touch()
+    assert run(finetuned, folder, tmp_path / "out") == 1
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"] == []
+
+
+def test_the_mask_blackens_what_is_outside(tmp_path):
+    write(tmp_path / "white.png", np.full((100, 160, 3), 255, np.uint8))
+    read = read_picture(tmp_path / "white.png", 100, turn=0, circle=Circle.parse("80,50,30"), keep=True)
+    for centre, image in ((80, read.shown), (50, read.square)):
+        assert (image[50, centre - 30 : centre + 31] == 255).all()
+        assert (image[20:81, centre] == 255).all()
+        assert not image[50, : centre - 30].any()
+        assert not image[:20].any()
+    assert isinstance(read_picture(tmp_path / "absent.png", 64, turn=0, circle=None, keep=False), Unreadable)
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.png", frame(0, 64, 64))
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "pictures").mkdir()
+    halves = [make_checkpoint(tmp_path / f"{stage}.pt", stage) for stage in ("train2d", "train3d")]
+    cases = (
+        ((finetuned, tmp_path / "absent", tmp_path / "out"), "is no folder"),
+        ((finetuned, tmp_path / "nothing", tmp_path / "out"), "has no pictures"),
+        ((finetuned, tmp_path / "pictures", tmp_path), "would be overwritten"),
+        ((tmp_path / "absent.pt", tmp_path / "in", tmp_path / "out"), "does not exist"),
+        *(((half, tmp_path / "in", tmp_path / "out"), "half of the way") for half in halves),
+        ((finetuned, tmp_path / "in", tmp_path / "out", "--rotate", "45"), "--rotate"),
+        ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2"), "mask_circle is '1,2'"),
+        ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2,-3"), "mask_circle"),
+        ((finetuned, tmp_path / "in", tmp_path / "out", "--batch-size", "0"), "at least 1"),
+    )
+    for arguments, expected in cases:
+        assert run(*arguments) == 2, arguments
+        said = capsys.readouterr().err
+        assert expected in said
+        assert said.strip().splitlines()[-1].startswith("infer: error: ")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError):
+        load_model(halves[0])
