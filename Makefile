@@ -3,38 +3,57 @@
 
 PYTHON ?= python3
 DEMO ?= runs/demo
-BIN := .venv/bin
-INSTALLED := .venv/installed
+VENV := .venv
+INSTALLED := $(VENV)/installed
+RUN := $(VENV)/bin/python
 
 .PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:
+# a run that was interrupted is resumed, not deleted
+.PRECIOUS: $(DEMO)/%/summary.json
 
-$(INSTALLED): setup.py constraints.txt
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
-	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
-	@touch $@
-
-# Each step of the demo is a file: an interrupted demo goes on where it stopped.
-demo: $(DEMO)/report/report.html
-	@echo "The report is $<"
-
-$(DEMO)/dataset: $(INSTALLED)
-	rm -rf $@ $@.part
-	$(BIN)/python -m tools.synthesize --output $@.part --config configs/demo/synthesize.yaml
-	mv $@.part $@
+# Every step of the demo leaves a file: interrupted, it goes on where it stopped.
+demo: $(DEMO)/report/metrics.json
+	@echo "Look at $(DEMO)/report/report.html"
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(RUN) -m pytest --numprocesses auto
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks
+	$(RUN) -m benchmarks
 
 clean:
-	rm -rf .venv build *.egg-info runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.py constraints.txt
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || \
+	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
+	@touch $@
+
+$(DEMO)/dataset: | $(INSTALLED)
+	rm -rf $@.part
+	$(RUN) -m tools.synthesize --output $@.part --frames-per-subject 100 --eval-frames 40 --modalities rgba json
+	mv $@.part $@
+
+$(DEMO)/validation.json: | $(DEMO)/dataset
+	$(RUN) -m tools.validate --root $(DEMO)/dataset --report $@
+
+$(DEMO)/shards/manifest.json: | $(DEMO)/validation.json
+	$(RUN) -m tools.shard --root $(DEMO)/dataset --output $(@D) --components rgba json --image-size 128
+
+$(DEMO)/2d/summary.json $(DEMO)/3d/summary.json: $(DEMO)/%/summary.json: $(DEMO)/shards/manifest.json
+	$(RUN) engine/train.py --config configs/demo/train$*.yaml --data.shards $(DEMO)/shards --run-dir $(@D) --resume
+
+$(DEMO)/full/summary.json: $(DEMO)/2d/summary.json $(DEMO)/3d/summary.json
+	$(RUN) engine/train.py --config configs/demo/finetune.yaml --data.shards $(DEMO)/shards --run-dir $(@D) --resume \
+	  --load-2d $(DEMO)/2d/best.pt --load-3d $(DEMO)/3d/best.pt
+
+$(DEMO)/report/metrics.json: $(DEMO)/full/summary.json
+	$(RUN) engine/evaluate.py --checkpoint $(DEMO)/full/best.pt --data.shards $(DEMO)/shards --output $(@D)

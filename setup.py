@@ -13,7 +13,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=["engine", "loaders", "models", "tools"],
+    packages=["engine", "loaders", "models", "tools", "tools.synthesis"],
     install_requires=[
         "matplotlib",
         "numpy",
