@@ -51,7 +51,8 @@ def load_weights(path: Path) -> Weights:
     content = read(path)
     if reference_weights.is_reference(content):
         return reference_weights.from_reference(content)
-    return check(content, path)["model"]
+    weights: Weights = check(content, path)["model"]
+    return weights
 
 
 def load_network(path: Path, network: str) -> dict[str, torch.Tensor]:

@@ -136,4 +136,4 @@ def to_plain(config: Any) -> dict[str, Any]:
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
-    return plain(dataclasses.asdict(config))
+    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}

@@ -87,6 +87,9 @@ def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.
             "optim.apex needs NVIDIA Apex, built from its source with --cuda_ext (the package named apex in the "
             "registry is another one); without it leave optim.apex out, torch's fused optimizers serve as well"
         ) from None
+    optimizer: torch.optim.Optimizer
     if config.kind == "sgd":
-        return FusedSGD(groups, lr=config.lr, momentum=config.momentum)
-    return FusedAdam(groups, lr=config.lr, adam_w_mode=config.kind == "adamw")
+        optimizer = FusedSGD(groups, lr=config.lr, momentum=config.momentum)
+    else:
+        optimizer = FusedAdam(groups, lr=config.lr, adam_w_mode=config.kind == "adamw")
+    return optimizer

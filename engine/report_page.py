@@ -19,7 +19,7 @@ _STYLE: Final = """
   :root { --page: #0f1116; --card: #171a21; --text: #e8eaf0; --faint: #9aa3b5; --line: #2d323d; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 72rem; background: var(--page); color: var(--text);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { margin: 0; font-size: 1.6rem; line-height: 1.25; }
 h2 { margin: 2.2rem 0 .8rem; font-size: 1.2rem; }
 h3 { margin: 1.4rem 0 .5rem; font-size: 1rem; text-transform: capitalize; }
@@ -34,7 +34,7 @@ img { display: block; width: 100%; height: auto; }
 figure { padding: 0; overflow: hidden; }
 figcaption { padding: .5rem .8rem .7rem; }
 figcaption b { color: var(--text); }
-.tile b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .pair { display: grid; gap: 1rem; grid-template-columns: minmax(0, 3fr) minmax(0, 5fr); align-items: start; }
 table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .4rem; text-align: right; border-bottom: 1px solid var(--line); }

@@ -54,7 +54,7 @@ class FrameErrors:
         """(n,): what frames are ranked by: mm, or pixels for a network without poses."""
         ranked = self.pose if self.pose is not None else self.pixels
         assert ranked is not None
-        return ranked.mean(1)
+        return np.asarray(ranked.mean(1))
 
     @property
     def unit(self) -> str:

@@ -94,7 +94,7 @@ def image_size_of(state: dict[str, torch.Tensor], path: Path) -> int:
     """Return the side of the pictures whose heatmaps a lifting network takes (pixels)."""
     if "fc1.weight" not in state or "conv3.weight" not in state:
         raise InputError(f"{path}: its lifting network has no conv3 and fc1: it is not the reference's")
-    side = round((state["fc1.weight"].shape[1] / state["conv3.weight"].shape[0]) ** 0.5)
+    side: int = round((state["fc1.weight"].shape[1] / state["conv3.weight"].shape[0]) ** 0.5)
     if 8 * side == heatmap_size(REFERENCE_IMAGE_SIZE):
         return REFERENCE_IMAGE_SIZE
     # other sizes are ours alone; the largest picture with such heatmaps stands for all

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from engine import checkpoint
 from engine.command import Failure
@@ -234,8 +235,8 @@ class Trainer:
         return self.process.parallel(model, self.config.distributed)
 
     def _without_exchange(self, unfinished: bool) -> contextlib.AbstractContextManager[None]:
-        if unfinished and self.process.world_size > 1:
-            return self.trained.no_sync()  # type: ignore[operator]
+        if unfinished and isinstance(self.trained, DistributedDataParallel):
+            return self.trained.no_sync()
         return contextlib.nullcontext()
 
     def _add(self, values: dict[str, Tensor]) -> None:

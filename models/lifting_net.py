@@ -68,7 +68,8 @@ class LiftingNet(nn.Module):
         for layer in (self.fc1, self.fc2):
             x = leaky_relu(layer(x), _SLOPE)
         with torch.autocast(x.device.type, enabled=False):
-            return self.fc3(x.to(self.fc3.weight.dtype))
+            code: Tensor = self.fc3(x.to(self.fc3.weight.dtype))
+        return code
 
     def reconstruct(self, code: Tensor) -> Tensor:
         """Return the heatmaps (B, 15, S, S) that a code (B, 20) stands for."""
@@ -77,4 +78,5 @@ class LiftingNet(nn.Module):
             x = leaky_relu(layer(x), _SLOPE)
         x = x.unflatten(1, (512, self.side, self.side))
         x = self.b2_deconv2(self.b2_deconv1(x).relu()).relu()
-        return self.b2_deconv3(x)
+        reconstruction: Tensor = self.b2_deconv3(x)
+        return reconstruction

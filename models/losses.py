@@ -39,7 +39,7 @@ def reconstruction_loss(predicted_BJHW: Tensor, target_BJHW: Tensor) -> Tensor:
 
 def pose_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
     """Euclidean distance per joint, averaged (metres)."""
-    return torch.linalg.vector_norm(predicted_BJ3.float() - true_BJ3, dim=-1).mean()
+    return _lengths(predicted_BJ3.float() - true_BJ3).mean()
 
 
 def cosine_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
@@ -49,8 +49,7 @@ def cosine_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
 
 def limb_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
     """Absolute difference of limb lengths, summed over the 14 limbs, averaged over the batch (metres)."""
-    lengths_BL = torch.linalg.vector_norm(_limbs(predicted_BJ3.float()), dim=-1)
-    return (lengths_BL - torch.linalg.vector_norm(_limbs(true_BJ3), dim=-1)).abs().sum(1).mean()
+    return (_lengths(_limbs(predicted_BJ3.float())) - _lengths(_limbs(true_BJ3))).abs().sum(1).mean()
 
 
 def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) -> dict[str, Tensor]:
@@ -65,3 +64,8 @@ def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) ->
 def _limbs(pose_BJ3: Tensor) -> Tensor:
     starts, ends = zip(*LIMBS, strict=True)
     return pose_BJ3[:, list(ends)] - pose_BJ3[:, list(starts)]
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return lengths

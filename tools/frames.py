@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -159,7 +160,7 @@ def read_file(recording: Environment, modality: str, frame: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=4)
-def _listing(recording: Environment, modality: str) -> dict[int, Any]:
+def _listing(recording: Environment, modality: str) -> dict[int, Path]:
     return recording.files(modality)
 
 

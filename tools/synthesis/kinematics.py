@@ -153,4 +153,4 @@ def euler_degrees(matrices: Floats) -> Floats:
     x = np.arctan2(matrices[..., 2, 1], matrices[..., 2, 2])
     y = np.arctan2(-matrices[..., 2, 0], np.hypot(matrices[..., 2, 1], matrices[..., 2, 2]))
     z = np.arctan2(matrices[..., 1, 0], matrices[..., 0, 0])
-    return np.degrees(np.stack([x, y, z], axis=-1))
+    return np.asarray(np.degrees(np.stack([x, y, z], axis=-1)))
