@@ -1,0 +1,1 @@
+"""Measurements of loading, training and sharding, each against something side by side."""

@@ -19,13 +19,13 @@ from typing import Any, Final, Literal, TypeVar
 if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tqdm import tqdm
 
 from engine import command
 from engine.distributed import choose_device
 from engine.pictures import Circle, Picture, Unreadable, draw, list_pictures, read_picture
 from engine.pose_model import PoseModel, Poses, Turn
 from engine.precision import Precision, PrecisionName
+from engine.progress import progress_bar
 from engine.trained import load_trained
 from loaders.config import available_cores
 from loaders.errors import InputError
@@ -105,7 +105,7 @@ def infer(config: InferConfig) -> int:
     described: list[dict[str, Any]] = []
     unreadable: list[Unreadable] = []
     started = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(files), unit="picture", dynamic_ncols=True) as bar:
+    with ThreadPoolExecutor(threads) as pool, progress_bar(total=len(files), unit="picture") as bar:
 
         def read(file: Path) -> Picture | Unreadable:
             return read_picture(file, model.image_size, turn=config.rotate, circle=circle, keep=config.pictures)

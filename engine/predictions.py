@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from engine.command import Failure
 from engine.distributed import Process
 from engine.precision import Precision
+from engine.progress import progress_bar
 from engine.stages import Prediction, Stage
 from loaders import Loader, PoseBatch
 from models.heatmaps import find_joints
@@ -50,9 +49,7 @@ def collect(stage: Stage, model: nn.Module, loader: Loader, process: Process, pr
     """
     frames = len(loader.shard_set)
     found: dict[str, list[Tensor]] = {}
-    with tqdm(
-        total=frames, unit="frame", desc="evaluating", dynamic_ncols=True, file=sys.stderr, disable=not process.is_main
-    ) as bar:
+    with progress_bar(total=frames, unit="frame", desc="evaluating", disable=not process.is_main) as bar:
         for batch in loader:
             with precision.autocast():
                 prediction = stage.predict(model, batch)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+
+from engine.progress import progress_bar
 
 
 class RunLog:
@@ -25,7 +26,7 @@ class RunLog:
         self._keep_until(step)
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(str(run_dir), purge_step=step + 1)
-        self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, file=sys.stderr)
+        self._bar = progress_bar(total=total_steps, initial=step, unit="step")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Write numbers of one step."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -21,9 +20,8 @@ from concurrent.futures import (
 from multiprocessing.connection import wait as wait_for_sentinels
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from engine.command import Failure
+from engine.progress import progress_bar
 from loaders.errors import InputError
 
 Job = TypeVar("Job")
@@ -43,11 +41,7 @@ class Meter:
 
     def __init__(self, total: int, unit: str, description: str, *, scale: bool = False) -> None:
         """Start the bar; ``scale`` shows thousands as k, millions as M."""
-        # a log wants a line now and then, and none of short work
-        pause, delay = (_POLL_SECONDS, 0.0) if sys.stderr.isatty() else (30.0, 30.0)
-        self._bar = tqdm(
-            total=total, unit=unit, desc=description, mininterval=pause, delay=delay, unit_scale=scale, smoothing=0.05
-        )
+        self._bar = progress_bar(total=total, unit=unit, desc=description, unit_scale=scale, smoothing=0.05)
         self._start = time.monotonic()
         self.units = 0
         self.bytes = 0

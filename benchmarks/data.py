@@ -1,0 +1,64 @@
+"""Frames and shards to measure on, generated for the run and removed with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.machine import ROOT
+from engine.command import Failure
+from loaders.manifest import FILE_NAME, Manifest, Split
+from loaders.shard_set import index_name
+
+
+def run_tool(*arguments: object) -> str:
+    """Run ``python -m`` with the arguments and return what it printed. Raises Failure with its last line."""
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"{arguments[0]} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder that is removed in the end."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        yield Path(folder)
+
+
+def synthesize(root: Path, frames: int, modalities: tuple[str, ...] = ("rgba", "json")) -> None:
+    """Write a dataset with so many training frames, of four subjects, and a few validation frames."""
+    sizes = ("--frames-per-subject", -(-frames // 4), "--eval-frames", 4)
+    subjects = ("--train-subjects", 4, "--val-subjects", 1, "--test-subjects", 0)
+    run_tool("tools.synthesize", "--output", root, *sizes, *subjects, "--modalities", *modalities)
+
+
+def shard(dataset: Path, output: Path, *, image_format: str, image_size: int) -> None:
+    """Write a shard set of pictures; a few samples per shard, so that readers with several workers share them."""
+    form = ("--components", "rgba", "--image-format", image_format, "--image-size", image_size)
+    run_tool("tools.shard", "--root", dataset, "--output", output, *form, "--samples-per-shard", 64)
+
+
+def repeat_shards(root: Path, times: int) -> None:
+    """Make a shard set's training split longer: each shard so many times, as hard links.
+
+    Ends of epochs are then as rare as in a real data set, and no disk is filled.
+    """
+    manifest = Manifest.read(root)
+    shards = manifest.splits["train"].shards
+    copies = list(shards)
+    for number in range(1, times):
+        for one in shards:
+            name = f"repeat-{number}-{one.name}"
+            os.link(root / "train" / one.name, root / "train" / name)
+            os.link(root / "train" / index_name(one.name), root / "train" / index_name(name))
+            copies.append(dataclasses.replace(one, name=name))
+    splits = {**manifest.splits, "train": Split(tuple(copies))}
+    (root / FILE_NAME).write_text(dataclasses.replace(manifest, splits=splits).to_json(), encoding="utf-8")

@@ -1,0 +1,84 @@
+"""What a result was measured on: hardware, versions, commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from loaders.config import available_cores
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+_PACKAGES: Final = (
+    "torch",
+    "torchvision",
+    "nvidia-dali-cuda130",
+    "nvidia-dali-cuda120",
+    "numpy",
+    "opencv-python-headless",
+    "webdataset",
+)
+
+
+def hardware() -> dict[str, Any]:
+    """Return the processor, its cores, memory and GPU."""
+    found: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": available_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": None,
+    }
+    import torch  # noqa: PLC0415 - worker processes that import a benchmark need no torch
+
+    if torch.cuda.is_available():
+        found["gpu"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if not name.startswith("nvidia-dali"):
+                found[name] = "absent"
+    return found
+
+
+def commit() -> str:
+    """Return the commit, with a plus if tracked files were changed since."""
+    head, changed = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    if head is None or changed is None:
+        return "unknown"
+    return f"{head} with changes" if changed else head
+
+
+def command_line(program: str) -> str:
+    """Return what was typed; of paths only the last name."""
+    arguments = [Path(argument).name if os.sep in argument else argument for argument in sys.argv[1:]]
+    return " ".join(["python -m", program, *arguments])
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

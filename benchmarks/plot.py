@@ -1,0 +1,88 @@
+"""Draw a result: ``python -m benchmarks.plot --result FILE`` writes a picture beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from engine.command import OK, Command, run
+from loaders.errors import InputError
+
+_OURS: Final = "#2a6fbb"
+_OTHERS: Final = "#b0b0b0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotFlags(Command):
+    """Flags of ``benchmarks.plot``."""
+
+    result: Path
+    """A result's JSON file."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        PlotFlags, plot, program="benchmarks.plot", description="Draw a benchmark's result.", arguments=arguments
+    )
+
+
+def plot(flags: PlotFlags) -> int:
+    """Draw a result beside its file."""
+    if not flags.result.is_file():
+        raise InputError(f"{flags.result} does not exist: give a JSON file that a benchmark wrote")
+    try:
+        content = json.loads(flags.result.read_text(encoding="utf-8"))
+        path = flags.result.with_suffix(".png")
+        draw(content, path)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{flags.result} is no result of a benchmark ({error})") from None
+    sys.stdout.write(f"{path}\n")
+    return OK
+
+
+def draw(content: Mapping[str, Any], path: Path) -> None:
+    """Write the picture of a result: a panel per kind of work, a bar per candidate, whiskers over its laps."""
+    present = [one for one in content["candidates"] if one["rates"]]
+    groups = list(dict.fromkeys(one["group"] for one in present))
+    sizes = [sum(one["group"] == group for one in present) for group in groups]
+    figure = Figure(figsize=(9, 0.9 + sum(0.75 + 0.36 * size for size in sizes)), layout="constrained")
+    FigureCanvasAgg(figure)
+    hardware = content["hardware"]
+    figure.suptitle(
+        f"{content['benchmark']}: {hardware['cpu']}, {hardware['cores']} cores, GPU: {hardware['gpu'] or 'none'}",
+        fontsize=10,
+    )
+    panels = figure.subplots(max(1, len(groups)), squeeze=False, height_ratios=sizes or [1])[:, 0]
+    for axes, group in zip(panels, groups, strict=False):
+        _panel(axes, group, [one for one in present if one["group"] == group])
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _panel(axes: Axes, group: str, candidates: Sequence[Mapping[str, Any]]) -> None:
+    medians = [one["median"] for one in candidates]
+    whiskers = [[one["median"] - one["min"] for one in candidates], [one["max"] - one["median"] for one in candidates]]
+    colours = [_OURS if one["ours"] else _OTHERS for one in candidates]
+    places = range(len(candidates))
+    axes.barh(places, medians, xerr=whiskers, color=colours, ecolor="#404040", capsize=2, height=0.7)
+    axes.set_yticks(places, [one["name"] for one in candidates], fontsize=8)
+    axes.invert_yaxis()
+    for place, one in zip(places, candidates, strict=True):
+        axes.text(one["max"], place, f"  {one['median']:,.0f}", va="center", fontsize=8)
+    axes.set_xlim(0, 1.15 * max(one["max"] for one in candidates))
+    axes.set_title(group, fontsize=9, loc="left")
+    axes.set_xlabel(candidates[0]["unit"], fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
