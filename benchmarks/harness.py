@@ -130,11 +130,14 @@ class BenchmarkFlags(Command):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.rounds < 1:
-            raise InputError(f"--rounds is {self.rounds}: give at least 1")
-        for name in ("lap", "warmup"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name} is {getattr(self, name)}: give 0 or more seconds")
+        at_least(self, rounds=1, lap=0, warmup=0, seed=0)
+
+
+def at_least(flags: BenchmarkFlags, **least: int) -> None:
+    """Check that flags are not below the least they can be. Raises InputError that names the first that is."""
+    for name, number in least.items():
+        if (value := getattr(flags, name)) < number:
+            raise InputError(f"--{name.replace('_', '-')} is {value}: give at least {number}")
 
 
 def measure(

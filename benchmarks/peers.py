@@ -39,7 +39,7 @@ def dali_reader(
     from loaders.dali_graph import GraphSpec, Picture, _picture  # noqa: PLC0415
 
     shard_set = ShardSet(root, "train")
-    member = shard_set.manifest.image_member
+    member = shard_set.manifest.image_member or ""
     camera = shard_set.camera
     gpu = device.type == "cuda"
     picture = Picture(encoded=True)
@@ -54,8 +54,8 @@ def dali_reader(
     )
 
     @pipeline_def  # type: ignore[untyped-decorator]
-    def graph() -> Any:
-        data, pose, meta = fn.readers.webdataset(
+    def graph() -> tuple[Any, ...]:
+        stored: Any = fn.readers.webdataset(
             paths=[str(shard_set.folder / shard.name) for shard in shard_set.shards],
             index_paths=[str(shard_set.folder / index_name(shard.name)) for shard in shard_set.shards],
             ext=[member, POSE, META],
@@ -63,6 +63,7 @@ def dali_reader(
             initial_fill=_SHUFFLE_BUFFER,
             seed=seed,
         )
+        data, pose, meta = stored
         image = _picture(data, picture, spec, None, None)
         if planes:
             image = fn.crop_mirror_normalize(
@@ -111,10 +112,8 @@ def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, planes:
     )
     loader = webdataset.WebLoader(samples, batch_size=None, num_workers=workers, persistent_workers=True)
     batches = iter(loader)
-    try:
-        yield Session(lambda: len(next(batches)[0]))
-    finally:
-        del batches, loader
+    # the workers end with the iterator, which nothing holds when the session is over
+    yield Session(lambda: len(next(batches)[0]))
 
 
 class _Decode:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
@@ -94,9 +93,9 @@ def to_markdown(content: Mapping[str, Any]) -> str:
         "",
         f"`{content['command']}`, {content['date']}, commit {content['commit']}.",
         "",
-        f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, GPU: {hardware['gpu'] or 'none'}. "
-        + ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-        + ".",
+        f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
+        f"GPU: {hardware['gpu'] or 'none'}.",
+        ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + ".",
         "",
         f"![rates]({content['benchmark']}.png)",
         "",
@@ -115,16 +114,15 @@ def to_markdown(content: Mapping[str, Any]) -> str:
 
 def rates_table(content: Mapping[str, Any]) -> str:
     """Return the table of candidates."""
-    return _table(
-        ("candidate", "work", "median", "range over rounds", "unit", "beside"),
-        [
-            (one["name"], one["group"], f"{one['median']:,.1f}", f"{one['min']:,.1f} to {one['max']:,.1f}", one["unit"])
-            + (_beside(one),)
-            if one["rates"]
-            else (one["name"], one["group"], "-", "-", one["unit"], f"did not run: {one['absent']}")
-            for one in content["candidates"]
-        ],
-    )
+
+    def found(one: Mapping[str, Any]) -> tuple[str, ...]:
+        if not one["rates"]:
+            return (one["name"], one["group"], "-", "-", one["unit"], f"did not run: {one['absent']}")
+        spread = f"{one['min']:,.1f} to {one['max']:,.1f}"
+        return (one["name"], one["group"], f"{one['median']:,.1f}", spread, one["unit"], _beside(one))
+
+    head = ("candidate", "work", "median", "range over rounds", "unit", "beside")
+    return _table(head, [found(one) for one in content["candidates"]])
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -138,12 +136,6 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
         return (row["what"], value, target, verdict, names)
 
     return _table(("what", "value (95 %)", "target", "verdict", "measured"), [found(row) for row in rows])
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Return the content of a result file."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _candidate(one: Measured) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class OptimConfig:
             if getattr(self, name) < 0:
                 raise InputError(f"optim.{name} is {getattr(self, name)}: give 0 or more")
 
+    def micro_sizes(self, samples: int) -> list[int]:
+        """Return the sizes of the parts that a batch of ``samples`` is computed in; nearly equal, none empty."""
+        parts = min(self.micro_batches, samples)
+        return [(samples + part) // parts for part in range(parts)]
+
     def lr_at(self, epochs: float, horizon: float) -> float:
         """Return the learning rate after ``epochs`` of a run of ``horizon`` epochs."""
         if epochs < self.warmup_epochs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,22 +18,28 @@ from engine.progress import progress_bar
 class RunLog:
     """Writes one run's log; a log that is off (not the main process) does nothing."""
 
-    def __init__(self, run_dir: Path, *, on: bool, step: int, total_steps: int) -> None:
-        """Open the log at ``step``; entries of later steps, written before a crash, are dropped."""
+    def __init__(self, run_dir: Path, *, on: bool, position: int, step: int, total_steps: int) -> None:
+        """Open the log at ``position``, where it was at ``step``; what was written after that, before a crash, goes."""
         self._on = on
         if not on:
             return
-        self._path = run_dir / "metrics.jsonl"
-        self._keep_until(step)
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        path = run_dir / "metrics.jsonl"
+        path.touch()
+        os.truncate(path, min(position, path.stat().st_size))
+        self._file = path.open("ab", buffering=0)
         self._board = SummaryWriter(str(run_dir), purge_step=step + 1)
         self._bar = progress_bar(total=total_steps, initial=step, unit="step")
+
+    @property
+    def position(self) -> int:
+        """Length of metrics.jsonl (bytes)."""
+        return self._file.tell() if self._on else 0
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Write numbers of one step."""
         if not self._on:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -62,12 +69,6 @@ class RunLog:
             self._bar.close()
             self._board.close()
             self._file.close()
-
-    def _keep_until(self, step: int) -> None:
-        if not self._path.exists():
-            return
-        kept = [entry for entry in read_metrics(self._path) if entry["step"] <= step]
-        self._path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

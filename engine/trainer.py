@@ -59,6 +59,7 @@ class Trainer:
         self.scaler = self.precision.scaler()
         self.step = 0
         self.best = math.inf
+        self._log_position = 0
         self.validations: list[dict[str, float]] = []
         if config.resume and self._last.exists():
             self._load_state(checkpoint.load(self._last))
@@ -71,7 +72,13 @@ class Trainer:
         if process.is_main:
             config.run_dir.mkdir(parents=True, exist_ok=True)
             (config.run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
-        self.log = RunLog(config.run_dir, on=process.is_main, step=self.step, total_steps=self.step + self.steps_left)
+        self.log = RunLog(
+            config.run_dir,
+            on=process.is_main,
+            position=self._log_position,
+            step=self.step,
+            total_steps=self.step + self.steps_left,
+        )
         self.stop = StopRequest(process)
 
     def fit(self) -> int:
@@ -101,7 +108,7 @@ class Trainer:
 
     def train_step(self, batch: PoseBatch) -> None:
         """Update the weights by one batch. Nothing here waits for the device."""
-        parts = batch.split(self.config.optim.micro_batches)
+        parts = batch.split(self.config.optim.micro_sizes(len(batch)))
         for i, part in enumerate(parts):
             # gradients are exchanged once, after the last part
             with self._without_exchange(i + 1 < len(parts)):
@@ -280,6 +287,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "validations": self.validations,
+            "log_position": self.log.position,
             "model": {name: net.state_dict() for name, net in self.stage.networks(self.model).items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -302,3 +310,4 @@ class Trainer:
         if state["random"]["cuda"]:
             torch.cuda.set_rng_state_all(state["random"]["cuda"])
         self.step, self.best, self.validations = state["step"], state["best"], state["validations"]
+        self._log_position = state["log_position"]

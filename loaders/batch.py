@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,12 +34,10 @@ class PoseBatch:
         """Return the batch on ``device``; host memory is pinned first where that lets the copy overlap."""
         return PoseBatch(**{name: _move(tensor, device) for name, tensor in self._tensors().items()})
 
-    def split(self, parts: int) -> list[PoseBatch]:
-        """Return the samples in ``parts`` batches of nearly equal size, none empty."""
-        if parts == 1:
-            return [self]
-        pieces = {name: tensor.tensor_split(min(parts, len(self))) for name, tensor in self._tensors().items()}
-        return [PoseBatch(**dict(zip(pieces, tensors, strict=True))) for tensors in zip(*pieces.values(), strict=True)]
+    def split(self, sizes: Sequence[int]) -> list[PoseBatch]:
+        """Return the samples in batches of the given sizes, without copying."""
+        pieces = {name: tensor.split(list(sizes)) for name, tensor in self._tensors().items()}
+        return [PoseBatch(**{name: parts[i] for name, parts in pieces.items()}) for i in range(len(sizes))]
 
     def _tensors(self) -> dict[str, Tensor]:
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))

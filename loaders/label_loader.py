@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -27,10 +26,4 @@ class LabelLoader(Loader):
             block = plan[first : first + _BATCHES_AT_ONCE]
             indices = np.concatenate(block)
             labels = self._label_batch(self._pose[indices], self._meta[indices], indices, self._draw(indices))
-            columns = {
-                field.name: tensor.split([len(part) for part in block])
-                for field in dataclasses.fields(labels)
-                if (tensor := getattr(labels.to(self.device), field.name)) is not None
-            }
-            for i in range(len(block)):
-                yield PoseBatch(**{name: parts[i] for name, parts in columns.items()})
+            yield from labels.to(self.device).split([len(part) for part in block])

@@ -112,8 +112,10 @@ def _check_plan(flags: ShardFlags, plan: Plan) -> None:
             f"{first.frame}: {first.reason}; `python -m tools.validate` lists all, --on-defect skip leaves them out"
         )
     if not any(len(split.rows) for split in plan.splits.values()):
-        found = f"none of its {len(left_out)} frames can be used" if left_out else "it has no frames"
-        raise InputError(f"{flags.root}: {found}; `python -m tools.validate --root {flags.root}` says why")
+        found = (
+            f"none of its {len(left_out)} frames can be used: {_reasons(left_out)}" if left_out else "it has no frames"
+        )
+        raise InputError(f"{flags.root}: {found}; --components leaves out what was not extracted")
 
 
 def _options(flags: ShardFlags, form: SampleForm, plan: Plan) -> dict[str, Any]:

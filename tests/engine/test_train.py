@@ -164,6 +164,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards
     assert steps[0] == steps[1]
 
 
+def test_a_killed_run_resumes_to_the_same_weights_and_the_same_log(tmp_path, shards):
+    more = ("--epochs", "12", "--checkpoint-every", "3", "--data.augment.rotation", "20")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert start(flags(shards, whole, "train3d", *more)).wait(120) == 0
+    for entries in (6, 14):
+        process = start(flags(shards, parts, "train3d", *more, "--resume"))
+        while not (parts / "metrics.jsonl").exists() or len(read_metrics(parts / "metrics.jsonl")) < entries:
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    assert start(flags(shards, parts, "train3d", *more, "--resume")).wait(120) == 0
+    assert same(weights(whole), weights(parts))
+    logs = [read_metrics(run_dir / "metrics.jsonl") for run_dir in (whole, parts)]
+    for a, b in zip(*logs, strict=True):
+        assert {k: v for k, v in a.items() if "speed" not in k} == {k: v for k, v in b.items() if "speed" not in k}
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_ends(tmp_path, shards, number, status):
     run_dir = tmp_path / "run"

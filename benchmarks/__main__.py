@@ -1,0 +1,82 @@
+"""Run what suits this machine, in under a quarter of an hour: ``python -m benchmarks``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import loader, sharding, training
+from benchmarks.harness import RESULTS
+from benchmarks.results import rows_table
+from engine.command import OK, Command, run
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllFlags(Command):
+    """Flags of ``benchmarks``."""
+
+    output: Path = RESULTS
+    """Folder for the results."""
+    quick: bool = False
+    """One short lap of each candidate over few frames: shows that everything runs, measures little."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        AllFlags,
+        benchmark,
+        program="benchmarks",
+        description="Measure loading, training and sharding, and compare with the targets.",
+        arguments=arguments,
+    )
+
+
+def benchmark(flags: AllFlags) -> int:
+    """Run the three and show all rows in one table."""
+    results = [
+        sharding.benchmark(_sharding(flags)),
+        loader.benchmark(_loader(flags)),
+        training.benchmark(_training(flags)),
+    ]
+    rows = [dataclasses.asdict(row) for result in results for row in result.rows]
+    sys.stdout.write(f"\n{rows_table(rows)}\nresults: {flags.output}\n")
+    return OK
+
+
+def _sharding(flags: AllFlags) -> sharding.ShardingFlags:
+    if not flags.quick:
+        return sharding.ShardingFlags(output=flags.output, lap=3.0)
+    return sharding.ShardingFlags(output=flags.output, rounds=1, lap=0.0, frames=8, repeat=2, image_size=64)
+
+
+def _loader(flags: AllFlags) -> loader.LoaderFlags:
+    if not flags.quick:
+        return loader.LoaderFlags(output=flags.output, lap=2.0)
+    return loader.LoaderFlags(
+        output=flags.output, rounds=1, lap=0.0, warmup=0.0, frames=8, repeat=4, image_size=64, batch_size=4
+    )
+
+
+def _training(flags: AllFlags) -> training.TrainingFlags:
+    if not flags.quick:
+        return training.TrainingFlags(output=flags.output, rounds=3, lap=4.0, warmup=2.0)
+    return training.TrainingFlags(
+        output=flags.output,
+        rounds=1,
+        lap=0.0,
+        warmup=0.0,
+        frames=8,
+        repeat=4,
+        trunks=("resnet18",),
+        image_size=64,
+        batch_size=4,
+        steps=1,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The steps of a real `Trainer`, taken one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from benchmarks.harness import Session
+from engine.config import TrainConfig
+from engine.distributed import join_processes
+from engine.throughput import Stopwatch
+from engine.trainer import Trainer
+from loaders import PoseBatch
+
+
+@contextlib.contextmanager
+def train_steps(config: TrainConfig) -> Iterator[Session]:
+    """Build a trainer in a folder of its own; a step of the session is a training step."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-run-")))
+        config = dataclasses.replace(config, run_dir=folder)
+        process = stack.enter_context(join_processes(config.device, config.distributed.timeout))
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+            trainer = Trainer(config, process)
+        stack.enter_context(contextlib.closing(trainer))
+        yield _session(trainer)
+
+
+def _session(trainer: Trainer) -> Session:
+    watch = Stopwatch()
+    batches = _batches(trainer, watch)
+    cuda = trainer.process.device.type == "cuda"
+
+    def step() -> int:
+        batch = next(batches)
+        trainer.train_step(batch)
+        watch.count(len(batch))
+        trainer.set_learning_rate()
+        if trainer.step % trainer.config.log_every == 0:
+            trainer.write_log()
+        if trainer.stop.received():  # the trainer notes Ctrl-C for its own loop
+            raise KeyboardInterrupt
+        return len(batch)
+
+    def figures() -> dict[str, float]:
+        return {"data-wait share": watch.read().wait_share}
+
+    return Session(step, torch.cuda.synchronize if cuda else lambda: None, figures)
+
+
+def _batches(trainer: Trainer, watch: Stopwatch) -> Iterator[PoseBatch]:
+    while True:
+        yield from watch.waiting(trainer.loader)
