@@ -180,6 +180,7 @@ def _run_lap(
 ) -> tuple[float, Mapping[str, float]]:
     with candidate.open() as session:
         if warmup > 0:
+            session.step()  # holds the start, which may take longer than the warm-up should
             _take_steps(session, warmup, 1, clock)
         session.figures()
         items, seconds = _take_steps(session, lap, steps, clock)
@@ -217,8 +218,10 @@ def _judge(target: Target, measured: Mapping[str, Measured], seed: int) -> Row:
     verdict = "" if target.at_least is None else "met" if value >= target.at_least else "missed"
     if target.unless:
         verdict = "not measured"
+    noisy = target.at_least is not None and low < target.at_least <= high
+    reason = target.unless or ("the interval holds the target: measure longer" if noisy else "")
     names = of.candidate.name, over.candidate.name if over else ""
-    return Row(target.what, *names, value, low, high, target.at_least, verdict, target.unless)
+    return Row(target.what, *names, value, low, high, target.at_least, verdict, reason)
 
 
 def _unmeasured(target: Target, reason: str) -> Row:

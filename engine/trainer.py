@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine import checkpoint
@@ -21,6 +21,7 @@ from engine.drawing import overlay_grid
 from engine.optimizer import build_optimizer
 from engine.precision import Precision
 from engine.run_log import RunLog
+from engine.running_means import RunningMeans
 from engine.stages import STAGES
 from engine.throughput import Stopwatch
 from engine.validation import Validation, validate
@@ -59,6 +60,7 @@ class Trainer:
         self.scaler = self.precision.scaler()
         self.step = 0
         self.best = math.inf
+        self.means = RunningMeans()
         self._log_position = 0
         self.validations: list[dict[str, float]] = []
         if config.resume and self._last.exists():
@@ -66,8 +68,6 @@ class Trainer:
         self.trained = self._wrap(self.model)
 
         self.stopwatch = Stopwatch()
-        self._sums: dict[str, Tensor] = {}
-        self._summed: list[Tensor] = []
         process.barrier()
         if process.is_main:
             config.run_dir.mkdir(parents=True, exist_ok=True)
@@ -117,16 +117,16 @@ class Trainer:
                 terms = {name: term * (len(part) / len(batch)) for name, term in terms.items()}
                 loss = torch.stack(list(terms.values())).sum()
                 self.scaler.scale(loss).backward()
-            self._add({"loss": loss, **{f"loss/{name}": term for name, term in terms.items()}})
+            self.means.add({"loss": loss, **{f"loss/{name}": term for name, term in terms.items()}})
         if self.config.optim.clip is not None:
             self.scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)
-            self._add({"gradient_norm": norm})
+            self.means.add({"gradient_norm": norm})
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self._summed.append(batch.index)
+        self.means.end_step(batch.index)
         self.stopwatch.count(len(batch) * self.process.world_size)
         self.log.advance()
 
@@ -138,9 +138,8 @@ class Trainer:
 
     def write_log(self) -> None:
         """Write the means since the last entry. Waits for the device; raises Failure for a non-finite loss."""
-        means = self._means()
-        self._sums.clear()
-        self._summed.clear()
+        means = self._finite_means()
+        self.means.clear()
         rate = self.stopwatch.read()
         values = {
             **{f"train/{name}": value for name, value in means.items()},
@@ -170,7 +169,7 @@ class Trainer:
     def save(self, name: str) -> None:
         """Write a checkpoint. A network spoilt by a non-finite loss is never written."""
         with self.stopwatch.paused():
-            self._means()
+            self._finite_means()
             if self.process.is_main:
                 checkpoint.save(self.config.run_dir / name, self._state())
             self.process.barrier()
@@ -246,22 +245,14 @@ class Trainer:
             return self.trained.no_sync()
         return contextlib.nullcontext()
 
-    def _add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
-
-    def _means(self) -> dict[str, float]:
-        """Return the means, over steps and processes, since the last log entry, and check that they are numbers."""
-        if not self._sums:
-            return {}
-        sums = self.process.sum(torch.stack(list(self._sums.values())))
-        steps = len(self._summed)
-        means = dict(zip(self._sums, (sums / (steps * self.process.world_size)).tolist(), strict=True))
+    def _finite_means(self) -> dict[str, float]:
+        """Return the means since the last log entry. Raises Failure if one is not a finite number."""
+        means = self.means.read(self.process)
         if not all(map(math.isfinite, means.values())):
-            keys = [self.loader.shard_set.key(int(i)) for i in self._summed[-1][:3]]
+            keys = ", ".join(map(self.loader.shard_set.key, self.means.last_samples[:3]))
             raise Failure(
-                f"the loss is not finite: step {self.step} or one of the {steps - 1} before it (last batch: "
-                f"{', '.join(keys)}, ...); continue from {self._last} with a lower optim.lr, with optim.clip, or in "
+                f"the loss is not finite: step {self.step} or one of the {self.means.steps - 1} before it (last batch: "
+                f"{keys}, ...); continue from {self._last} with a lower optim.lr, with optim.clip, or in "
                 "--precision bf16 or fp32"
             )
         return means
@@ -287,6 +278,7 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "validations": self.validations,
+            "means": self.means.state_dict(),
             "log_position": self.log.position,
             "model": {name: net.state_dict() for name, net in self.stage.networks(self.model).items()},
             "optimizer": self.optimizer.state_dict(),
@@ -310,4 +302,5 @@ class Trainer:
         if state["random"]["cuda"]:
             torch.cuda.set_rng_state_all(state["random"]["cuda"])
         self.step, self.best, self.validations = state["step"], state["best"], state["validations"]
+        self.means.load_state_dict(state["means"], self.process.device)
         self._log_position = state["log_position"]

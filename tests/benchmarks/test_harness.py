@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import __main__ as everything
 from benchmarks import loader, plot, sharding, training
-from benchmarks.harness import BenchmarkFlags, Candidate, Session, Target, Timed, judge, measure
+from benchmarks.harness import BenchmarkFlags, Candidate, Measured, Session, Target, Timed, judge, measure
 from benchmarks.planes import ToPlanes
 from benchmarks.results import Projection, publish
 from benchmarks.statistics import median_interval, median_ratio, ratio_interval
@@ -145,6 +145,15 @@ def test_verdicts():
     assert [row.verdict for row in rows] == ["met", "missed", "met", "", "not measured", "not measured"]
     assert [row.value for row in rows] == pytest.approx([4, 0.5, 10, 2, 2, None])
     assert (rows[0].of, rows[0].over, rows[5].reason) == ("b", "c", "not built")
+
+
+def test_a_verdict_within_the_noise_says_so():
+    measured = [
+        Measured(Candidate(name, Clock), rates) for name, rates in (("a", [8.0, 10.0, 13.0]), ("b", [10.0] * 3))
+    ]
+    (row,) = judge([Target("t", ("a",), ("b",), 0.97)], measured, 0)
+    assert (row.verdict, row.value) == ("met", 1.0)
+    assert "the interval holds the target" in row.reason
 
 
 def check_result(folder, name):
