@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.statistics import median_interval, median_ratio, ratio_interval
 from engine.command import Command
+from engine.progress import progress_bar
 from loaders.errors import InputError
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -161,7 +161,7 @@ def measure(
     """
     measured = [Measured(candidate, absent=candidate.reason_absent()) for candidate in candidates]
     present = [one for one in measured if not one.absent]
-    with tqdm(total=rounds * len(present), unit="lap", mininterval=1.0) as bar:
+    with progress_bar(total=rounds * len(present), unit="lap") as bar:
         for number in range(rounds):
             # each round begins with another candidate, so that none always follows the same
             first = number % max(1, len(present))

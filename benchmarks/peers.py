@@ -36,7 +36,7 @@ def dali_reader(
     from nvidia.dali import fn, pipeline_def, types  # noqa: PLC0415 - absent on some machines
     from torch.utils.dlpack import from_dlpack  # noqa: PLC0415
 
-    from loaders.dali_graph import GraphSpec, Picture, _picture  # noqa: PLC0415
+    from loaders.dali_graph import GraphSpec, Picture, build_picture  # noqa: PLC0415
 
     shard_set = ShardSet(root, "train")
     member = shard_set.manifest.image_member or ""
@@ -64,7 +64,7 @@ def dali_reader(
             seed=seed,
         )
         data, pose, meta = stored
-        image = _picture(data, picture, spec, None, None)
+        image = build_picture(data, picture, spec, None, None)
         if planes:
             image = fn.crop_mirror_normalize(
                 image, dtype=types.FLOAT, output_layout="CHW", mean=[127.5] * 3, std=[127.5] * 3

@@ -73,11 +73,12 @@ def picture_graph(source: Source, spec: GraphSpec) -> Any:
     warp = inputs[len(spec.pictures)] if spec.moves else None
     colour = inputs[-1] if spec.recolours else None
     return tuple(
-        _picture(data, picture, spec, warp, colour) for data, picture in zip(encoded, spec.pictures, strict=True)
+        build_picture(data, picture, spec, warp, colour) for data, picture in zip(encoded, spec.pictures, strict=True)
     )
 
 
-def _picture(data: Any, picture: Picture, spec: GraphSpec, warp: Any, colour: Any) -> Any:
+def build_picture(data: Any, picture: Picture, spec: GraphSpec, warp: Any, colour: Any) -> Any:
+    """Add one picture's steps to the pipeline being defined, from its bytes to HWC pixels, and return the node."""
     image = _decode(data, picture, spec)
     side = min(spec.stored.width, spec.stored.height)
     if spec.stored.width != spec.stored.height:
