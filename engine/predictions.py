@@ -16,7 +16,7 @@ from engine.precision import Precision
 from engine.progress import progress_bar
 from engine.stages import Prediction, Stage
 from loaders import Loader, PoseBatch
-from models.heatmaps import find_joints
+from models.heatmaps import find_joints, select_heatmap_joints
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
 _SHAPES: Final = {
@@ -69,7 +69,7 @@ def collect(stage: Stage, model: nn.Module, loader: Loader, process: Process, pr
 
 
 def _rows(stage: Stage, prediction: Prediction, batch: PoseBatch) -> dict[str, Tensor]:
-    rows = {"true_3d": batch.joints_3d, "true_2d": batch.joints_2d[:, list(HEATMAP_JOINTS)]}
+    rows = {"true_3d": batch.joints_3d, "true_2d": select_heatmap_joints(batch.joints_2d)}
     if prediction.joints_3d is not None:
         rows["joints_3d"] = prediction.joints_3d.float()
     if prediction.heatmap is not None:

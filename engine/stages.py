@@ -15,11 +15,10 @@ from engine import checkpoint
 from loaders import PoseBatch
 from loaders.errors import InputError
 from models.heatmap_net import HeatmapNet, heatmap_size
-from models.heatmaps import SIGMA, draw_heatmaps, find_joints
+from models.heatmaps import SIGMA, draw_heatmaps, find_joints, select_heatmap_joints
 from models.lifting_net import LiftingNet
 from models.losses import LossWeights, heatmap_loss, pose_terms, reconstruction_loss
 from models.pose_net import PoseNet
-from models.skeleton import HEATMAP_JOINTS
 
 StageName = Literal["train2d", "train3d", "finetune"]
 
@@ -83,7 +82,7 @@ class Stage(ABC):
     def targets(self, batch: PoseBatch) -> Tensor:
         """Return the true heatmaps (B, 15, S, S)."""
         return draw_heatmaps(
-            batch.joints_2d[:, list(HEATMAP_JOINTS)],
+            select_heatmap_joints(batch.joints_2d),
             self.image_size,
             self.heatmap_size,
             sigma=self.config.sigma,
@@ -95,7 +94,7 @@ class Stage(ABC):
         found = {}
         if prediction.heatmap is not None:
             joints_2d, _ = find_joints(prediction.heatmap, self.image_size)
-            offsets = joints_2d - batch.joints_2d[:, list(HEATMAP_JOINTS)]
+            offsets = joints_2d - select_heatmap_joints(batch.joints_2d)
             found["error_px"] = torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
         if prediction.joints_3d is not None:
             offsets = prediction.joints_3d.float() - batch.joints_3d

@@ -27,8 +27,7 @@ from engine.throughput import Stopwatch
 from engine.validation import Validation, validate
 from loaders import DataConfig, Loader, PoseBatch, build_loader
 from loaders.errors import InputError
-from models.heatmaps import find_joints
-from models.skeleton import HEATMAP_JOINTS
+from models.heatmaps import find_joints, select_heatmap_joints
 
 
 class Trainer:
@@ -267,7 +266,7 @@ class Trainer:
         pictures = overlay_grid(
             batch.image[:8].permute(0, 2, 3, 1).cpu().numpy(),
             predicted.cpu().numpy(),
-            batch.joints_2d[:8, list(HEATMAP_JOINTS)].cpu().numpy(),
+            select_heatmap_joints(batch.joints_2d[:8]).cpu().numpy(),
         )
         self.log.picture(self.step, "val/examples", pictures)
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from models.skeleton import HEATMAP_JOINTS
+
 SIGMA: Final = 2.0
 """Standard deviation of the reference's Gaussians (heatmap cells)."""
+
+
+def select_heatmap_joints(joints_BJX: Tensor) -> Tensor:
+    """Return of poses (B, 16, X) the joints that have a heatmap (B, 15, X)."""
+    return joints_BJX.index_select(1, _heatmap_joints(joints_BJX.device))
+
+
+@functools.cache
+def _heatmap_joints(device: torch.device) -> Tensor:
+    # indexing by a list would copy it to the device, and wait for that, at every step
+    with torch.inference_mode(False):
+        return torch.tensor(HEATMAP_JOINTS, device=device)
 
 
 def draw_heatmaps(

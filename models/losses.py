@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -62,8 +63,16 @@ def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) ->
 
 
 def _limbs(pose_BJ3: Tensor) -> Tensor:
-    starts, ends = zip(*LIMBS, strict=True)
-    return pose_BJ3[:, list(ends)] - pose_BJ3[:, list(starts)]
+    starts, ends = _limb_ends(pose_BJ3.device)
+    return pose_BJ3.index_select(1, ends) - pose_BJ3.index_select(1, starts)
+
+
+@functools.cache
+def _limb_ends(device: torch.device) -> tuple[Tensor, Tensor]:
+    # indexing by lists would copy them to the device, and wait for that, at every step
+    with torch.inference_mode(False):
+        starts, ends = torch.tensor(LIMBS, device=device).unbind(1)
+    return starts, ends
 
 
 def _lengths(vectors: Tensor) -> Tensor:

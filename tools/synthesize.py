@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.command import OK, Command, run
+from loaders.config import available_cores
 from loaders.errors import InputError
 from tools.dataset import SET_FOLDERS, SUBJECTS, Environment
 from tools.parallel import Meter, over_processes
@@ -116,7 +116,7 @@ def synthesize(flags: Synthesize) -> int:
     for environment in {task.environment.path: task.environment for task in tasks}.values():
         for modality in flags.modalities:
             (environment.path / modality).mkdir(parents=True, exist_ok=True)
-    workers = flags.workers or os.cpu_count() or 1
+    workers = flags.workers or available_cores()
     total = sum(task.last - task.first + 1 for task in tasks)
     with Meter(total, "frame", "synthesize") as meter:
         over_processes(write, tasks, workers, meter)
