@@ -60,7 +60,11 @@ class FisheyeCamera:
         largest = self._largest_angle()
         theta = np.clip(distorted, 0.0, largest)
         for _ in range(20):
-            theta = np.clip(theta - (self._distort(theta) - distorted) / self._distort_slope(theta), 0.0, largest)
+            before = theta
+            step = (self._distort(theta) - distorted) / self._distort_slope(theta)
+            theta = np.clip(theta - step, 0.0, largest)
+            if np.abs(theta - before).max(initial=0.0) < 1e-12:
+                break
         theta = np.where(distorted <= self._distort(largest), theta, np.nan)
         scale = np.divide(np.sin(theta), distorted, out=np.ones_like(theta), where=distorted > 0)
         return np.stack([scale * x, scale * y, np.cos(theta)], axis=-1)
