@@ -15,6 +15,7 @@ setup(
     python_requires=">=3.10",
     packages=["engine", "loaders", "models", "tools", "tools.synthesis"],
     install_requires=[
+        "isal",
         "matplotlib",
         "numpy",
         "nvidia-dali-cuda130>=2.4; sys_platform == 'linux'",

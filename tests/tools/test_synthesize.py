@@ -16,6 +16,7 @@ from tools.synthesis.body import INDEX, NAMES, PREFIX
 from tools.synthesis.defects import DEFECTS_FILE, INCOMPLETE, MISALIGNED
 from tools.synthesis.families import FAMILIES
 from tools.synthesis.motion import AT_EASE, draw_track, mirrored
+from tools.synthesis.png import encode_png
 from tools.synthesis.recording import Recording
 from tools.synthesis.render import DEPTH_CM_PER_STEP, LENS_ANGLE, WORLD_ORIGIN, WORLD_STEPS_PER_CM, Renderer
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
@@ -329,3 +330,12 @@ def test_an_existing_dataset_is_left_alone(dataset, capsys):
     assert generate(dataset, "--frames-per-subject", 1) == BAD_INPUT
     assert "exists already" in capsys.readouterr().err
     assert sorted(dataset.rglob("*")) == before
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(5, 7), (6, 4, 3), (1, 1, 3)])
+def test_pngs_decode_to_what_was_encoded(dtype, shape):
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    decoded = cv2.imdecode(np.frombuffer(encode_png(image), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded.dtype == dtype
+    np.testing.assert_array_equal(decoded, image)

@@ -16,6 +16,7 @@ from models.skeleton import JOINTS
 from tools.dataset import Environment
 from tools.parallel import advance
 from tools.synthesis.body import INDEX
+from tools.synthesis.png import encode_png
 from tools.synthesis.recording import Frame, Recording
 from tools.synthesis.render import Renderer
 
@@ -23,14 +24,6 @@ MODALITIES: Final = ("rgba", "json", "worldp", "depth", "objectId", "rot")
 
 FRAMES_PER_TASK: Final = 16
 """Frames written by a process at a time."""
-
-_PNG: Final = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
-]
-# short repeats are what the steps of a plane leave behind: worth the search
-_PNG_WORLD: Final = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 
 _DOT_RADIUS: Final = 6
 _SUBPIXEL_BITS: Final = 8
@@ -101,14 +94,14 @@ def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple
     pictures = renderer.render(frame.scene)
     if "rgba" in modalities:
         picture = _dotted(pictures.colour, frame) if dots else pictures.colour
-        contents.append(("rgba", _png(picture, _PNG)))
+        contents.append(("rgba", encode_png(picture)))
     if "worldp" in modalities:
         world = renderer.world(pictures, frame.scene.world_to_camera)
-        contents.append(("worldp", _png(world, _PNG_WORLD)))
+        contents.append(("worldp", encode_png(world)))
     if "depth" in modalities:
-        contents.append(("depth", _png(renderer.depth(pictures), _PNG)))
+        contents.append(("depth", encode_png(renderer.depth(pictures))))
     if "objectId" in modalities:
-        contents.append(("objectId", _png(renderer.objects(pictures), _PNG)))
+        contents.append(("objectId", encode_png(renderer.objects(pictures))))
     return contents
 
 
@@ -120,10 +113,6 @@ def _dotted(picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
         radius = _DOT_RADIUS << _SUBPIXEL_BITS
         cv2.circle(dotted, (column, row), radius, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return dotted
-
-
-def _png(picture: NDArray[Any], parameters: Sequence[int]) -> bytes:
-    return bytes(cv2.imencode(".png", picture, parameters)[1])
 
 
 def _json(content: Any) -> bytes:
