@@ -4,6 +4,11 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import hypothesis
 import torch
 
 torch.set_num_threads(1)
+
+# how long an example takes says something about the machine, not about the code
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
