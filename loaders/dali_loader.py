@@ -110,9 +110,7 @@ class DaliLoader(Loader):
     def _next_inputs(self) -> tuple[Any, ...]:
         indices = next(self._plan)
         augmentation = self._draw(indices)
-        inputs: list[Any] = [
-            [picture_data(self.shard_set, int(index), member) for index in indices] for member in self._members.values()
-        ]
+        inputs: list[Any] = [picture_data(self.shard_set, indices, member) for member in self._members.values()]
         if augmentation is not None and self._spec.moves:
             inputs.append(dali_matrices(augmentation.warp(self.camera)))
         if augmentation is not None and self._spec.recolours:

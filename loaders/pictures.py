@@ -28,13 +28,13 @@ def picture_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, st
     return members
 
 
-def picture_data(shard_set: ShardSet, index: int, member: str) -> Bytes:
-    """Return a view of the encoded bytes (n,), or of the picture (H, W, 3) itself where it is stored raw."""
-    data = shard_set.member(index, member)
+def picture_data(shard_set: ShardSet, indices: Indices, member: str) -> list[Bytes]:
+    """Return views of the encoded bytes (n,), or of the pictures (H, W, 3) themselves where they are stored raw."""
+    found = shard_set.read(indices, member)
     if not member.endswith(".npy"):
-        return data
+        return found
     height, width = shard_set.camera.height, shard_set.camera.width
-    return data[-height * width * 3 :].reshape(height, width, 3)
+    return [data[-height * width * 3 :].reshape(height, width, 3) for data in found]
 
 
 def decode(data: Bytes, *, exact: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -60,18 +61,23 @@ class ShardSet:
     def __len__(self) -> int:
         return len(self._places)
 
+    def read(self, indices: Indices, name: str) -> list[Bytes]:
+        """Return the bytes of a member of each sample, as read-only views into the mapped tars."""
+        chosen = np.asarray(indices, np.int64)
+        shards = (np.searchsorted(self._first, chosen, "right") - 1).tolist()
+        places = self._places[chosen, self.members.index(name)].tolist()
+        return [self._map(shard)[offset : offset + size] for shard, (offset, size) in zip(shards, places, strict=True)]
+
     def member(self, index: int, name: str) -> Bytes:
-        """Return the bytes of a sample's member as a read-only view into the mapped tar."""
-        offset, size = self._places[index, self.members.index(name)]
-        return self._map(int(np.searchsorted(self._first, index, "right")) - 1)[offset : offset + size]
+        """Return the bytes of one sample's member as a read-only view into the mapped tar."""
+        return self.read([index], name)[0]
 
     def array(self, indices: Indices, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a copy (n, *shape) of the .npy members ``name`` of n samples."""
-        out = np.empty((len(indices), *shape), dtype)
-        tail = out[0].nbytes if len(out) else 0
-        for row, index in zip(out.reshape(len(out), -1), indices, strict=True):
-            row[:] = self.member(int(index), name)[-tail:].view(dtype)
-        return out
+        tail = np.dtype(dtype).itemsize * math.prod(shape)
+        tails = [data[-tail:] for data in self.read(indices, name)]
+        joined = np.concatenate(tails) if tails else np.empty(0, np.uint8)
+        return joined.view(dtype).reshape(-1, *shape)
 
     def pose(self, indices: Indices) -> NDArray[np.float32]:
         """Return (n, 16, 5): u, v in pixels of the stored picture, x, y, z in metres, camera frame."""

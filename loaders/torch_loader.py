@@ -112,7 +112,7 @@ class TorchLoader(Loader):
         out[:] = image
 
     def _stored(self, index: int, member: str, smooth: bool) -> NDArray[Any]:
-        data = picture_data(self.shard_set, index, member)
+        (data,) = picture_data(self.shard_set, [index], member)
         image = data if data.ndim == 3 else decode(data, exact=not smooth)
         expected = (self.shard_set.camera.height, self.shard_set.camera.width)
         if image is None:
