@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from loaders.errors import InputError
+from loaders.files import publish, temporary_name
 from models import reference_weights
 
 FORMAT: Final = "egopose-checkpoint"
@@ -18,18 +18,13 @@ Weights = dict[str, dict[str, torch.Tensor]]
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint of tensors and plain values: under a temporary name, flushed, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        torch.save({"format": FORMAT, "version": VERSION, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    """Write a checkpoint of tensors and plain values; it appears complete or not at all."""
+    temporary = temporary_name(path)
     try:
-        os.fsync(folder)
+        torch.save({"format": FORMAT, "version": VERSION, **content}, temporary)
+        publish(temporary, path)
     finally:
-        os.close(folder)
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from engine.throughput import Stopwatch
 from engine.validation import Validation, validate
 from loaders import DataConfig, Loader, PoseBatch, build_loader
 from loaders.errors import InputError
+from loaders.files import remove_partials
 from models.heatmaps import find_joints, select_heatmap_joints
 
 
@@ -70,6 +71,7 @@ class Trainer:
         process.barrier()
         if process.is_main:
             config.run_dir.mkdir(parents=True, exist_ok=True)
+            remove_partials(config.run_dir)
             (config.run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
         self.log = RunLog(
             config.run_dir,

@@ -17,7 +17,7 @@ from typing import Final
 
 from engine.command import Failure
 from loaders.errors import InputError
-from tools.files import PARTIAL
+from loaders.files import PARTIAL
 from tools.parallel import advance
 
 _PART: Final = re.compile(r"(?P<subject>.+)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?$")

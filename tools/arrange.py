@@ -12,8 +12,8 @@ from typing import Literal
 
 from engine.command import OK, Command, Failure, run
 from loaders.errors import InputError
+from loaders.files import PARTIAL
 from tools.dataset import SET_FOLDERS, SUBJECTS
-from tools.files import PARTIAL
 from tools.parallel import Meter
 
 Mode = Literal["move", "copy", "symlink", "hardlink"]

@@ -17,8 +17,8 @@ from engine import checkpoint
 from engine.command import OK, Command, run
 from engine.trained import describe_reference
 from loaders.errors import InputError
+from loaders.files import publish, temporary_name
 from models import reference_weights
-from tools.files import publish, temporary_name
 
 PROGRAM: Final = "tools.convert_checkpoint"
 

@@ -13,9 +13,9 @@ from engine.command import OK, Command, run
 from loaders import manifest
 from loaders.config import available_cores
 from loaders.errors import InputError
+from loaders.files import remove_partials, write_whole
 from loaders.manifest import LeftOut, Manifest, Split
 from tools import unfinished
-from tools.files import remove_partials, write_whole
 from tools.frames import SampleForm
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.shard_plan import Plan, make_plan

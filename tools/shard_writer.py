@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from engine.command import Failure
 from loaders.errors import InputError
+from loaders.files import publish, temporary_name
 from loaders.manifest import LeftOut, Shard
 from loaders.sample import sample_key
 from loaders.shard_set import index_name, write_index
 from tools.dataset import Environment
-from tools.files import publish, temporary_name
 from tools.frames import FrameError, SampleForm, encode_sample
 from tools.parallel import advance, ordered_map
 from tools.unfinished import ShardResult, record

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from loaders import manifest
 from loaders.errors import InputError
+from loaders.files import remove_partials, write_whole
 from loaders.manifest import LeftOut, Manifest, Shard
-from tools.files import remove_partials, write_whole
 
 FOLDER: Final = ".unfinished"
 _PLAN: Final = "plan.json"

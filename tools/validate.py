@@ -15,8 +15,8 @@ import cv2
 from engine.command import CHECK_FAILED, OK, Command, Failure, run
 from loaders.config import available_cores
 from loaders.errors import InputError
+from loaders.files import write_whole
 from tools.dataset import SUBJECTS, find_environments
-from tools.files import write_whole
 from tools.frames import PAIRED
 from tools.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
 from tools.parallel import Meter, over_processes
