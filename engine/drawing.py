@@ -85,6 +85,11 @@ def tile(images: Sequence[Image], columns: int, *, gap: int = 4, background: int
     return grid
 
 
+def encode_image(extension: str, image: Image) -> bytes:
+    """Encode an RGB picture (H, W, 3) as the format of a file name's extension, such as ".png"."""
+    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def _enlarge(positions: Positions, scale: float) -> Positions:
     return (positions + 0.5) * scale - 0.5
 

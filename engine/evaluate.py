@@ -107,12 +107,13 @@ def _report(
 ) -> None:
     """Write the report and print the table."""
     shard_set = loader.shard_set
-    actions = [shard_set.manifest.actions[action] for action in shard_set.labels()[1][:, 3]]
+    meta = shard_set.labels()[1]
+    actions = [shard_set.manifest.actions[action] for action in meta[:, 3]]
     errors = frame_errors(found, actions, mean_pose(config.data.shards))
     # a pixel of the network's picture is so many of the dataset's frame
     metrics = summarise(errors, frame_pixels=XR_EGOPOSE.fy / loader.camera.fy) | {"evaluation": about}
     examples = collect_examples(
-        config.data, config.split, found, errors, image_size=loader.image_size, count=config.examples
+        config.data, config.split, found, errors, meta, image_size=loader.image_size, count=config.examples
     )
     page = write_report(config.output, metrics, examples, trained.run)
     sys.stdout.write(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.predictions import Predictions
 from engine.results import FrameErrors
 from loaders import DataConfig, PoseBatch, ShardSet, build_loader
+from loaders.manifest import Manifest
 from loaders.sample import JSON
 from models.camera import world_to_camera
 from models.skeleton import JOINTS, NECK
@@ -56,10 +57,19 @@ class Example:
 
 
 def collect_examples(
-    data: DataConfig, split: str, found: Predictions, errors: FrameErrors, *, image_size: int, count: int
+    data: DataConfig,
+    split: str,
+    found: Predictions,
+    errors: FrameErrors,
+    meta: NDArray[np.int32],
+    *,
+    image_size: int,
+    count: int,
 ) -> list[Example]:
-    """Return ``count`` frames of each kind, fewer in a small split; their pictures are loaded one by one."""
-    shard_set = ShardSet(data.shards, split)
+    """Return ``count`` frames of each kind, fewer in a small split; their pictures are loaded one by one.
+
+    ``meta`` (n, 4) is that of all frames.
+    """
     # OpenCV needs no warming up for a few pictures
     one_by_one = dataclasses.replace(
         data,
@@ -67,14 +77,14 @@ def collect_examples(
         prefetch=1,
         threads=1,
         backend="torch",
-        outputs=("image",) if shard_set.manifest.image_member else (),
+        outputs=("image",) if Manifest.read(data.shards).image_member else (),
         image_size=image_size,
         checksums=False,
     )
     loader = build_loader(one_by_one, split)
+    shard_set = loader.shard_set
     standing = found.true_3d.mean(0)
     examples = []
-    meta = shard_set.labels()[1]
     for kind, index in choose(errors.per_frame, meta[:, [0, 3]], count):
         # a loader's cursor goes to any sample
         loader.load_state_dict({**loader.state_dict(), "consumed": index})

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.drawing import overlay
+from engine.drawing import encode_image, overlay
 from engine.pose_model import Turn, View
 from loaders.errors import InputError
 from loaders.pictures import decode
@@ -115,7 +115,7 @@ def draw(picture: Picture, joints_2d: NDArray[np.floating[Any]]) -> bytes:
     assert picture.shown is not None
     scale = picture.shown.shape[1] / picture.view.width
     drawn = overlay(picture.shown, (joints_2d + 0.5) * scale - 0.5)
-    return cv2.imencode(picture.file.suffix.lower(), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return encode_image(picture.file.suffix.lower(), drawn)
 
 
 def _reduced(image: Image) -> Image:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.drawing import overlay_grid
+from engine.drawing import encode_image, overlay_grid
 from engine.examples import Example
 from engine.figures import DARK, LIGHT, per_action_chart, pose_picture, poses_chart
 from engine.report_page import page
@@ -52,11 +51,6 @@ def overlays(examples: Sequence[Example], *, columns: int, labels: Sequence[str]
         columns=columns,
         labels=labels,
     )
-
-
-def encode_image(extension: str, image: NDArray[np.uint8]) -> bytes:
-    """Encode an RGB picture (H, W, 3) as the format of a file name's extension, such as ".png"."""
-    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def _overlay_jpeg(example: Example) -> bytes | None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from engine.command import OK, Command, run
 from loaders.config import available_cores
@@ -17,9 +16,7 @@ from loaders.errors import InputError
 from tools.dataset import SET_FOLDERS, SUBJECTS, Environment
 from tools.parallel import Meter, over_processes
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, plant
-from tools.synthesis.writer import FRAMES_PER_TASK, Task, write
-
-Modality = Literal["rgba", "json", "worldp", "depth", "objectId", "rot"]
+from tools.synthesis.writer import FRAMES_PER_TASK, MODALITIES, Modality, Task, write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,7 @@ class Synthesize(Command):
     """How many of the official validation subjects (subjects)."""
     test_subjects: int = len(SUBJECTS["test"])
     """How many of the official test subjects (subjects)."""
-    modalities: tuple[Modality, ...] = ("rgba", "json", "worldp", "depth", "objectId", "rot")
+    modalities: tuple[Modality, ...] = MODALITIES
     """What to write of each frame."""
     dots: bool = False
     """Paint a dot of its own colour on each of the 16 joints, exactly at the 2D label."""

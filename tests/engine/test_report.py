@@ -49,7 +49,8 @@ def write(folder, shards, found, **changes):
     actions = [shard_set.manifest.actions[action] for action in shard_set.labels()[1][:, 3]]
     errors = frame_errors(found, actions, mean_pose(shards))
     metrics = summarise(errors, frame_pixels=6.25) | {"evaluation": EVALUATION | changes}
-    examples = collect_examples(DataConfig(shards=shards), "test", found, errors, image_size=128, count=2)
+    meta = ShardSet(shards, "test").labels()[1]
+    examples = collect_examples(DataConfig(shards=shards), "test", found, errors, meta, image_size=128, count=2)
     return write_report(folder, metrics, examples, {"optim": {"lr": 0.001}}), examples
 
 

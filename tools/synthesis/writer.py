@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ from tools.synthesis.png import encode_png
 from tools.synthesis.recording import Frame, Recording
 from tools.synthesis.render import Renderer
 
-MODALITIES: Final = ("rgba", "json", "worldp", "depth", "objectId", "rot")
+Modality = Literal["rgba", "json", "worldp", "depth", "objectId", "rot"]
+MODALITIES: Final[tuple[Modality, ...]] = get_args(Modality)
 
 FRAMES_PER_TASK: Final = 16
 """Frames written by a process at a time."""
