@@ -16,7 +16,9 @@ setup(
     packages=["engine", "loaders", "models", "tools", "tools.synthesis"],
     install_requires=[
         "isal",
+        "kornia-rs",
         "matplotlib",
+        "numba",
         "numpy",
         "nvidia-dali-cuda130>=2.4; sys_platform == 'linux'",
         "opencv-python-headless",
@@ -27,6 +29,7 @@ setup(
         "tqdm",
         "tyro",
         "webdataset",
+        "zlib-ng",
     ],
     extras_require={
         # for CUDA 12 drivers: the same Python API, built for the older toolkit
