@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.test_shard import tree
+from tests.tools.shard_runs import tree
 from tools import arrange
 from tools.dataset import SUBJECTS, find_environments
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tools.test_shard import ROOT, tree
+from tests.tools.shard_runs import ROOT, tree
 from tools import extract
 
 SUBJECTS = ("female_001_a_a", "male_008_a_a")

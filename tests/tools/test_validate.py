@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from loaders.manifest import Manifest
-from tests.tools.test_shard import make, plant_faults
-from tests.tools.tiny_dataset import TinyDataset, make_dataset
+from tests.tools.shard_runs import make
+from tests.tools.tiny_dataset import TinyDataset, make_dataset, plant_faults
 from tools import validate
 
 

@@ -11,7 +11,7 @@ import pytest
 from loaders import manifest
 from loaders.manifest import Manifest
 from loaders.shard_set import ShardSet
-from tests.tools.test_shard import make
+from tests.tools.shard_runs import make
 from tests.tools.tiny_dataset import TinyDataset, make_dataset
 from tools import verify
 

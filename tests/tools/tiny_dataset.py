@@ -129,3 +129,36 @@ def world_positions() -> NDArray[np.uint16]:
 def inside_square(pixels: NDArray[np.floating[Any]]) -> bool:
     """Tell whether pixels (n, 2) of the frame are well inside the centre square."""
     return bool((np.abs(pixels - [CROP_LEFT + 399.5, 399.5]) < 380).all())
+
+
+def plant_faults(dataset: TinyDataset) -> dict[tuple[str, int], str]:
+    """Damage frames 1 to 12 of the first recording, each in its own way; return the reasons expected."""
+    path = dataset.file
+    path("rgba", 1).unlink()
+    path("json", 2).unlink()
+    path("worldp", 3).unlink()
+    path("rgba", 4).write_bytes(b"")
+    path("rgba", 5).write_bytes(path("rgba", 5).read_bytes()[:-2000])
+    flipped = bytearray(path("rgba", 6).read_bytes())
+    flipped[len(flipped) // 2] ^= 0xFF
+    path("rgba", 6).write_bytes(flipped)
+    cv2.imwrite(str(path("rgba", 7)), np.zeros((480, 640, 3), np.uint8))
+    path("worldp", 8).write_bytes(b"no picture at all, but long enough to hold a header")
+    dataset.edit_json(9, pts2d_fisheye=[[None] * len(FILE_JOINTS)] * 2)
+    dataset.edit_json(10, pts3d_fisheye=[[], [], []])
+    path("json", 11).write_bytes(b"")
+    path("json", 12).write_bytes(path("json", 12).read_bytes()[:100])
+    reasons = {
+        1: "no rgba file",
+        2: "no json file",
+        3: "no worldp file",
+        4: "rgba undecodable: the file is empty",
+        5: "rgba undecodable: cut short",
+        6: "rgba undecodable: damaged",
+        7: "rgba is 640x480, not 1280x800",
+        8: "worldp undecodable: not a PNG",
+        9: "pts2d_fisheye lacks values",
+        10: f"pts3d_fisheye has shape (3, 0), not (3, {len(FILE_JOINTS)})",
+        11: "json file is empty",
+    }
+    return {("env_001", frame): reason for frame, reason in reasons.items()}
