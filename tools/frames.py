@@ -6,26 +6,39 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
+import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.command import Failure
 from loaders.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose
 from models.camera import CROP_LEFT, XR_EGOPOSE, FisheyeCamera
+from tools.area import resize_by_area
 from tools.dataset import Environment, FrameLabels, LabelError, read_labels
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[Any]
+"""uint8 or uint16."""
 
 PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
 """Modalities of which every frame has a file; ``rot`` is only sporadically there."""
 
-PNG_HEAD: Final = 24
-"""Bytes of a PNG up to and including its width and height (bytes)."""
+PNG_HEAD: Final = 26
+"""Bytes of a PNG up to and including its size, bit depth and colour type (bytes)."""
 PNG_TAIL: Final = 4096
 """How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
+
+_SMOOTH_PNG: Final = (
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+)
+"""World positions change little from row to row: a third smaller than with OpenCV's defaults, in the same time."""
+
+_KORNIA_DECODERS: Final = {8: kornia_rs.io.decode_image_png_u8, 16: kornia_rs.io.decode_image_png_u16}
+_KORNIA_MODES: Final = {2: "rgb", 6: "rgba"}
+"""By the bit depths and the colour types of a PNG's header (ISO/IEC 15948); others are left to OpenCV."""
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
@@ -87,13 +100,12 @@ def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm)
 
 def encode_picture(content: bytes, form: SampleForm) -> bytes:
     """Turn the bytes of an rgba PNG into the stored picture. Raises FrameError with the reason."""
-    # three channels of 8 bit, B G R; alpha is dropped, not blended
-    image = decode_png("rgba", content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = decode_png("rgba", content)
     if form.image_format == "source":
         return content
-    square = _centre_square(image, form.image_size, cv2.INTER_AREA)
+    square = resize_by_area(_three_channels(image), CROP_LEFT, XR_EGOPOSE.height, form.image_size)
     if form.image_format == "raw":
-        return encode_array(square[:, :, ::-1])
+        return encode_array(square)
     if form.image_format == "jpeg":
         return _encode(".jpg", square, [cv2.IMWRITE_JPEG_QUALITY, form.quality])
     return _encode(".png", square, [])
@@ -101,25 +113,38 @@ def encode_picture(content: bytes, form: SampleForm) -> bytes:
 
 def encode_worldp(content: bytes, form: SampleForm) -> bytes:
     """Crop and resize a worldp PNG like the picture, values untouched. Raises FrameError with the reason."""
-    positions = decode_png("worldp", content, cv2.IMREAD_UNCHANGED)
+    positions = decode_png("worldp", content)
     if form.image_format == "source":
         return content
+    square = positions[:, CROP_LEFT : CROP_LEFT + XR_EGOPOSE.height]
     # the exact kind takes the pixel under each centre; INTER_NEAREST itself is off by up to half a pixel
-    return _encode(".png", _centre_square(positions, form.image_size, cv2.INTER_NEAREST_EXACT), [])
+    resized = cv2.resize(square, (form.image_size, form.image_size), interpolation=cv2.INTER_NEAREST_EXACT)
+    return _encode(".png", resized, _SMOOTH_PNG)
 
 
-def decode_png(modality: str, content: bytes, flags: int) -> Pixels:
-    """Decode a whole 1280x800 PNG with OpenCV. Raises FrameError that says what is wrong with it."""
+def decode_png(modality: str, content: bytes) -> Pixels:
+    """Decode a whole 1280x800 PNG, values untouched.
+
+    Returns:
+        (800, 1280) grey or (800, 1280, 3 or 4) red, green, blue and alpha.
+
+    Raises:
+        FrameError: it says what is wrong with the PNG.
+    """
     fault = png_fault(content[:PNG_HEAD], content[-PNG_TAIL:])
     if fault:
         raise FrameError(f"{modality} {fault}")
+    depth, mode = content[24], _KORNIA_MODES.get(content[25])
+    decode = _KORNIA_DECODERS.get(depth)
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:
+        if mode and decode:
+            return np.asarray(decode(content, (XR_EGOPOSE.height, XR_EGOPOSE.width), mode))
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except Exception:  # kornia-rs raises nothing more special
         image = None
     if image is None:
         raise FrameError(f"{modality} undecodable: damaged")
-    return image  # type: ignore[return-value]
+    return _swap_red_and_blue(image)
 
 
 def png_fault(head: bytes, tail: bytes) -> str | None:
@@ -164,12 +189,20 @@ def _listing(recording: Environment, modality: str) -> dict[int, Path]:
     return recording.files(modality)
 
 
-def _centre_square(image: Pixels, size: int, interpolation: int) -> Pixels:
-    square = image[:, CROP_LEFT : CROP_LEFT + XR_EGOPOSE.height]
-    if size == XR_EGOPOSE.height:
-        return square.copy()
-    return cv2.resize(square, (size, size), interpolation=interpolation)  # type: ignore[return-value]
+def _three_channels(image: Pixels) -> NDArray[np.uint8]:
+    """Return 8 bit and at least three channels: what sharding stores of an unusual PNG. Alpha is dropped later."""
+    if image.dtype != np.uint8:
+        image = (image >> 8).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image, np.uint8)
 
 
 def _encode(extension: str, image: Pixels, options: Sequence[int]) -> bytes:
-    return cv2.imencode(extension, image, options)[1].tobytes()
+    return cv2.imencode(extension, _swap_red_and_blue(image), options)[1].tobytes()
+
+
+def _swap_red_and_blue(image: Pixels) -> Pixels:
+    """Turn OpenCV's order of colours into everyone else's, and back."""
+    if image.ndim == 2:
+        return image
+    code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return cv2.cvtColor(image, code)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 
 from engine.command import Failure
@@ -153,7 +152,7 @@ def _picture_fault(modality: str, path: Path, *, deep: bool) -> str | None:
         fault = png_fault(*_ends(path))
         return f"{modality} {fault}" if fault else None
     try:
-        decode_png(modality, _read(path), cv2.IMREAD_UNCHANGED)
+        decode_png(modality, _read(path))
     except FrameError as error:
         return str(error)
     return None

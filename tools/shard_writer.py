@@ -19,6 +19,7 @@ from loaders.files import publish, temporary_name
 from loaders.manifest import LeftOut, Shard
 from loaders.sample import sample_key
 from loaders.shard_set import index_name, write_index
+from tools.allocation import keep_freed_memory
 from tools.dataset import Environment
 from tools.frames import FrameError, SampleForm, encode_sample
 from tools.parallel import advance, ordered_map
@@ -54,6 +55,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     Raises Failure if a file cannot be read or written, InputError at a defect if the job says so.
     """
     cv2.setNumThreads(1)  # the cores are shared out among processes and threads already
+    keep_freed_memory()
     tar = job.output / job.split / job.name
     temporary, temporary_index = temporary_name(tar), temporary_name(tar)
     try:
