@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.command import OK, Command, run
+from engine.command import OK, Command, Failure, run
 from loaders import manifest
 from loaders.config import available_cores
 from loaders.errors import InputError
@@ -18,8 +18,9 @@ from loaders.manifest import LeftOut, Manifest, Split
 from tools import unfinished
 from tools.frames import SampleForm
 from tools.parallel import Meter, over_cluster, over_processes
+from tools.shard_estimate import estimate, size
 from tools.shard_plan import Plan, make_plan
-from tools.shard_writer import ShardJob, write_shard
+from tools.shard_writer import GO_ON, DiskFullError, ShardJob, write_shard
 from tools.unfinished import ShardResult
 
 Component = Literal["rgba", "json", "worldp"]
@@ -137,21 +138,33 @@ def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, A
     jobs = _jobs(flags, form, plan)
     done = {job.name: result for job in jobs if (result := _finished(flags, job))}
     remaining = [job for job in jobs if job.name not in done]
-    with Meter(sum(len(job.rows) for job in remaining), "frame", "sharding") as meter:
-        if flags.scheduler:
-            for place, result in over_cluster(write_shard, remaining, flags.scheduler):
-                done[remaining[place].name] = result
-                meter.add(len(remaining[place].rows), result.shard.bytes)
-        else:
-            processes, threads = share_cores(workers, len(remaining))
-            shared = [replace(job, threads=threads) for job in remaining]
-            results = over_processes(write_shard, shared, processes, meter)
-            done.update({job.name: result for job, result in zip(remaining, results, strict=True)})
+    expected = estimate(remaining)
+    expected.announce(flags.output, None if flags.scheduler else workers)
+    with Meter(expected.samples, "frame", "sharding") as meter:
+        try:
+            done |= _write_shards(flags, remaining, workers, meter)
+        except DiskFullError as error:
+            samples = sum(len(job.rows) for job in jobs if not _finished(flags, job))
+            needed = size(samples * expected.bytes_per_sample)
+            raise Failure(f"{error}: the {samples} samples to come take about {needed}: make room, {GO_ON}") from None
     splits = {name: _split(plan, [(job, done[job.name]) for job in jobs], name) for name in plan.splits}
     content = Manifest(options, form.camera, plan.subjects, plan.environments, plan.actions, splits)
     remove_partials(flags.output)  # a cluster's lost workers leave theirs behind
     write_whole(flags.output / manifest.FILE_NAME, content.to_json().encode())
     _summarise(flags.output, splits, meter)
+
+
+def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, meter: Meter) -> dict[str, ShardResult]:
+    """Write shards here or on the cluster; return their results by name."""
+    if not flags.scheduler:
+        processes, threads = share_cores(workers, len(jobs))
+        shared = [replace(job, threads=threads) for job in jobs]
+        return {result.shard.name: result for result in over_processes(write_shard, shared, processes, meter)}
+    done = {}
+    for place, result in over_cluster(write_shard, jobs, flags.scheduler):
+        done[result.shard.name] = result
+        meter.add(len(jobs[place].rows), result.shard.bytes)
+    return done
 
 
 def _jobs(flags: ShardFlags, form: SampleForm, plan: Plan) -> list[ShardJob]:

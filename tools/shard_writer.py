@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import cv2
 import numpy as np
@@ -25,8 +26,14 @@ from tools.frames import FrameError, SampleForm, encode_sample
 from tools.parallel import advance, ordered_map
 from tools.unfinished import ShardResult, record
 
+GO_ON: Final = "run the same command again; it goes on where it stopped"
+
 Place = tuple[str, int, int, str]
 """A member in a tar, as the index lists it: extension, offset and size of its data (bytes), file name."""
+
+
+class DiskFullError(Failure):
+    """A shard does not fit on the disk; only who knows the other jobs can say what is needed."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ class ShardJob:
 def write_shard(job: ShardJob) -> ShardResult:
     """Write a shard and its index; the tar appears last, complete.
 
-    Raises Failure if a file cannot be read or written, InputError at a defect if the job says so.
+    Raises DiskFullError if it does not fit, Failure if a file cannot be read or written, InputError at a defect if
+    the job says so.
     """
     cv2.setNumThreads(1)  # the cores are shared out among processes and threads already
     keep_freed_memory()
@@ -68,10 +76,9 @@ def write_shard(job: ShardJob) -> ShardResult:
         if places:
             publish(temporary, tar)
     except OSError as error:
-        raise Failure(
-            f"{tar} cannot be written ({error.strerror}): see to the disk, then run the same command again; "
-            "it goes on where it stopped"
-        ) from None
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(f"{tar} cannot be written ({error.strerror})") from None
+        raise Failure(f"{tar} cannot be written ({error.strerror}): see to the disk, then {GO_ON}") from None
     finally:
         temporary.unlink(missing_ok=True)
         temporary_index.unlink(missing_ok=True)
@@ -82,8 +89,8 @@ def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[Place]
     places: list[list[Place]] = []
     left_out = []
     with path.open("xb") as stream:
-        tar = _TarWriter(stream)
-        encoded = ordered_map(lambda row: _encode(job, row), job.rows, job.threads)
+        tar = TarWriter(stream)
+        encoded = ordered_map(lambda row: encode_row(job, row), job.rows, job.threads)
         for row, sample in zip(job.rows, encoded, strict=True):
             recording, before = _recording(job, row), tar.bytes
             if isinstance(sample, FrameError):
@@ -95,7 +102,8 @@ def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[Place]
     return ShardResult(Shard(job.name, len(places), tar.bytes, tar.sha256()), tuple(left_out)), places
 
 
-def _encode(job: ShardJob, row: NDArray[np.int32]) -> list[tuple[str, bytes]] | FrameError:
+def encode_row(job: ShardJob, row: NDArray[np.int32]) -> list[tuple[str, bytes]] | FrameError:
+    """Return a frame's members, or why it has none. Raises InputError instead if the job stops at defects."""
     recording = _recording(job, row)
     try:
         return encode_sample(recording, row.tolist(), job.form)
@@ -111,7 +119,7 @@ def _recording(job: ShardJob, row: NDArray[np.int32]) -> Environment:
     return job.recordings[int(row[0]), int(row[1])]
 
 
-class _TarWriter:
+class TarWriter:
     """A plain ustar archive whose bytes depend on names and contents alone."""
 
     def __init__(self, stream: BinaryIO) -> None:
