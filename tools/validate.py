@@ -99,7 +99,7 @@ def _table(inspections: Sequence[Inspection], modalities: Sequence[str]) -> list
 
 def _pairing(found: Inspection, modalities: Sequence[str]) -> str:
     if found.misaligned:
-        return "misaligned at equal counts"
+        return f"misaligned at equal counts: {'; '.join(', '.join(group) for group in found.misaligned)}"
     return "incomplete" if any(found.counts[modality] < found.frames for modality in modalities) else "complete"
 
 
@@ -109,14 +109,14 @@ def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ..
         name = f"{found.recording.subject} {found.recording.name}"
         lines += [f"FAULT {name}: {problem}" for problem in found.problems]
         lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in found.faults.items()]
-        lines += [f"note  {name}: {note}: {count} frames" for note, count in found.notes.items()]
+        lines += [f"note  {name}: {note}: {len(frames)} frames" for note, frames in found.notes.items()]
     lines += [
         f"note  the {split} split lacks {len(names)} of its {len(SUBJECTS[split])} subjects: {', '.join(names)}"
         for split, names in absent.items()
         if names
     ]
     frames, bad = sum(found.frames for found in inspections), sum(len(found.bad_frames) for found in inspections)
-    misaligned = sum(found.misaligned for found in inspections)
+    misaligned = sum(bool(found.misaligned) for found in inspections)
     problems = sum(len(found.problems) for found in inspections)
     verdict = "nothing is wrong" if not bad and not problems else f"{bad} of them faulty, {problems} other problems"
     return [*lines, f"{frames} frames in {len(inspections)} recordings, {misaligned} misaligned: {verdict}"]
@@ -152,9 +152,10 @@ def _prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> int:
     moves = [
         (path, aside / path.relative_to(root))
         for found in inspections
+        for bad in [set(found.bad_frames)]
         for modality in (*PAIRED, "rot")
         for frame, path in found.recording.files(modality).items()
-        if frame in set(found.bad_frames)
+        if frame in bad
     ]
     taken = [target for _, target in moves if target.exists()]
     if taken:

@@ -31,7 +31,10 @@ def test_a_sound_dataset_passes(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert status == 0
         assert report["sound"] is True
         assert report["frames"] == 4
-        assert report["recordings"][0]["notes"] == {"char_height is null": 1, "no rot file": 1}
+        assert report["recordings"][0]["notes"] == {
+            "char_height is null": {"count": 1, "frames": [1]},
+            "no rot file": {"count": 1, "frames": [2]},
+        }
     said = capsys.readouterr().out
     assert "nothing is wrong" in said
     assert "the val split lacks 1 of its 1 subjects: male_008_a_a" in said
@@ -79,10 +82,50 @@ def test_misalignment_at_equal_counts_is_seen(tmp_path: Path, capsys: pytest.Cap
     assert status == 1
     recording = report["recordings"][0]
     assert (recording["counts"]["rgba"], recording["counts"]["json"]) == (5, 5)
-    assert recording["misaligned"] is True
+    assert recording["misaligned"] == [["rgba", "json"]]
     assert faults(report) == {"no rgba file": [2], "no json file": [5]}
     assert "misaligned at equal counts" in capsys.readouterr().out
     assert report["modalities"] == ["rgba", "json"], "modalities that were never extracted are no fault"
+
+
+def test_misalignment_is_seen_among_modalities_of_other_counts(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "data", 4, subjects=[("train", "female_003_a_a")])
+    dataset.file("rgba", 2).unlink()
+    dataset.file("json", 3).unlink()
+    for frame in (1, 2):
+        dataset.file("depth", frame).unlink()
+    _, report = look(dataset)
+    assert report["recordings"][0]["misaligned"] == [["rgba", "json"]]
+
+
+def test_unreadable_and_empty_files_are_listed_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "data", 5, subjects=[("train", "female_001_a_a")])
+    for frame, modality in ((1, "rgba"), (2, "json")):
+        dataset.file(modality, frame).unlink()
+        dataset.file(modality, frame).mkdir()  # reading a folder fails whoever runs the test
+    for frame, modality in ((3, "depth"), (4, "objectId"), (5, "rot")):
+        dataset.file(modality, frame).write_bytes(b"")
+    for flags in ((), ("--deep",)):
+        status, report = look(dataset, *flags)
+        assert status == 1
+        assert faults(report) == {
+            "rgba cannot be read: Is a directory": [1],
+            "json cannot be read: Is a directory": [2],
+            "depth undecodable: the file is empty": [3],
+            "objectId undecodable: the file is empty": [4],
+        }
+        assert report["recordings"][0]["notes"] == {"rot file is empty": {"count": 1, "frames": [5]}}
+
+
+def test_every_key_of_the_layout_is_missed(tmp_path: Path) -> None:
+    keys = ("action", "char_height", "camera", "joints", "pts2d_fisheye", "pts3d_fisheye")
+    dataset = make_dataset(tmp_path / "data", 6, subjects=[("train", "female_001_a_a")], modalities=("rgba", "json"))
+    for frame, key in enumerate(keys, start=1):
+        path = dataset.file("json", frame)
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != key}))
+    status, report = look(dataset)
+    assert status == 1
+    assert faults(report) == {f"no key {key}": [frame] for frame, key in enumerate(keys, start=1)}
 
 
 def test_a_modality_that_only_some_recordings_lack_is_a_fault(tmp_path: Path) -> None:
@@ -106,13 +149,17 @@ def test_recordings_in_the_wrong_place_are_found(tmp_path: Path) -> None:
     assert "are both frame 1" in double["problems"][0]
 
 
-def test_sharding_leaves_out_what_validate_finds_unusable(tmp_path: Path) -> None:
+def test_sharding_leaves_out_what_validate_finds_unusable_and_keeps_labels_off_the_model(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", 14, subjects=[("train", "female_001_a_a")])
     plant_faults(dataset)
+    table = json.loads(dataset.file("json", 13).read_text())["pts2d_fisheye"]
+    dataset.edit_json(13, pts2d_fisheye=[[u + 2 for u in table[0]], table[1]])
     _, report = look(dataset, "--deep")
+    found = faults(report)
+    assert found.pop("2D labels more than 1 pixel off the camera model") == [13]
     assert make(dataset.root, tmp_path / "set") == 0
     left_out = {frame.frame for frame in Manifest.read(tmp_path / "set").splits["train"].left_out}
-    assert left_out == {frame for frames in faults(report).values() for frame in frames}
+    assert left_out == {frame for frames in found.values() for frame in frames}
 
 
 def test_prune_moves_faulty_frames_and_deletes_nothing(tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ class TinyDataset:
 
 def make_dataset(
     root: Path,
-    frames: int = 4,
+    frames: int | Sequence[int] = 4,
     *,
     subjects: Sequence[tuple[str, str]] = (("train", "female_001_a_a"), ("test", "male_001_a_a")),
     environments: Sequence[str] = ("env_001",),
     modalities: Sequence[str] = MODALITIES,
     rot: bool = True,
 ) -> TinyDataset:
-    """Write a dataset: the first seven joints of each frame lie inside the centre square and are painted."""
+    """Write a dataset, with these frames or as many from 1 on in each recording."""
     dataset = TinyDataset(root)
     for split, subject in subjects:
         assert subject in SUBJECTS[split]
@@ -55,7 +55,7 @@ def make_dataset(
             path = root / SET_FOLDERS[split] / subject / name / "cam_down"
             recording = Environment(split, subject, name, path)
             dataset.recordings.append(recording)
-            for frame in range(1, frames + 1):
+            for frame in range(1, frames + 1) if isinstance(frames, int) else frames:
                 seed = [len(dataset.recordings), frame]
                 write_frame(recording, frame, np.random.default_rng(seed), (*modalities, *(("rot",) if rot else ())))
     return dataset

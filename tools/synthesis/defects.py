@@ -1,18 +1,22 @@
-"""Plants the faults of the released data in a generated dataset and lists them."""
+"""Plants every kind of fault in a generated dataset, those of the released data among them, and lists them."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
+
 from tools.dataset import Environment, find_environments
+from tools.synthesis.png import encode_png
 
 DEFECTS_FILE: Final = "defects.json"
 
-FEWEST_FRAMES: Final = 20
+FEWEST_FRAMES: Final = 25
 """Frames a recording must have for its faults to fall on different frames."""
 
 INCOMPLETE: Final = "female_001_a_a"
@@ -26,6 +30,8 @@ MISALIGNED: Final = (
 )
 """Subjects of the release whose folders have equal counts but lack different frames."""
 
+_DAMAGED_BYTES: Final = 64
+
 
 @dataclass(frozen=True)
 class Defect:
@@ -37,7 +43,7 @@ class Defect:
     modality: str
     fault: str
     usable: bool
-    """Whether picture and labels of the frame can still be used."""
+    """Whether picture and labels of the frame can still be used, whatever became of the other modalities."""
 
 
 def plant(root: Path) -> list[Defect]:
@@ -102,7 +108,7 @@ def _sporadic_rotations(environment: Environment, number: int) -> list[Defect]:
     return _remove(environment, "rot", [frame for frame in frames if number % 2 or frame % 5])
 
 
-def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
         labels = json.loads(path.read_bytes())
         change(labels)
@@ -111,16 +117,38 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     return edit
 
 
-def _null_point(key: str, joint: str) -> Callable[[Path], None]:
+def _set_point(key: str, joint: str, value: float | None) -> Callable[[Path], None]:
+    return _edit(lambda labels: labels[key][0].__setitem__(_column(labels, joint), value))
+
+
+def _shift_point(key: str, joint: str, distance: float) -> Callable[[Path], None]:
     def change(labels: dict[str, Any]) -> None:
-        column = [entry["name"] for entry in labels["joints"]].index("mixamorig:" + joint)
-        labels[key][0][column] = None
+        labels[key][0][_column(labels, joint)] += distance
 
     return _edit(change)
 
 
+def _drop_joint(joint: str) -> Callable[[Path], None]:
+    """Remove a joint and its points, so that the lengths still agree."""
+
+    def change(labels: dict[str, Any]) -> None:
+        column = _column(labels, joint)
+        for row in (labels["joints"], *labels["pts2d_fisheye"], *labels["pts3d_fisheye"]):
+            del row[column]
+
+    return _edit(change)
+
+
+def _column(labels: dict[str, Any], joint: str) -> int:
+    return [entry["name"] for entry in labels["joints"]].index(f"mixamorig:{joint}")
+
+
 def _drop_column(key: str) -> Callable[[Path], None]:
     return _edit(lambda labels: labels.update({key: [row[:-1] for row in labels[key]]}))
+
+
+def _empty_points(key: str) -> Callable[[Path], None]:
+    return _edit(lambda labels: labels.update({key: [[] for _ in labels[key]]}))
 
 
 def _cut_file(share: float) -> Callable[[Path], None]:
@@ -131,17 +159,41 @@ def _cut_file(share: float) -> Callable[[Path], None]:
     return cut
 
 
+def _damage(path: Path) -> None:
+    """Overwrite bytes in the middle: both ends stay as they were, only decoding tells."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + _DAMAGED_BYTES] = bytes(byte ^ 0x55 for byte in content[middle : middle + _DAMAGED_BYTES])
+    path.write_bytes(content)
+
+
+def _halve(path: Path) -> None:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    path.write_bytes(encode_png(image[::2, ::2]))
+
+
 # modality, fault, what it does to the file, whether the frame stays usable
 _SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]] = (
     ("rgba", "truncated", _cut_file(0.6), False),
     ("rgba", "empty", _cut_file(0.0), False),
-    ("json", "pts2d_fisheye null", _null_point("pts2d_fisheye", "LeftHand"), False),
-    ("json", "pts3d_fisheye null", _null_point("pts3d_fisheye", "RightFoot"), False),
+    ("rgba", "damaged", _damage, False),
+    ("rgba", "wrong size", _halve, False),
+    ("json", "truncated", _cut_file(0.6), False),
+    ("json", "empty", _cut_file(0.0), False),
+    ("json", "action missing", _edit(lambda labels: labels.pop("action")), False),
+    ("json", "LeftFoot missing", _drop_joint("LeftFoot"), False),
+    ("json", "pts2d_fisheye null", _set_point("pts2d_fisheye", "LeftHand", None), False),
+    ("json", "pts3d_fisheye null", _set_point("pts3d_fisheye", "RightFoot", None), False),
+    ("json", "pts3d_fisheye infinite", _set_point("pts3d_fisheye", "Neck", math.inf), False),
     ("json", "pts2d_fisheye column missing", _drop_column("pts2d_fisheye"), False),
     ("json", "pts3d_fisheye column missing", _drop_column("pts3d_fisheye"), False),
-    ("json", "pts2d_fisheye null in an unused joint", _null_point("pts2d_fisheye", "LeftEye"), True),
+    ("json", "pts3d_fisheye empty", _empty_points("pts3d_fisheye"), False),
+    ("json", "pts2d_fisheye off the camera model", _shift_point("pts2d_fisheye", "Head", 3.0), True),
+    ("json", "pts2d_fisheye null in an unused joint", _set_point("pts2d_fisheye", "LeftEye", None), True),
     ("json", "char_height null", _edit(lambda labels: labels.update(char_height=None)), True),
     ("worldp", "missing", Path.unlink, True),
+    ("worldp", "truncated", _cut_file(0.6), True),
     ("depth", "missing", Path.unlink, True),
     ("objectId", "missing", Path.unlink, True),
 )
