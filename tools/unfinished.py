@@ -33,12 +33,17 @@ class ShardResult:
 
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep a second run out of the folder; the lock ends with the process."""
+    """Keep a second run out of the folder; the lock ends with the process. Nothing half-written is left behind."""
     output.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(output, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        try:
+            yield
+        finally:
+            if (output / FOLDER / _PLAN).is_file():  # else the folder may be somebody else's
+                with contextlib.suppress(OSError):
+                    remove_partials(output)
     except BlockingIOError:
         raise InputError(f"another run is writing {output}: wait for it, or give another --output") from None
     finally:

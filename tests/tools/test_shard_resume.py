@@ -1,61 +1,14 @@
 from __future__ import annotations
 
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from loaders.shard_set import ShardSet
-from tests.tools.shard_runs import ROOT, command, make, tree
+from tests.tools.shard_runs import ROOT, make, tree
 from tests.tools.tiny_dataset import TinyDataset, make_dataset
-
-
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path / "data", 40, subjects=[("train", "female_001_a_a")], modalities=("rgba", "json"))
-    dataset.file("rgba", 7).write_bytes(b"")
-    flags = ["--samples-per-shard", "3", "--components", "rgba", "json", "--image-format", "png"]
-    assert make(dataset.root, tmp_path / "whole", *flags) == 0
-    output, shards_at_kill = tmp_path / "killed", []
-    for wanted in (1, 5, 9):
-        process = subprocess.Popen(command(dataset.root, output, *flags, "--workers", "2"), cwd=ROOT)
-        while process.poll() is None and len(list(output.glob("train/*.tar"))) < wanted:
-            time.sleep(0.005)
-        time.sleep(random.random() * 0.1)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        shards_at_kill.append(len(list(output.glob("train/*.tar"))))
-        assert not (output / "manifest.json").exists()
-        for path in output.glob("train/*.tar"):
-            assert path.read_bytes() == (tmp_path / "whole" / "train" / path.name).read_bytes()
-    assert 0 < shards_at_kill[0] < shards_at_kill[-1] < 14, "each run went on where the one before stopped"
-    times = {path.name: path.stat().st_mtime_ns for path in output.glob("train/*.tar")}
-    assert make(dataset.root, output, *flags) == 0
-    assert tree(output) == tree(tmp_path / "whole")
-    kept = {path.name: path.stat().st_mtime_ns for path in output.glob("train/*.tar") if path.name in times}
-    assert kept == times, "finished shards are not written again"
-
-
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path / "data", 60, subjects=[("train", "female_001_a_a")], modalities=("rgba", "json"))
-    flags = ("--samples-per-shard", "15", "--workers", "2", "--components", "rgba")
-    process = subprocess.Popen(command(dataset.root, tmp_path / "set", *flags), cwd=ROOT)
-    while not list(tmp_path.glob("set/train/*.partial")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.wait()
-    time.sleep(0.5)
-    assert len(children) >= 2
-    assert not [
-        pid
-        for pid in children
-        if Path(f"/proc/{pid}").exists() and "multiproc" in Path(f"/proc/{pid}/cmdline").read_text()
-    ]
 
 
 def test_another_plan_or_a_foreign_folder_is_refused(
