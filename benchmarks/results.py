@@ -122,7 +122,7 @@ def rates_table(content: Mapping[str, Any]) -> str:
         return (one["name"], one["group"], f"{one['median']:,.1f}", spread, one["unit"], _beside(one))
 
     head = ("candidate", "work", "median", "range over rounds", "unit", "beside")
-    return _table(head, [found(one) for one in content["candidates"]])
+    return table(head, [found(one) for one in content["candidates"]])
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -135,7 +135,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
         names = " over ".join(name for name in (row["of"], row["over"]) if name)
         return (row["what"], value, target, verdict, names)
 
-    return _table(("what", "value (95 %)", "target", "verdict", "measured"), [found(row) for row in rows])
+    return table(("what", "value (95 %)", "target", "verdict", "measured"), [found(row) for row in rows])
 
 
 def _candidate(one: Measured) -> dict[str, Any]:
@@ -161,7 +161,8 @@ def _beside(one: Mapping[str, Any]) -> str:
     return "; ".join([*figures, *([one["note"]] if one["note"] else [])])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns line up."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
     rule = "-|-".join("-" * width for width in widths)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import itertools
+import io
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, Literal
 
-import cv2
-import numpy as np
-
-from benchmarks import data
+from benchmarks import data, png
 from benchmarks.harness import BenchmarkFlags, Candidate, Measured, Session, Target, Timed, at_least, measure
 from benchmarks.results import Projection, Result, publish
 from engine.command import OK, run
@@ -29,6 +26,11 @@ from tools.dataset import SET_FOLDERS
 FRAMES: Final = 380_000
 """Size of the whole data set (frames)."""
 _CLUSTER_CORES: Final = 32
+_TOOL: Final = "tools.shard"
+_KINDS: Final = ("generated", "libpng RGBA")
+"""Who wrote the PNGs: tools.synthesize, fast and with one filter, or libpng at its defaults, as most programs do."""
+_DECODERS: Final = ("kornia-rs", "imagecodecs, spng", "OpenCV")
+"""The fastest, its closest rival, and the usual one; all are in benchmarks.png."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,48 +74,70 @@ def benchmark(flags: ShardingFlags) -> Result:
     """Measure and publish."""
     cores = flags.threads or available_cores()
     with data.temporary_folder() as folder:
-        few, many = folder / "few", folder / "many"
-        data.synthesize(few, flags.frames, flags.components)
-        _repeat(few, many, flags.repeat)
-        pictures = sorted(path for part in set(flags.components) - {"json"} for path in many.rglob(f"{part}/*.png"))
-        group = f"{' + '.join(flags.components)} of 1280x800 frames"
+        found: list[Candidate] = []
+        for kind in _KINDS:
+            few, many = folder / kind / "few", folder / kind / "many"
+            if kind == "generated":
+                data.synthesize(few, flags.frames, flags.components)
+            else:
+                list(png.rewritten(folder / "generated" / "few", few, alpha=kind.endswith("RGBA")))
+            _repeat(few, many, flags.repeat)
+            found += _candidates(few, many, kind, cores, flags)
+        measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.1)
         samples = len(list(many.rglob("json/*.json")))
-        decoders = {"cv2": ("cv2",), "imagecodecs": ("imagecodecs",)}
-        found = [
-            Candidate(
-                "tools.shard",
-                partial(_sharding, folder, samples, cores, flags),
-                group,
-                "frames/s",
-                note="start-up taken out by the difference of a long and a short run",
-                ours=True,
-            ),
-            *(
-                Candidate(
-                    f"{name}, decoding alone",
-                    partial(_decoding, name, pictures, len(pictures) / samples, cores),
-                    group,
-                    "frames/s",
-                    needs,
-                )
-                for name, needs in decoders.items()
-            ),
-        ]
-        measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.0)
-    decoding = tuple(candidate.name for candidate in found[1:])
-    targets = [
-        Target("sharding over the fastest PNG decoding alone, all cores", ("tools.shard",), decoding, 0.85),
-        Target("sharding over OpenCV's PNG decoding alone, which it uses", ("tools.shard",), decoding[:1]),
-    ]
+    projections = [_whole(one, cores) for one in measured if one.candidate.ours]
     chosen = {"threads": cores, "frames_sharded": samples}
-    return publish("sharding", flags, measured, targets, chosen=chosen, projections=[_whole(measured[0], cores)])
+    return publish(
+        "sharding",
+        flags,
+        measured,
+        [*_targets("libpng RGBA"), *_targets("generated")],
+        chosen=chosen,
+        projections=projections,
+    )
+
+
+def _candidates(few: Path, many: Path, kind: str, cores: int, flags: ShardingFlags) -> Iterator[Candidate]:
+    pictures = sorted(path for part in set(flags.components) - {"json"} for path in many.rglob(f"{part}/*.png"))
+    samples = len(list(many.rglob("json/*.json")))
+    group = f"{' + '.join(flags.components)} of 1280x800 frames, PNGs {kind}"
+    note = "start-up taken out by the difference of a long and a short run"
+    open_shard = partial(_sharding, few, many, cores, flags)
+    yield Candidate(f"{_TOOL}, {kind}", open_shard, group, "frames/s", note=note, ours=True)
+    for name in (png.OURS, *_DECODERS):
+        per_frame = len(pictures) / samples
+        open_decoder = partial(png.decoding, name, pictures, cores, per_frame=per_frame)
+        needs = png.DECODERS[name][0]
+        yield Candidate(f"decoding alone, {name}, {kind}", open_decoder, group, "frames/s", needs)
+    if flags.components != ("rgba", "json") or flags.image_format != "jpeg":
+        return
+    yield Candidate(
+        f"plain way, {kind}", partial(_plain, pictures, cores, flags.image_size), group, "frames/s", ("PIL",)
+    )
+
+
+def _targets(kind: str) -> list[Target]:
+    tool = (f"{_TOOL}, {kind}",)
+    as_installed = tuple(f"decoding alone, {name}, {kind}" for name in _DECODERS)
+    return [
+        Target(
+            f"sharding over the fastest PNG decoding alone, all cores, {kind}",
+            tool,
+            (f"decoding alone, {png.OURS}, {kind}", *as_installed),
+            0.85,
+        ),
+        Target(f"sharding over the fastest decoder as it is installed, {kind}", tool, as_installed),
+        Target(f"sharding over OpenCV's decoding, {kind}", tool, (f"decoding alone, OpenCV, {kind}",)),
+        Target(f"sharding over the plain way, {kind}", tool, (f"plain way, {kind}",)),
+    ]
 
 
 def _whole(sharding: Measured, cores: int) -> Projection:
+    kind = sharding.candidate.name.removeprefix(f"{_TOOL}, ")
     return Projection(
-        f"sharding {FRAMES:,} frames on {_CLUSTER_CORES} cores",
-        FRAMES / (sharding.median / cores * _CLUSTER_CORES) / 3600,
-        "hours",
+        f"sharding {FRAMES:,} frames on {_CLUSTER_CORES} cores, PNGs {kind}",
+        FRAMES / (sharding.median / cores * _CLUSTER_CORES) / 60,
+        "minutes",
         f"the rate per core stays that of {cores} cores, and disks keep up",
     )
 
@@ -127,9 +151,9 @@ def _repeat(root: Path, output: Path, times: int) -> None:
 
 
 @contextlib.contextmanager
-def _sharding(folder: Path, samples: int, cores: int, flags: ShardingFlags) -> Iterator[Session]:
+def _sharding(few: Path, many: Path, cores: int, flags: ShardingFlags) -> Iterator[Session]:
     """The command over many frames and over few; the difference is the work without the start-up."""
-    few, many, output = folder / "few", folder / "many", folder / "shards"
+    output, samples = many.with_name("shards"), len(list(many.rglob("json/*.json")))
     form = ("--components", *flags.components, "--image-format", flags.image_format, "--image-size", flags.image_size)
     sizes = ("--samples-per-shard", max(1, samples // (4 * cores)), "--workers", cores, "--split", "train")
     read = sum(path.stat().st_size for path in many.rglob("*.*") if path.is_file())
@@ -153,27 +177,20 @@ def _sharding(folder: Path, samples: int, cores: int, flags: ShardingFlags) -> I
 
 
 @contextlib.contextmanager
-def _decoding(package: str, pictures: Sequence[Path], per_frame: float, cores: int) -> Iterator[Session]:
-    """Reading and decoding, nothing else, on threads that hold no lock."""
-    module = importlib.import_module(package)
-    cv2.setNumThreads(1)
-    files = itertools.cycle(pictures)
-    block = max(1, round(16 * cores * per_frame))
+def _plain(pictures: Sequence[Path], cores: int, size: int) -> Iterator[Session]:
+    """Pillow on a process per core: decode, crop, resize, encode; nothing is written."""
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        yield Session(png.blocks_of(pictures, cores, pool, partial(_resave, size)))
 
-    def decode(path: Path) -> None:
-        content = path.read_bytes()
-        if package == "cv2":
-            cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        else:
-            module.png_decode(content)
 
-    with ThreadPoolExecutor(cores) as pool:
+def _resave(size: int, paths: Sequence[Path]) -> int:
+    from PIL import Image  # noqa: PLC0415 - tools.shard runs without it
 
-        def step() -> int:
-            list(pool.map(decode, itertools.islice(files, block)))
-            return round(block / per_frame)
-
-        yield Session(step)
+    for path in paths:
+        # BOX is Pillow's fastest filter that averages
+        square = Image.open(path).convert("RGB").crop((240, 0, 1040, 800)).resize((size, size), Image.Resampling.BOX)
+        square.save(io.BytesIO(), "jpeg", quality=95)
+    return len(paths)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""What each form of the stored picture costs, in fidelity and in bytes: ``python -m benchmarks.fidelity``."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import data, machine
+from benchmarks.harness import RESULTS
+from benchmarks.results import table
+from engine.command import OK, Command, run
+from loaders.errors import InputError
+from loaders.files import write_whole
+from tools.frames import SampleForm, encode_picture
+
+QUALITIES: Final = (90, 95, 98)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityFlags(Command):
+    """Flags of ``benchmarks.fidelity``."""
+
+    frames: int = 64
+    """Generated frames (frames)."""
+    image_size: int = 368
+    """Side of the stored pictures (pixels)."""
+    output: Path = RESULTS
+    """Folder for the result: json and md."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.frames < 4 or not 32 <= self.image_size <= 800:
+            raise InputError("--frames must be at least 4, --image-size 32 to 800")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A form of the stored picture."""
+
+    form: str
+    bytes_per_frame: float
+    psnr: float | None
+    """Against the lossless square, mean over frames (dB); None if nothing is lost."""
+    difference: float | None
+    """Mean absolute difference to the lossless square (grey levels)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        FidelityFlags,
+        benchmark,
+        program="benchmarks.fidelity",
+        description="Compare the stored pictures with the lossless square.",
+        arguments=arguments,
+    )
+
+
+def benchmark(flags: FidelityFlags) -> int:
+    """Measure and publish."""
+    with data.temporary_folder() as folder:
+        data.synthesize(folder, flags.frames, ("rgba", "json"))
+        contents = [path.read_bytes() for path in sorted(folder.glob("TrainSet/*/*/cam_down/rgba/*.png"))]
+    raw = [_encode(content, "raw", flags.image_size) for content in contents]
+    lossless = [np.load(io.BytesIO(content)) for content in raw]
+    rows = [
+        *(_jpeg(contents, lossless, flags.image_size, quality) for quality in QUALITIES),
+        _exact("png", [_encode(content, "png", flags.image_size) for content in contents]),
+        _exact("raw", raw),
+        _exact("source, 1280x800", contents),
+    ]
+    _publish(flags, rows, len(contents))
+    return OK
+
+
+def _encode(content: bytes, image_format: str, size: int, quality: int = 95) -> bytes:
+    return encode_picture(content, SampleForm(("rgba",), image_format, size, quality))
+
+
+def _jpeg(contents: Sequence[bytes], lossless: Sequence[NDArray[np.uint8]], size: int, quality: int) -> Row:
+    stored = [_encode(content, "jpeg", size, quality) for content in contents]
+    differences = [
+        np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB), np.float64) - square
+        for content, square in zip(stored, lossless, strict=True)
+    ]
+    psnr = [10 * np.log10(255**2 / np.mean(difference**2)) for difference in differences]
+    absolute = [np.abs(difference).mean() for difference in differences]
+    return Row(f"jpeg, quality {quality}", _mean_size(stored), float(np.mean(psnr)), float(np.mean(absolute)))
+
+
+def _exact(form: str, stored: Sequence[bytes]) -> Row:
+    return Row(form, _mean_size(stored), None, None)
+
+
+def _mean_size(stored: Sequence[bytes]) -> float:
+    return float(np.mean([len(content) for content in stored]))
+
+
+def _publish(flags: FidelityFlags, rows: Sequence[Row], frames: int) -> None:
+    content: dict[str, Any] = {
+        "benchmark": "fidelity",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": machine.command_line("benchmarks.fidelity"),
+        "commit": machine.commit(),
+        "versions": machine.versions(),
+        "frames": frames,
+        "image_size": flags.image_size,
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+    shown = table(
+        ("form", "kB per frame", "PSNR (dB)", "mean difference (grey levels)"),
+        [
+            (
+                row.form,
+                f"{row.bytes_per_frame / 1e3:,.1f}",
+                "exact" if row.psnr is None else f"{row.psnr:.1f}",
+                "0" if row.difference is None else f"{row.difference:.2f}",
+            )
+            for row in rows
+        ],
+    )
+    page = [
+        "# Fidelity of the stored picture",
+        "",
+        f"`{content['command']}`, {content['date']}, commit {content['commit']}.",
+        ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + ".",
+        "",
+        f"{frames} generated frames at {flags.image_size} pixels, against the lossless square of the same size.",
+        "",
+        shown,
+    ]
+    flags.output.mkdir(parents=True, exist_ok=True)
+    write_whole(flags.output / "fidelity.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(flags.output / "fidelity.md", "\n".join(page).encode())
+    sys.stdout.write(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
