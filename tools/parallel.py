@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -132,6 +133,8 @@ def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address
             "--scheduler needs Dask distributed, which is not installed: pip install 'dask[distributed]', "
             "or leave --scheduler out to use this machine alone"
         ) from None
+    # a lost scheduler is told in one line below
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     remedy = f"start `dask scheduler`, and `dask worker {address}` on every machine"
     try:
         client = Client(address, timeout=_CLUSTER_SECONDS)
@@ -146,6 +149,8 @@ def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address
         places = {future.key: place for place, future in enumerate(futures)}
         try:
             for future, result in as_completed(futures, with_results=True):
+                if future.cancelled():
+                    raise Failure(f"the Dask scheduler at {address} was lost: {remedy}, then run again")
                 yield places[future.key], result
         except KilledWorker as error:
             raise Failure(

@@ -31,6 +31,11 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def modified(folder: Path) -> dict[str, int]:
+    """When each shard of the training split was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("train/*.tar")}
+
+
 def left_out(output: Path, split: str = "train") -> dict[tuple[str, int], str]:
     return {(frame.environment, frame.frame): frame.reason for frame in Manifest.read(output).splits[split].left_out}
 

@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 from engine.command import CHECK_FAILED, OK
-from tests.tools.shard_runs import ROOT, command, make, tree
-from tests.tools.tiny_dataset import make_dataset
+from tests.tools.shard_runs import ROOT, command, make, modified, tree
+from tests.tools.tiny_dataset import make_crowd
 
 KILLS = 20
 FLAGS = ("--samples-per-shard", "4", "--components", "rgba", "json", "--image-format", "source")
 
 
 def test_twenty_kills_leave_the_same_bytes(tmp_path: Path) -> None:
-    root, output, whole = crowd(tmp_path / "data", 240), tmp_path / "killed", tmp_path / "whole"
+    root, output, whole = make_crowd(tmp_path / "data", 240), tmp_path / "killed", tmp_path / "whole"
     assert make(root, whole, *FLAGS) == OK
     chance = random.Random(20)
     progress: list[int] = []
@@ -38,17 +38,6 @@ def test_twenty_kills_leave_the_same_bytes(tmp_path: Path) -> None:
     assert make(root, output, *FLAGS) == OK
     assert tree(output) == tree(whole)
     assert times.items() <= modified(output).items(), "finished shards are not written again"
-
-
-def crowd(root: Path, frames: int) -> Path:
-    """Many frames quickly: eight pictures, one of them damaged, under many numbers."""
-    dataset = make_dataset(root, 8, subjects=[("train", "female_001_a_a")], modalities=("rgba", "json"), rot=False)
-    dataset.file("rgba", 7).write_bytes(dataset.file("rgba", 7).read_bytes()[:-100])
-    for frame in range(9, frames + 1):
-        for modality in ("rgba", "json"):
-            dataset.file(modality, frame).write_bytes(dataset.file(modality, 1 + (frame - 1) % 8).read_bytes())
-        dataset.edit_json(frame, char_height=frame)
-    return root
 
 
 def kill_at_some_moment(root: Path, output: Path, number: int, chance: random.Random) -> int:
@@ -99,12 +88,8 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
         return []  # the run or one of them ended meanwhile
 
 
-def modified(output: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in output.glob("train/*.tar")}
-
-
 def test_workers_that_outlive_their_run_end_and_harm_nothing(tmp_path: Path) -> None:
-    root, output, whole = crowd(tmp_path / "data", 240), tmp_path / "set", tmp_path / "whole"
+    root, output, whole = make_crowd(tmp_path / "data", 240), tmp_path / "set", tmp_path / "whole"
     assert make(root, whole, *FLAGS) == OK
     process = subprocess.Popen(
         command(root, output, *FLAGS, "--workers", "2"), cwd=ROOT, stdout=subprocess.DEVNULL, text=True

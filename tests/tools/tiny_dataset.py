@@ -61,6 +61,17 @@ def make_dataset(
     return dataset
 
 
+def make_crowd(root: Path, frames: int) -> Path:
+    """Write many frames quickly: eight pictures, one of them damaged, under many numbers."""
+    dataset = make_dataset(root, 8, subjects=[("train", "female_001_a_a")], modalities=("rgba", "json"), rot=False)
+    dataset.file("rgba", 7).write_bytes(dataset.file("rgba", 7).read_bytes()[:-100])
+    for frame in range(9, frames + 1):
+        for modality in ("rgba", "json"):
+            dataset.file(modality, frame).write_bytes(dataset.file(modality, 1 + (frame - 1) % 8).read_bytes())
+        dataset.edit_json(frame, char_height=frame)
+    return root
+
+
 def write_frame(
     recording: Environment, frame: int, random: np.random.Generator, modalities: Sequence[str] = MODALITIES
 ) -> None:
