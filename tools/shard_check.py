@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +19,7 @@ from models.camera import XR_EGOPOSE, FisheyeCamera
 from tools.dataset import Environment, LabelError
 from tools.frames import FrameError, frame_labels, read_file
 from tools.parallel import advance
+from tools.picture_check import foreign_pictures, read_array, undecodable
 
 FrameName = tuple[str, str, int]
 """Subject, environment, frame number."""
@@ -35,7 +34,7 @@ class CheckJob:
     shard: Shard
     manifest: Manifest
     deep: bool
-    """Decode every picture."""
+    """Decode every picture, and compare it with the dataset's."""
     recordings: dict[tuple[str, str], Environment] | None
     """The dataset's recordings by (subject, environment), to compare with; None compares nothing."""
 
@@ -117,7 +116,7 @@ def _compare_headers(path: Path, names: list[str], places: NDArray[np.int64]) ->
 def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName | None, list[str]]:
     """Return which frame a sample is, and what is wrong with it."""
     try:
-        pose, meta = _array(contents[POSE], "<f4", POSE_SHAPE), _array(contents[META], "<i4", META_SHAPE)
+        pose, meta = read_array(contents[POSE], "<f4", POSE_SHAPE), read_array(contents[META], "<i4", META_SHAPE)
         subject, environment, number, action = meta.tolist()
         manifest = job.manifest
         frame = manifest.subjects[subject], manifest.environments[environment], number
@@ -126,46 +125,19 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
         return None, [f"its labels cannot be read ({error})"]
     findings = [] if np.isfinite(pose).all() else ["pose.npy holds values that are not finite"]
     if job.deep:
-        findings += _undecodable(contents, manifest)
+        findings += undecodable(contents, manifest)
     if job.recordings is not None:
         recording = job.recordings.get(frame[:2])
-        findings += (
-            _compare_dataset(recording, number, contents, (pose, action_name), manifest.camera)
-            if recording
-            else ["the dataset has no such recording"]
-        )
+        if recording is None:
+            findings.append("the dataset has no such recording")
+        else:
+            findings += _compare_labels(recording, number, contents, (pose, action_name), manifest.camera)
+            if job.deep:
+                findings += foreign_pictures(recording, number, contents, manifest)
     return frame, findings
 
 
-def _array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(f"{array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
-    return array
-
-
-def _undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
-    size = manifest.camera.height, manifest.camera.width
-    for name in (manifest.image_member, WORLDP):
-        if name not in contents:
-            continue
-        if name.endswith(".npy"):
-            try:
-                _array(contents[name], "|u1", (*size, 3))
-            except ValueError as error:
-                yield f"{name}: {error}"
-            continue
-        try:
-            image = cv2.imdecode(np.frombuffer(contents[name], np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            image = None
-        if image is None:
-            yield f"{name} cannot be decoded"
-        elif image.shape[:2] != size:
-            yield f"{name} is {image.shape[1]}x{image.shape[0]}, not {size[1]}x{size[0]}"
-
-
-def _compare_dataset(
+def _compare_labels(
     recording: Environment,
     frame: int,
     contents: dict[str, bytes],

@@ -25,7 +25,7 @@ class VerifyFlags(Command):
     shards: Path
     """Folder of the shard set."""
     deep: bool = False
-    """Decode every picture."""
+    """Decode every picture; with --root, make it anew from the dataset's frame and compare."""
     root: Path | None = None
     """Folder of the dataset the shards were made of: labels are compared, and every frame is looked for."""
     workers: int = 0

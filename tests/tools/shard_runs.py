@@ -1,7 +1,8 @@
-"""Running ``tools.shard``, and looking at what it wrote."""
+"""Running ``tools.shard`` and ``tools.verify``, looking at what was written, and changing it."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import sys
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from loaders import manifest
 from loaders.manifest import Manifest
-from tools import shard
+from loaders.shard_set import ShardSet
+from tools import shard, verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,3 +45,33 @@ def left_out(output: Path, split: str = "train") -> dict[tuple[str, int], str]:
 
 def numpy_of(content: bytes) -> Any:
     return np.load(io.BytesIO(content))
+
+
+def check(shards: Path, *flags: str) -> int:
+    """Run ``tools.verify``."""
+    return verify.main(["--shards", str(shards), "--workers", "1", *flags])
+
+
+def accept_bytes(shards: Path, name: str = "train-000000.tar") -> None:
+    """Make the manifest agree with a shard as it is now, so that only deeper checks can find what is wrong."""
+    content = (shards / "train" / name).read_bytes()
+    said = Manifest.read(shards)
+    split = said.splits["train"]
+    altered = tuple(
+        dataclasses.replace(shard, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        if shard.name == name
+        else shard
+        for shard in split.shards
+    )
+    splits = {**said.splits, "train": dataclasses.replace(split, shards=altered)}
+    (shards / manifest.FILE_NAME).write_text(dataclasses.replace(said, splits=splits).to_json())
+
+
+def overwrite(shards: Path, member: str, change: bytes, at: int = 0) -> None:
+    """Change bytes of the first sample's member in place."""
+    split = ShardSet(shards, "train")
+    offset = int(split._places[0, split.members.index(member), 0])
+    with (shards / "train" / "train-000000.tar").open("r+b") as stream:
+        stream.seek(offset + at)
+        stream.write(change)
+    accept_bytes(shards)

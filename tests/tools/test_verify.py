@@ -1,19 +1,13 @@
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from loaders import manifest
-from loaders.manifest import Manifest
-from loaders.shard_set import ShardSet
-from tests.tools.shard_runs import make
+from tests.tools.shard_runs import check, make, overwrite
 from tests.tools.tiny_dataset import TinyDataset, make_dataset
-from tools import verify
 
 FLAGS = ("--components", "rgba", "json", "--samples-per-shard", "2")
 
@@ -35,43 +29,14 @@ def shards(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "set"))
 
 
-def look(shards: Path, *flags: str) -> int:
-    return verify.main(["--shards", str(shards), "--workers", "1", *flags])
-
-
-def accept_bytes(shards: Path, name: str = "train-000000.tar") -> None:
-    """Make the manifest agree with a shard as it is now, so that only deeper checks can find what is wrong."""
-    content = (shards / "train" / name).read_bytes()
-    said = Manifest.read(shards)
-    split = said.splits["train"]
-    altered = tuple(
-        dataclasses.replace(shard, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-        if shard.name == name
-        else shard
-        for shard in split.shards
-    )
-    splits = {**said.splits, "train": dataclasses.replace(split, shards=altered)}
-    (shards / manifest.FILE_NAME).write_text(dataclasses.replace(said, splits=splits).to_json())
-
-
-def overwrite(shards: Path, member: str, change: bytes, at: int = 0) -> None:
-    """Change bytes of the first sample's member in place."""
-    split = ShardSet(shards, "train")
-    offset = int(split._places[0, split.members.index(member), 0])
-    with (shards / "train" / "train-000000.tar").open("r+b") as stream:
-        stream.seek(offset + at)
-        stream.write(change)
-    accept_bytes(shards)
-
-
 @pytest.mark.parametrize("image_format", ["jpeg", "png", "raw", "source"])
 def test_a_fresh_set_passes(dataset: TinyDataset, tmp_path: Path, image_format: str) -> None:
     assert make(dataset.root, tmp_path / "set", *FLAGS, "--image-format", image_format, "--split", "train") == 0
-    assert look(tmp_path / "set", "--deep", "--root", str(dataset.root)) == 0
+    assert check(tmp_path / "set", "--deep", "--root", str(dataset.root)) == 0
 
 
 def test_two_workers_agree(dataset: TinyDataset, made: Path) -> None:
-    assert look(made, "--deep", "--root", str(dataset.root), "--workers", "2") == 0
+    assert check(made, "--deep", "--root", str(dataset.root), "--workers", "2") == 0
 
 
 @pytest.mark.parametrize(
@@ -89,7 +54,7 @@ def test_files_that_do_not_agree_are_named(
 ) -> None:
     assert callable(damage)
     damage(shards / "train")
-    assert look(shards) == 1
+    assert check(shards) == 1
     lines = capsys.readouterr().out.splitlines()
     assert said in lines[0]
     assert "1 findings" in lines[-1]
@@ -100,22 +65,22 @@ def test_a_flipped_bit_is_found(shards: Path, capsys: pytest.CaptureFixture[str]
     content = bytearray(path.read_bytes())
     content[700] ^= 1
     path.write_bytes(content)
-    assert look(shards) == 1
+    assert check(shards) == 1
     assert "train-000000.tar was altered" in capsys.readouterr().out
 
 
 def test_an_index_that_points_elsewhere_is_found(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = shards / "train" / "train-000000.idx"
     path.write_text(path.read_text().replace(" 512 ", " 513 ", 1))
-    assert look(shards) == 1
+    assert check(shards) == 1
     assert "its index disagrees with its headers" in capsys.readouterr().out
 
 
 def test_a_damaged_picture_is_found_only_by_decoding(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overwrite(shards, "rgba.jpg", bytes(64))
-    assert look(shards) == 0
+    assert check(shards) == 0
     capsys.readouterr()
-    assert look(shards, "--deep") == 1
+    assert check(shards, "--deep") == 1
     assert "rgba.jpg cannot be decoded" in capsys.readouterr().out
 
 
@@ -124,9 +89,9 @@ def test_labels_of_another_frame_are_found(
 ) -> None:
     other = np.array([7], "<i4").tobytes()
     overwrite(shards, "meta.npy", other, at=128 + 8)
-    assert look(shards) == 1
+    assert check(shards) == 1
     assert "its labels belong to female_001_a_a-env_001-000007" in capsys.readouterr().out
-    assert look(shards, "--root", str(dataset.root)) == 1
+    assert check(shards, "--root", str(dataset.root)) == 1
     assert "the dataset's frame has no json file" in capsys.readouterr().out
 
 
@@ -134,15 +99,15 @@ def test_values_are_compared_with_the_dataset(
     dataset: TinyDataset, shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overwrite(shards, "pose.npy", np.array([1e4], "<f4").tobytes(), at=128)
-    assert look(shards) == 0
+    assert check(shards) == 0
     capsys.readouterr()
-    assert look(shards, "--root", str(dataset.root)) == 1
+    assert check(shards, "--root", str(dataset.root)) == 1
     assert "its pose is not the dataset's" in capsys.readouterr().out
     overwrite(shards, "json", b" ")
-    assert look(shards, "--root", str(dataset.root)) == 1
+    assert check(shards, "--root", str(dataset.root)) == 1
     assert "its json is not the dataset's" in capsys.readouterr().out
     overwrite(shards, "pose.npy", np.array([np.nan], "<f4").tobytes(), at=128)
-    assert look(shards) == 1
+    assert check(shards) == 1
     assert "not finite" in capsys.readouterr().out
 
 
@@ -150,7 +115,7 @@ def test_a_frame_that_was_silently_dropped_is_found(
     tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     larger = make_dataset(tmp_path / "larger", 4, modalities=("rgba", "json"), rot=False)
-    assert look(shards, "--root", str(larger.root)) == 1
+    assert check(shards, "--root", str(larger.root)) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[2] for line in lines[:-1]] == [
         f"{subject} env_001 000004 is in the dataset, but neither stored nor listed as left out"
@@ -159,7 +124,7 @@ def test_a_frame_that_was_silently_dropped_is_found(
 
 
 def test_what_is_no_shard_set_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert look(tmp_path) == 2
+    assert check(tmp_path) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "no finished shard set" in message
