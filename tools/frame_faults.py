@@ -49,11 +49,17 @@ def inspect_frame(files: Mapping[str, Path], modalities: Sequence[str], *, deep:
                 faults += _picture_faults(modality, files[modality], deep=deep)
         except OSError as error:
             faults.append(f"{modality} cannot be read: {error.strerror}")
-    if "rot" not in files:
-        notes.append("no rot file")
-    elif not files["rot"].stat().st_size:
-        notes.append("rot file is empty")
+    notes += _rotation_notes(files.get("rot"))
     return faults, notes
+
+
+def _rotation_notes(path: Path | None) -> Iterator[str]:
+    if path is None:
+        yield "no rot file"
+    elif not path.exists():
+        yield "rot is a link to nothing"
+    elif not path.stat().st_size:
+        yield "rot file is empty"
 
 
 def _label_faults(text: bytes) -> Iterator[str]:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -14,11 +12,9 @@ from numpy.typing import NDArray
 from loaders.manifest import Manifest
 from loaders.shard_set import ShardSet
 from models.camera import XR_EGOPOSE
-from tests.tools.shard_runs import ROOT, make, numpy_of, tree
+from tests.tools.shard_runs import make, numpy_of, tree
 from tests.tools.tiny_dataset import TinyDataset, make_dataset, world_positions
-from tools import shard
 from tools.dataset import read_labels
-from tools.shard import share_cores
 
 
 def test_a_sample_holds_the_members_in_order_with_their_types_and_values(dataset: TinyDataset, shards: Path) -> None:
@@ -162,49 +158,3 @@ def test_the_order_is_global_and_depends_on_the_seed(dataset: TinyDataset, shard
 def test_two_workers_write_the_same_bytes(dataset: TinyDataset, shards: Path, tmp_path: Path) -> None:
     assert make(dataset.root, tmp_path / "two", "--samples-per-shard", "4", workers=2) == 0
     assert tree(tmp_path / "two") == tree(shards)
-
-
-def test_cores_are_shared_so_that_none_idles() -> None:
-    assert share_cores(1, 5) == (1, 1)
-    assert share_cores(2, 93) == (2, 1)
-    assert share_cores(2, 1) == (1, 2)
-    assert share_cores(2, 3) == (1, 2), "two processes would leave one core idle during the third shard"
-    assert share_cores(64, 93) == (32, 2)
-    for cores in (1, 2, 7, 32):
-        for jobs in (1, 2, 5, 40):
-            processes, threads = share_cores(cores, jobs)
-            assert processes * threads <= cores
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (("--image-size", "16"), "--image-size is 16: give 32 to 4096"),
-        (("--quality", "0"), "--quality is 0"),
-        (("--image-format", "gif"), "gif"),
-        (("--subjects", "nobody"), "no subject nobody"),
-    ],
-)
-def test_bad_options_are_one_line(
-    dataset: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
-) -> None:
-    assert make(dataset.root, tmp_path / "set", *flags) == 2
-    message = capsys.readouterr().err
-    assert said in message
-    assert message.count("\n") == 1
-
-
-def test_help_gives_every_number_a_unit(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        shard.main(["--help"])
-    assert stop.value.code == 0
-    said = capsys.readouterr().out
-    for words in ("--image-size", "(pixels)", "--samples-per-shard", "(samples)", "(cores)"):
-        assert words in said
-
-
-def test_the_tools_start_without_the_training_stack() -> None:
-    names = "tools.shard, tools.shard_writer"
-    script = f"import sys, {names}; print([m for m in ('torch', 'nvidia.dali', 'distributed') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
