@@ -59,6 +59,7 @@ def begin(output: Path, options: dict[str, Any]) -> bool:
     remedy = "give another --output, or delete that folder"
     if (output / manifest.FILE_NAME).is_file():
         _compare(Manifest.read(output).options, options, f"{output} holds a finished shard set", remedy)
+        remove_partials(output)  # a killed run's worker that was held up may have begun another shard since
         return True
     plan = output / FOLDER / _PLAN
     if plan.is_file():
