@@ -50,7 +50,9 @@ def benchmark(flags: AllFlags) -> int:
 def _sharding(flags: AllFlags) -> sharding.ShardingFlags:
     if not flags.quick:
         return sharding.ShardingFlags(output=flags.output, lap=3.0)
-    return sharding.ShardingFlags(output=flags.output, rounds=1, lap=0.0, frames=8, repeat=2, image_size=64)
+    return sharding.ShardingFlags(
+        output=flags.output, rounds=1, lap=0.0, frames=8, repeat=2, kinds=("generated",), image_size=64
+    )
 
 
 def _loader(flags: AllFlags) -> loader.LoaderFlags:

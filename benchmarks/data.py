@@ -40,6 +40,25 @@ def synthesize(root: Path, frames: int, modalities: tuple[str, ...] = ("rgba", "
     run_tool("tools.synthesize", "--output", root, *sizes, *subjects, "--modalities", *modalities)
 
 
+def rewrite(root: Path, output: Path, *, alpha: bool) -> None:
+    """Copy a dataset's training part, with pictures as most programs write them: libpng's filters, zlib's level 6.
+
+    Args:
+        root: of the dataset.
+        output: of the copy; what is no picture is a hard link.
+        alpha: with a fourth channel, opaque.
+    """
+    from PIL import Image  # noqa: PLC0415 - only this needs it
+
+    for path in root.glob("TrainSet/*/*/cam_down/*/*"):
+        copy = output / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.name == "rgba":
+            Image.open(path).convert("RGBA" if alpha else "RGB").save(copy)
+        else:
+            copy.hardlink_to(path)
+
+
 def shard(dataset: Path, output: Path, *, image_format: str, image_size: int) -> None:
     """Write a shard set of pictures; a few samples per shard, so that readers with several workers share them."""
     form = ("--components", "rgba", "--image-format", image_format, "--image-size", image_size)

@@ -16,19 +16,20 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, Literal
 
-from benchmarks import data, png
+from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, Candidate, Measured, Session, Target, Timed, at_least, measure
+from benchmarks.png_decoders import DECODERS, OURS, blocks_of, decoding
 from benchmarks.results import Projection, Result, publish
 from engine.command import OK, run
 from loaders.config import available_cores
 from tools.dataset import SET_FOLDERS
 
+Kind = Literal["generated", "libpng RGBA"]
+
 FRAMES: Final = 380_000
 """Size of the whole data set (frames)."""
 _CLUSTER_CORES: Final = 32
 _TOOL: Final = "tools.shard"
-_KINDS: Final = ("generated", "libpng RGBA")
-"""Who wrote the PNGs: tools.synthesize, fast and with one filter, or libpng at its defaults, as most programs do."""
 _DECODERS: Final = ("kornia-rs", "imagecodecs, spng", "OpenCV")
 """The fastest, its closest rival, and the usual one; all are in benchmarks.png."""
 
@@ -43,6 +44,8 @@ class ShardingFlags(BenchmarkFlags):
     """Generated frames (frames)."""
     repeat: int = 8
     """How often they are strung together, as further environments (times)."""
+    kinds: tuple[Kind, ...] = ("generated", "libpng RGBA")
+    """PNGs as tools.synthesize writes them, fast and with one filter; as libpng does by default, like most programs."""
     components: tuple[Literal["rgba", "json", "worldp"], ...] = ("rgba", "json")
     """What a sample holds beside its labels; each picture among them is decoded once."""
     image_format: Literal["jpeg", "png", "raw"] = "jpeg"
@@ -75,26 +78,19 @@ def benchmark(flags: ShardingFlags) -> Result:
     cores = flags.threads or available_cores()
     with data.temporary_folder() as folder:
         found: list[Candidate] = []
-        for kind in _KINDS:
+        data.synthesize(folder / "generated" / "few", flags.frames, flags.components)
+        for kind in flags.kinds:
             few, many = folder / kind / "few", folder / kind / "many"
-            if kind == "generated":
-                data.synthesize(few, flags.frames, flags.components)
-            else:
-                list(png.rewritten(folder / "generated" / "few", few, alpha=kind.endswith("RGBA")))
+            if kind != "generated":
+                data.rewrite(folder / "generated" / "few", few, alpha=True)
             _repeat(few, many, flags.repeat)
             found += _candidates(few, many, kind, cores, flags)
-        measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.1)
         samples = len(list(many.rglob("json/*.json")))
+        measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.1)
+    targets = [target for kind in flags.kinds for target in _targets(kind)]
     projections = [_whole(one, cores) for one in measured if one.candidate.ours]
     chosen = {"threads": cores, "frames_sharded": samples}
-    return publish(
-        "sharding",
-        flags,
-        measured,
-        [*_targets("libpng RGBA"), *_targets("generated")],
-        chosen=chosen,
-        projections=projections,
-    )
+    return publish("sharding", flags, measured, targets, chosen=chosen, projections=projections)
 
 
 def _candidates(few: Path, many: Path, kind: str, cores: int, flags: ShardingFlags) -> Iterator[Candidate]:
@@ -104,10 +100,10 @@ def _candidates(few: Path, many: Path, kind: str, cores: int, flags: ShardingFla
     note = "start-up taken out by the difference of a long and a short run"
     open_shard = partial(_sharding, few, many, cores, flags)
     yield Candidate(f"{_TOOL}, {kind}", open_shard, group, "frames/s", note=note, ours=True)
-    for name in (png.OURS, *_DECODERS):
+    for name in (OURS, *_DECODERS):
         per_frame = len(pictures) / samples
-        open_decoder = partial(png.decoding, name, pictures, cores, per_frame=per_frame)
-        needs = png.DECODERS[name][0]
+        open_decoder = partial(decoding, name, pictures, cores, per_frame=per_frame)
+        needs = DECODERS[name][0]
         yield Candidate(f"decoding alone, {name}, {kind}", open_decoder, group, "frames/s", needs)
     if flags.components != ("rgba", "json") or flags.image_format != "jpeg":
         return
@@ -123,7 +119,7 @@ def _targets(kind: str) -> list[Target]:
         Target(
             f"sharding over the fastest PNG decoding alone, all cores, {kind}",
             tool,
-            (f"decoding alone, {png.OURS}, {kind}", *as_installed),
+            (f"decoding alone, {OURS}, {kind}", *as_installed),
             0.85,
         ),
         Target(f"sharding over the fastest decoder as it is installed, {kind}", tool, as_installed),
@@ -180,7 +176,7 @@ def _sharding(few: Path, many: Path, cores: int, flags: ShardingFlags) -> Iterat
 def _plain(pictures: Sequence[Path], cores: int, size: int) -> Iterator[Session]:
     """Pillow on a process per core: decode, crop, resize, encode; nothing is written."""
     with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
-        yield Session(png.blocks_of(pictures, cores, pool, partial(_resave, size)))
+        yield Session(blocks_of(pictures, cores, pool, partial(_resave, size)))
 
 
 def _resave(size: int, paths: Sequence[Path]) -> int:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from benchmarks import __main__ as everything
-from benchmarks import loader, plot, sharding, training
+from benchmarks import fidelity, loader, plot, png, png_decoders, sharding, training
 from benchmarks.harness import BenchmarkFlags, Candidate, Measured, Session, Target, Timed, judge, measure
 from benchmarks.planes import ToPlanes
 from benchmarks.results import Projection, publish
@@ -244,11 +244,37 @@ def test_training_end_to_end(tmp_path):
 
 
 def test_sharding_end_to_end(tmp_path):
-    flags = ["--frames", "4", "--repeat", "4", "--image-size", "64", "--threads", "1", "--output", str(tmp_path)]
-    assert sharding.main(["--rounds", "1", "--lap", "0", *flags]) == 0
+    flags = ["--frames", "4", "--repeat", "4", "--image-size", "64", "--threads", "1", "--kinds", "libpng RGBA"]
+    assert sharding.main(["--rounds", "1", "--lap", "0", *flags, "--output", str(tmp_path)]) == 0
     content = check_result(tmp_path, "sharding")
     assert content["candidates"][0]["figures"]["bytes written per byte read"][0] < 1
-    assert content["projections"][0]["unit"] == "hours"
+    assert [one["unit"] for one in content["projections"]] == ["minutes"]
+    assert all(row["value"] for row in content["rows"] if "plain way" in row["what"])
+
+
+def test_png_end_to_end(tmp_path):
+    assert (
+        png.main([*SHORT, "--frames", "4", "--threads", "1", "--kinds", "16 bit worldp", "--output", str(tmp_path)])
+        == 0
+    )
+    content = check_result(tmp_path, "png")
+    ran = {one["name"] for one in content["candidates"] if one["rates"]}
+    assert {f"{name}, 16 bit worldp" for name in (png_decoders.OURS, "kornia-rs", "OpenCV")} <= ran
+    absent = {one["name"]: one["absent"] for one in content["candidates"]}
+    assert absent["Pillow, 16 bit worldp"] == "Pillow decodes to 8 bit only"
+
+
+def test_fidelity_end_to_end(tmp_path, capsys):
+    assert fidelity.main(["--frames", "4", "--image-size", "64", "--output", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "fidelity.json").read_text())["rows"]
+    jpegs = [row for row in rows if row["form"].startswith("jpeg")]
+    assert [row["psnr"] for row in jpegs] == sorted(row["psnr"] for row in jpegs)
+    assert [row["bytes_per_frame"] for row in jpegs] == sorted(row["bytes_per_frame"] for row in jpegs)
+    assert jpegs[0]["difference"] > jpegs[-1]["difference"] > 0
+    raw = next(row for row in rows if row["form"] == "raw")
+    assert raw["bytes_per_frame"] == 64 * 64 * 3 + 128
+    assert "| raw " in capsys.readouterr().out
+    assert "| raw " in (tmp_path / "fidelity.md").read_text()
 
 
 def test_everything_is_set_up_within_its_ranges(tmp_path):
