@@ -1,28 +1,37 @@
-"""Multi-part archives: finding them, and unpacking one without a joined copy."""
+"""Multi-part archives: finding them, and reading one without a joined copy."""
 
 from __future__ import annotations
 
 import gzip
 import io
-import os
 import re
-import shutil
 import tarfile
-import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Final
+from string import ascii_lowercase
+from typing import Any, Final
 
-from engine.command import Failure
+from zlib_ng import gzip_ng, zlib_ng
+
 from loaders.errors import InputError
-from loaders.files import PARTIAL
 from tools.parallel import advance
 
-_PART: Final = re.compile(r"(?P<subject>.+)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?$")
+_PART: Final = re.compile(r"(?P<subject>[^.].*)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?(?:\.unpacked)?")
+_UNPACKED: Final = ".unpacked"
+"""Added to the first part's name before the others are deleted, which are then not missing."""
 _BUFFER: Final = 1 << 20
-"""How much is read or unpacked at once (bytes)."""
+"""How much is unzipped and written at once, and the longest header (bytes)."""
+_NOT_UNZIPPED: Any = zlib_ng.error  # its stub takes the class for an instance
+
+Take = Callable[[str, Iterator[memoryview] | None], None]
+"""Takes a file's name and content, piece by piece, or a folder's name and None."""
+
+
+class ArchiveError(Exception):
+    """An archive is damaged or not to be trusted; the message names the part."""
 
 
 @dataclass(frozen=True)
@@ -40,78 +49,115 @@ class Archive:
         """Size of all parts (bytes)."""
         return sum(part.stat().st_size for part in self.parts)
 
+    @property
+    def half_deleted(self) -> bool:
+        """Whether `delete` was begun, which tells that all of it was unpacked."""
+        return self.parts[0].name.endswith(_UNPACKED)
 
-class ArchiveError(Exception):
-    """An archive is damaged or not to be trusted; the message names the part."""
+    def delete(self) -> None:
+        """Delete the parts; after a kill in between, do the rest."""
+        first = self.parts[0]
+        if not self.half_deleted:
+            first = first.rename(first.with_name(first.name + _UNPACKED))
+        for part in (*self.parts[1:], first):
+            part.unlink()
 
 
 def find_archives(folder: Path) -> list[Archive]:
-    """Return the archives in a folder by subject. Raises InputError if there are none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: give the one that holds <subject>.tar.gz.partaa, ...")
+    """Return the archives in a folder by subject. Raises InputError if it cannot be read."""
     parts: dict[str, dict[str, Path]] = defaultdict(dict)
-    for path in sorted(folder.iterdir()):
-        name = _PART.fullmatch(path.name)
-        if name and path.is_file():
-            parts[name["subject"]][name["letters"] or ""] = path
-    if not parts:
-        raise InputError(f"{folder} holds no archives: expected <subject>.tar.gz.partaa, ... or <subject>.tar.gz")
+    try:
+        for path in sorted(folder.iterdir()):
+            name = _PART.fullmatch(path.name)
+            if name and path.is_file():
+                parts[name["subject"]][name["letters"] or ""] = path
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror}): give the folder that holds <subject>.tar.gz.partaa, ..."
+        ) from None
     return [
-        Archive(subject, tuple(found.values()), _name_fault(subject, sorted(found)))
+        Archive(subject, tuple(found.values()), _name_fault(subject, list(found)))
         for subject, found in sorted(parts.items())
     ]
 
 
-def unpack(archive: Archive, output: Path) -> None:
-    """Unpack an archive into ``output/<subject>``, which appears when all of it is there and its checksum is right.
+def read_archive(archive: Archive, take: Take) -> None:
+    """Hand out the members in turn; when this returns, all were there and the checksum was right.
 
-    Raises ArchiveError if the archive is damaged or holds what it must not, Failure if the disk does not play along.
+    Raises ArchiveError if the archive is damaged or holds what it must not, and whatever ``take`` raises.
     """
-    temporary = output / f".{archive.subject}{PARTIAL}"
     if archive.fault:
         raise ArchiveError(archive.fault)
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        with _JoinedParts(archive.parts) as joined:
-            _unpack_stream(joined, temporary)
-        # some archives hold the subject's folder, others what is in it
-        inner = temporary / archive.subject
-        whole = inner if [path.name for path in temporary.iterdir()] == [archive.subject] else temporary
-        os.sync()  # parts may be deleted next: what came out of them must be on the disk
-        whole.rename(output / archive.subject)
-    except OSError as error:
-        raise Failure(
-            f"{archive.subject} cannot be unpacked to {output} ({error.strerror}): see to the disk, then run the same "
-            "command again; finished subjects stay"
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _JoinedParts(archive.parts) as joined:
+        # gzip apart from tarfile: that one would not compare the checksum at the end
+        stream = _TarStream(gzip_ng.GzipNGFile(fileobj=joined, mode="rb"))  # type: ignore[no-untyped-call]
+        try:
+            _read_members(stream, take)
+            return
+        except EOFError:
+            fault = f"{joined.part} ends early: it is cut short, or a part after it is missing"
+        except gzip.BadGzipFile as error:
+            # a wrong checksum says that one of the parts is damaged, not which
+            place = "" if stream.tell() == 0 else ", or a part before it,"
+            fault = f"{joined.part}{place} is damaged ({error})"
+        except (_NOT_UNZIPPED, tarfile.TarError, ValueError, RecursionError) as error:
+            fault = f"{joined.part}, or the end of the part before it, is damaged ({error})"
+    raise ArchiveError(f"{fault}{_short_parts(archive.parts)}: download it again")
+
+
+def _read_members(stream: _TarStream, take: Take) -> None:
+    files = 0
+    with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]  # it reads, seeks and tells
+        while member := tar.next():
+            tar.members.clear()  # else the list grows with the archive
+            name = _safe_name(member)
+            if member.isdir():
+                take(name, None)
+            else:
+                take(name, stream.content(member.size))
+                files += 1
+    # tarfile takes a damaged header, or none, for the end
+    if len(stream.latest) < tarfile.BLOCKSIZE:
+        raise EOFError
+    if any(stream.latest):
+        raise tarfile.ReadError("bad header")
+    while stream.read(_BUFFER):
+        pass
+    if not files:
+        raise ArchiveError("the archive holds no files: download it again")
+
+
+def _safe_name(member: tarfile.TarInfo) -> str:
+    """Return the place of a member below the subject's folder.
+
+    This allows less than tarfile's data filter and costs less: without links, names alone say where a file comes to
+    lie. Owners, modes and times of the archive are left out.
+    """
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        raise ArchiveError(f"{member.name!r} is neither a plain file nor a folder: not unpacked")
+    steps = member.name.split("/")
+    if ".." in steps or member.name.startswith("/"):
+        raise ArchiveError(f"{member.name!r} points outside the subject's folder: not unpacked")
+    return "/".join(step for step in steps if step not in ("", "."))
 
 
 class _JoinedParts(io.RawIOBase):
     """Several files read one after the other, as if they were one."""
 
     def __init__(self, parts: Sequence[Path]) -> None:
-        self._parts = parts
-        self._place = 0
-        self._stream = parts[0].open("rb", buffering=0)
-
-    @property
-    def part(self) -> Path:
-        """The part that is being read."""
-        return self._parts[self._place]
+        self._later = list(parts[::-1])
+        self._open_next()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        while not (count := self._stream.readinto(buffer)):
-            if self._place + 1 == len(self._parts):
-                return 0
-            self._stream.close()
-            self._place += 1
-            self._stream = self.part.open("rb", buffering=0)
+        try:
+            while not (count := self._stream.readinto(buffer)) and self._later:
+                self._stream.close()
+                self._open_next()
+        except OSError as error:
+            raise ArchiveError(f"{self.part} cannot be read ({error.strerror}): see to its disk") from None
         advance(count)
         return count
 
@@ -119,49 +165,60 @@ class _JoinedParts(io.RawIOBase):
         self._stream.close()
         super().close()
 
-
-def _unpack_stream(joined: _JoinedParts, folder: Path) -> None:
-    # gzip, not tarfile's own "r|gz", because that one does not compare the checksum at the end
-    unzipped = io.BufferedReader(gzip.GzipFile(fileobj=io.BufferedReader(joined, _BUFFER)), _BUFFER)
-    try:
-        with tarfile.open(fileobj=unzipped, mode="r|", bufsize=_BUFFER) as tar:
-            for member in tar:
-                _check_member(member)
-                tar.extract(member, folder, filter="data")
-                tar.members.clear()  # type: ignore[attr-defined]  # else the list grows with the archive
-        while unzipped.read(_BUFFER):
-            pass
-    except EOFError:
-        raise ArchiveError(
-            f"{joined.part} ends early: it is cut short, or a part after it is missing: download it again"
-        ) from None
-    except (zlib.error, gzip.BadGzipFile, tarfile.ReadError) as error:
-        raise ArchiveError(
-            f"{joined.part}, or the end of the part before it, is damaged ({error}): download it again"
-        ) from None
-    except tarfile.TarError as error:
-        raise ArchiveError(f"{joined.part} holds what it must not: {error}") from None
+    def _open_next(self) -> None:
+        self.part = self._later.pop()
+        self._stream = self.part.open("rb", buffering=0)
 
 
-def _check_member(member: tarfile.TarInfo) -> None:
-    """Refuse everything but plain files and folders inside the archive's own folder."""
-    if not (member.isfile() or member.isdir()):
-        raise ArchiveError(f"{member.name} is a link or a device, which no frame is: not unpacked")
-    if member.name.startswith("/") or ".." in Path(member.name).parts:
-        raise ArchiveError(f"{member.name} points outside the subject's folder: not unpacked")
+class _TarStream:
+    """What tarfile needs to read headers; it only goes forward."""
+
+    def __init__(self, unzipped: io.BufferedIOBase) -> None:
+        self._unzipped = unzipped
+        self._buffer = memoryview(bytearray(_BUFFER))
+        self._place = 0
+        self.latest = b""
+        """What `read` returned last."""
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _BUFFER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        self.latest = self._unzipped.read(size)
+        self._place += len(self.latest)
+        return self.latest
+
+    def seek(self, place: int) -> None:
+        if place < self._place:
+            raise tarfile.ReadError("a member of negative size")
+        while self._place < place:
+            if not self.read(min(place - self._place, _BUFFER)):
+                raise EOFError
+
+    def content(self, size: int) -> Iterator[memoryview]:
+        """Yield the next bytes, piece by piece in one buffer that is used again."""
+        while size > 0:
+            count = self._unzipped.readinto(self._buffer[: min(size, _BUFFER)])
+            if not count:
+                raise EOFError
+            self._place += count
+            size -= count
+            yield self._buffer[:count]
 
 
 def _name_fault(subject: str, letters: Sequence[str]) -> str:
     """Say what is wrong with a subject's part names, ascending; empty if nothing is."""
     if letters[0] == "":
         return f"both {subject}.tar.gz and parts of it are there: remove one of them" if len(letters) > 1 else ""
-    absent = [name for name in _part_names(letters[-1]) if name not in letters]
+    names = ["".join(pair) for pair in product(ascii_lowercase, repeat=2)]
+    absent = [name for name in names[: names.index(letters[-1])] if name not in letters]
     return f"{', '.join(f'{subject}.tar.gz.part{name}' for name in absent)} missing: download again" if absent else ""
 
 
-def _part_names(last: str) -> Iterator[str]:
-    for first in "abcdefghijklmnopqrstuvwxyz":
-        for second in "abcdefghijklmnopqrstuvwxyz":
-            yield first + second
-            if first + second == last:
-                return
+def _short_parts(parts: Sequence[Path]) -> str:
+    """Name the parts that are shorter than another, which only the last may be."""
+    longest = max(part.stat().st_size for part in parts)
+    short = [part.name for part in parts[:-1] if part.stat().st_size < longest]
+    return f"; {', '.join(short)} shorter than another part, so probably cut" if short else ""
