@@ -133,8 +133,8 @@ def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address
             "--scheduler needs Dask distributed, which is not installed: pip install 'dask[distributed]', "
             "or leave --scheduler out to use this machine alone"
         ) from None
-    # a lost scheduler is told in one line below
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost scheduler is told in one line below
     remedy = f"start `dask scheduler`, and `dask worker {address}` on every machine"
     try:
         client = Client(address, timeout=_CLUSTER_SECONDS)
