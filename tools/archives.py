@@ -146,7 +146,8 @@ class _JoinedParts(io.RawIOBase):
 
     def __init__(self, parts: Sequence[Path]) -> None:
         self._later = list(parts[::-1])
-        self._open_next()
+        self.part = parts[0]
+        self._stream: io.FileIO | io.BytesIO = io.BytesIO()  # empty
 
     def readable(self) -> bool:
         return True
@@ -155,7 +156,8 @@ class _JoinedParts(io.RawIOBase):
         try:
             while not (count := self._stream.readinto(buffer)) and self._later:
                 self._stream.close()
-                self._open_next()
+                self.part = self._later.pop()
+                self._stream = self.part.open("rb", buffering=0)
         except OSError as error:
             raise ArchiveError(f"{self.part} cannot be read ({error.strerror}): see to its disk") from None
         advance(count)
@@ -164,10 +166,6 @@ class _JoinedParts(io.RawIOBase):
     def close(self) -> None:
         self._stream.close()
         super().close()
-
-    def _open_next(self) -> None:
-        self.part = self._later.pop()
-        self._stream = self.part.open("rb", buffering=0)
 
 
 class _TarStream:

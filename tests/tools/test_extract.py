@@ -241,9 +241,9 @@ def lose_the_end_of_the_tar(folder: Path) -> None:
     replace(folder, gzip.compress(plain_tar(frames_of(SUBJECTS[0]))[: 6 * (512 + 40_448)], 1))
 
 
-def make_unreadable(folder: Path) -> None:
-    lose(folder, 2)
-    (folder / NAMES[2]).symlink_to("/proc/self/mem")  # reading its beginning fails whoever runs the test
+def make_unreadable(folder: Path, place: int) -> None:
+    lose(folder, place)
+    (folder / NAMES[place]).symlink_to("/proc/self/mem")  # reading its beginning fails whoever runs the test
 
 
 def double(folder: Path) -> None:
@@ -271,7 +271,8 @@ def double(folder: Path) -> None:
         (lose_one_of_parts_zipped_one_by_one, "partac ends early"),
         (lose_the_end_of_the_tar, "partad ends early"),
         (hold_no_file, "holds no files"),
-        (make_unreadable, r"partac cannot be read \(Input/output error\)"),
+        (partial(make_unreadable, place=0), r"partaa cannot be read \(Input/output error\)"),
+        (partial(make_unreadable, place=2), r"partac cannot be read \(Input/output error\)"),
         (double, "remove one of them"),
     ],
 )
@@ -294,6 +295,11 @@ def test_what_is_unusual_is_unpacked(parts: Path, tmp_path: Path, peculiarity: C
     peculiarity(parts)
     assert unpack(parts, tmp_path / "raw") == 0
     assert contents(tmp_path / "raw") == {**frames_of(SUBJECTS[0]), **frames_of(SUBJECTS[1])}
+
+
+def test_a_part_that_vanishes_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"partaa cannot be read \(No such file"):
+        read_archive(Archive("x", (tmp_path / "x.tar.gz.partaa",)), lambda name, content: None)
 
 
 def test_parts_may_end_anywhere(tmp_path: Path) -> None:
