@@ -16,11 +16,12 @@ from loaders.errors import InputError
 from loaders.files import remove_partials, write_whole
 from loaders.manifest import LeftOut, Manifest, Split
 from tools import unfinished
+from tools.disk import DiskFullError, in_words
 from tools.frames import SampleForm
 from tools.parallel import Meter, over_cluster, over_processes
-from tools.shard_estimate import estimate, size
+from tools.shard_estimate import estimate
 from tools.shard_plan import Plan, make_plan
-from tools.shard_writer import GO_ON, DiskFullError, ShardJob, write_shard
+from tools.shard_writer import GO_ON, ShardJob, write_shard
 from tools.unfinished import ShardResult
 
 Component = Literal["rgba", "json", "worldp"]
@@ -94,7 +95,7 @@ def shard(flags: ShardFlags) -> int:
     plan = make_plan(flags.root, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
     _check_plan(flags, plan)
     options = _options(flags, form, plan)
-    with unfinished.locked(flags.output):
+    with unfinished.at_work(flags.output):
         finished = unfinished.begin(flags.output, options)
         if finished:
             sys.stdout.write(f"{flags.output} is finished already; `python -m tools.verify` checks it\n")
@@ -145,7 +146,7 @@ def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, A
             done |= _write_shards(flags, remaining, workers, meter)
         except DiskFullError as error:
             samples = sum(len(job.rows) for job in jobs if not _finished(flags, job))
-            needed = size(samples * expected.bytes_per_sample)
+            needed = in_words(samples * expected.bytes_per_sample)
             raise Failure(f"{error}: the {samples} samples to come take about {needed}: make room, {GO_ON}") from None
     splits = {name: _split(plan, [(job, done[job.name]) for job in jobs], name) for name in plan.splits}
     content = Manifest(options, form.camera, plan.subjects, plan.environments, plan.actions, splits)

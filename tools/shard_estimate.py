@@ -16,6 +16,7 @@ from typing import Final
 from tqdm import tqdm
 
 from engine.command import Failure
+from tools.disk import in_words
 from tools.frames import FrameError
 from tools.shard_writer import ShardJob, TarWriter, encode_row
 
@@ -50,23 +51,18 @@ class Estimate:
             Failure: more is needed than is free.
         """
         free = shutil.disk_usage(output).free
+        needed, left = in_words(self.bytes), in_words(free)
         seconds = self.samples * self.seconds_per_sample / (cores or 1)
         duration = f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
         sys.stdout.write(
-            f"{self.samples} samples to write: about {size(self.bytes)} ({size(free)} free), about {duration}\n"
+            f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n"
         )
         sys.stdout.flush()
         if self.bytes > _CERTAINTY * free:
             raise Failure(
-                f"{output} needs about {size(self.bytes)}, its disk has {size(free)} free: make room, give another "
+                f"{output} needs about {needed}, its disk has {left} free: make room, give another "
                 "--output, or store less (--components, --image-size, --quality, --split)"
             )
-
-
-def size(number: float) -> str:
-    """Return bytes in words, such as ``15.2 GB``."""
-    text: str = tqdm.format_sizeof(number, "B")
-    return f"{text.rstrip('kMGTPB')} {text.lstrip('0123456789.')}"
 
 
 def estimate(jobs: Sequence[ShardJob]) -> Estimate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import tarfile
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from loaders.sample import sample_key
 from loaders.shard_set import index_name, write_index
 from tools.allocation import keep_freed_memory
 from tools.dataset import Environment
+from tools.disk import NO_ROOM, DiskFullError
 from tools.frames import FrameError, SampleForm, encode_sample
 from tools.parallel import advance, ordered_map
 from tools.unfinished import ShardResult, record
@@ -30,10 +30,6 @@ GO_ON: Final = "run the same command again; it goes on where it stopped"
 
 Place = tuple[str, int, int, str]
 """A member in a tar, as the index lists it: extension, offset and size of its data (bytes), file name."""
-
-
-class DiskFullError(Failure):
-    """A shard does not fit on the disk; only who knows the other jobs can say what is needed."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def write_shard(job: ShardJob) -> ShardResult:
         if places:
             publish(temporary, tar)
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in NO_ROOM:
             raise DiskFullError(f"{tar} cannot be written ({error.strerror})") from None
         raise Failure(f"{tar} cannot be written ({error.strerror}): see to the disk, then {GO_ON}") from None
     finally:

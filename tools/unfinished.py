@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from loaders import manifest
 from loaders.errors import InputError
 from loaders.files import remove_partials, write_whole
 from loaders.manifest import LeftOut, Manifest, Shard
+from tools.locks import locked
 
 FOLDER: Final = ".unfinished"
 _PLAN: Final = "plan.json"
@@ -32,22 +31,15 @@ class ShardResult:
 
 
 @contextlib.contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Keep a second run out of the folder; the lock ends with the process. Nothing half-written is left behind."""
-    output.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def at_work(output: Path) -> Iterator[None]:
+    """Keep a second run out of the folder, and leave nothing half-written behind."""
+    with locked(output):
         try:
             yield
         finally:
             if (output / FOLDER / _PLAN).is_file():  # else the folder may be somebody else's
                 with contextlib.suppress(OSError):
                     remove_partials(output)
-    except BlockingIOError:
-        raise InputError(f"another run is writing {output}: wait for it, or give another --output") from None
-    finally:
-        os.close(descriptor)
 
 
 def begin(output: Path, options: dict[str, Any]) -> bool:

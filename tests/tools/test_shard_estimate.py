@@ -3,31 +3,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.tools.shard_runs import ROOT, command, make, tree
 from tests.tools.tiny_dataset import make_dataset
-from tools.shard_estimate import size
+from tools.disk import in_words
 
 
 def bytes_of(words: str) -> float:
     number, unit = words.split()
     return float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a disk of 3 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", folder], capture_output=True, check=False)
-    if mount.returncode:
-        pytest.skip("nothing may be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_the_estimate_comes_before_and_is_about_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,9 +40,9 @@ def test_only_what_remains_is_counted(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_sizes_in_words() -> None:
-    assert size(0) == "0.00 B"
-    assert size(999) == "999 B"
-    assert size(15_234_000_000) == "15.2 GB"
+    assert in_words(0) == "0.00 B"
+    assert in_words(999) == "999 B"
+    assert in_words(15_234_000_000) == "15.2 GB"
 
 
 def test_what_cannot_fit_is_refused_before_it_starts(small_disk: Path) -> None:

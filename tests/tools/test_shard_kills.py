@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from engine.command import CHECK_FAILED, OK
+from tests.tools.processes import is_worker, workers_of
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
 
@@ -80,14 +81,6 @@ def kill_worker(process: subprocess.Popen[str], output: Path, chance: random.Ran
     return process.returncode
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    try:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []  # the run or one of them ended meanwhile
-
-
 def test_workers_that_outlive_their_run_end_and_harm_nothing(tmp_path: Path) -> None:
     root, output, whole = make_crowd(tmp_path / "data", 240), tmp_path / "set", tmp_path / "whole"
     assert make(root, whole, *FLAGS) == OK
@@ -110,10 +103,3 @@ def test_workers_that_outlive_their_run_end_and_harm_nothing(tmp_path: Path) -> 
         time.sleep(0.01)  # for ever, if they do not end
     assert make(root, output, *FLAGS) == OK  # finished already; a next shard that one of them began is swept away
     assert tree(output) == tree(whole)
-
-
-def is_worker(pid: int) -> bool:
-    try:
-        return "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
