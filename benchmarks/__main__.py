@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import loader, sharding, training
+from benchmarks import extraction, loader, sharding, training
 from benchmarks.harness import RESULTS
 from benchmarks.results import rows_table
 from engine.command import OK, Command, run
@@ -30,14 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         AllFlags,
         benchmark,
         program="benchmarks",
-        description="Measure loading, training and sharding, and compare with the targets.",
+        description="Measure unpacking, sharding, loading and training, and compare with the targets.",
         arguments=arguments,
     )
 
 
 def benchmark(flags: AllFlags) -> int:
-    """Run the three and show all rows in one table."""
+    """Run all and show their rows in one table."""
     results = [
+        extraction.benchmark(_extraction(flags)),
         sharding.benchmark(_sharding(flags)),
         loader.benchmark(_loader(flags)),
         training.benchmark(_training(flags)),
@@ -45,6 +46,12 @@ def benchmark(flags: AllFlags) -> int:
     rows = [dataclasses.asdict(row) for result in results for row in result.rows]
     sys.stdout.write(f"\n{rows_table(rows)}\nresults: {flags.output}\n")
     return OK
+
+
+def _extraction(flags: AllFlags) -> extraction.ExtractionFlags:
+    if not flags.quick:
+        return extraction.ExtractionFlags(output=flags.output)
+    return extraction.ExtractionFlags(output=flags.output, rounds=1, lap=0.0, frames=4, repeat=2)
 
 
 def _sharding(flags: AllFlags) -> sharding.ShardingFlags:

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from benchmarks.harness import Session
-from tools.allocation import keep_freed_memory
 from tools.frames import decode_png
+from tools.process import keep_freed_memory
 
 OURS: Final = "as sharding decodes"
 """The decoder that tools.shard uses, with freed memory kept."""

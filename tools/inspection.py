@@ -14,6 +14,7 @@ from tools.dataset import SUBJECTS, Environment
 from tools.frame_faults import inspect_frame
 from tools.frames import PAIRED
 from tools.parallel import advance
+from tools.process import use_one_core
 
 REQUIRED: Final = ("rgba", "json")
 """Modalities without which there is no dataset."""
@@ -75,6 +76,7 @@ class Inspection:
 
 def inspect_recording(job: InspectionJob) -> Inspection:
     """Look at every file of a recording."""
+    use_one_core()
     recording = job.recording
     problems = list(_split_problems(recording))
     files: dict[str, dict[int, Path]] = {}

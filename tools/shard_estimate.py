@@ -54,9 +54,7 @@ class Estimate:
         needed, left = in_words(self.bytes), in_words(free)
         seconds = self.samples * self.seconds_per_sample / (cores or 1)
         duration = f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
-        sys.stdout.write(
-            f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n"
-        )
+        sys.stdout.write(f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n")
         sys.stdout.flush()
         if self.bytes > _CERTAINTY * free:
             raise Failure(

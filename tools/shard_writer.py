@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,11 +18,11 @@ from loaders.files import publish, temporary_name
 from loaders.manifest import LeftOut, Shard
 from loaders.sample import sample_key
 from loaders.shard_set import index_name, write_index
-from tools.allocation import keep_freed_memory
 from tools.dataset import Environment
 from tools.disk import NO_ROOM, DiskFullError
 from tools.frames import FrameError, SampleForm, encode_sample
 from tools.parallel import advance, ordered_map
+from tools.process import use_one_core
 from tools.unfinished import ShardResult, record
 
 GO_ON: Final = "run the same command again; it goes on where it stopped"
@@ -58,8 +57,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     Raises DiskFullError if it does not fit, Failure if a file cannot be read or written, InputError at a defect if
     the job says so.
     """
-    cv2.setNumThreads(1)  # the cores are shared out among processes and threads already
-    keep_freed_memory()
+    use_one_core()  # the cores are shared out among processes and threads already
     tar = job.output / job.split / job.name
     temporary, temporary_index = temporary_name(tar), temporary_name(tar)
     try:

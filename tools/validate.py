@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from engine.command import CHECK_FAILED, OK, Command, Failure, run
 from loaders.config import available_cores
 from loaders.errors import InputError
@@ -55,7 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def validate(flags: ValidateFlags) -> int:
     """Inspect the dataset, say what was found, and move faulty frames aside if asked to."""
-    cv2.setNumThreads(1)
     recordings = find_environments(flags.root)
     modalities = modalities_in(recordings)
     jobs = [InspectionJob(recording, modalities, flags.deep) for recording in recordings]

@@ -281,4 +281,5 @@ def test_everything_is_set_up_within_its_ranges(tmp_path):
     for quick in (False, True):
         flags = everything.AllFlags(output=tmp_path, quick=quick)
         assert everything._sharding(flags).output == everything._loader(flags).output == tmp_path
+        assert everything._extraction(flags).output == tmp_path
         assert everything._training(flags).rounds >= 1

@@ -1,9 +1,11 @@
-"""What the C library does with freed memory."""
+"""Settings of a process that decodes frames on one core, beside others that do the same."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+
+import cv2
 
 # glibc's mallopt(3)
 _TRIM_THRESHOLD = -1
@@ -12,6 +14,12 @@ _LARGEST_MMAP_THRESHOLD = 1 << 25
 """The most glibc takes (bytes)."""
 _KEPT = 1 << 28
 """Free memory a process may hold on to (bytes)."""
+
+
+def use_one_core() -> None:
+    """Keep OpenCV from starting threads, and freed memory for the next frame."""
+    cv2.setNumThreads(1)
+    keep_freed_memory()
 
 
 @functools.cache
