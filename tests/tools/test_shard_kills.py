@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
@@ -9,10 +8,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from engine.command import CHECK_FAILED, OK
+from loaders.shard_set import ShardSet
 from tests.tools.processes import is_worker, workers_of
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
+from tools.dataset import find_environments
 
 KILLS = 20
 FLAGS = ("--samples-per-shard", "4", "--components", "rgba", "json", "--image-format", "source")
@@ -28,12 +31,12 @@ def test_twenty_kills_leave_the_same_bytes(tmp_path: Path) -> None:
         shards = list(output.glob("train/*.tar"))
         for path in shards:
             assert path.read_bytes() == (whole / "train" / path.name).read_bytes()
-        if ended == OK:  # it was faster than the kill
+        if ended != OK:
+            progress.append(len(shards))
+        if (output / "manifest.json").exists():  # it was about to end, or had ended before the kill
+            assert make(root, output, *FLAGS) == OK
             assert tree(output) == tree(whole)
             shutil.rmtree(output)
-        else:
-            assert not (output / "manifest.json").exists()
-            progress.append(len(shards))
     assert len(set(progress)) > KILLS // 3, "runs go on where those before them stopped"
     times = modified(output)
     assert make(root, output, *FLAGS) == OK
@@ -42,13 +45,9 @@ def test_twenty_kills_leave_the_same_bytes(tmp_path: Path) -> None:
 
 
 def kill_at_some_moment(root: Path, output: Path, number: int, chance: random.Random) -> int:
-    """Start a run, kill it or one of its workers, and return its exit status."""
+    """Start a run, kill it, and return its exit status."""
     stale, before = set(output.glob("train/*.partial")), len(list(output.glob("train/*.tar")))
-    of_worker = number % 5 == 4
-    process = subprocess.Popen(
-        command(root, output, *FLAGS, "--workers", "2"),
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE if of_worker else subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    process = start(root, output)
     if number % 5 == 0:
         time.sleep(chance.uniform(0, 1))  # while it starts and plans
     else:
@@ -58,35 +57,51 @@ def kill_at_some_moment(root: Path, output: Path, number: int, chance: random.Ra
         ):
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.05))
-    if of_worker:
-        return kill_worker(process, output, chance)
     process.kill()
     assert process.wait() in (OK, -signal.SIGKILL)
     return process.returncode
 
 
-def kill_worker(process: subprocess.Popen[str], output: Path, chance: random.Random) -> int:
-    """Kill one of the worker processes; the command has to say so in one line and to tidy up."""
-    alive = workers_of(process)
-    if alive:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(chance.choice(alive), signal.SIGKILL)
+def start(root: Path, output: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    arguments = command(root, output, *FLAGS, "--workers", "2")
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_is_one_line_and_the_run_is_resumed(tmp_path: Path, victim: int) -> None:
+    root, output, whole = make_crowd(tmp_path / "data", 240), tmp_path / "set", tmp_path / "whole"
+    assert make(root, whole, *FLAGS) == OK
+    assert make(root, tmp_path / "labels", "--components", "json") == OK
+    order = ShardSet(tmp_path / "labels", "train").labels()[1][:, 2].tolist()
+    (recording,) = find_environments(root)
+    # each worker comes to a stop in the middle of a shard, at a picture that nobody sends
+    pictures = {recording.file("rgba", order[4 * number]): b"" for number in (25, 50)}
+    for path in pictures:
+        pictures[path] = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+    process = start(root, output, subprocess.PIPE)
+    while len(list(output.glob("train/*.tar"))) < 49 or len(list(output.glob("train/*.tar.*.partial"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(workers_of(process)[victim], signal.SIGKILL)
     said = process.communicate()[1]
-    if process.returncode != OK:
-        assert process.returncode == CHECK_FAILED, said
-        assert said.count("\n") == 1
-        assert "a worker process died" in said
-        assert "run the same command again" in said
-        assert not list(output.rglob("*.partial"))
-    return process.returncode
+    assert process.returncode == CHECK_FAILED
+    assert said.count("\n") == 1
+    assert "a worker process died" in said
+    assert "run the same command again" in said
+    assert not list(output.rglob("*.partial"))
+    for path, content in pictures.items():
+        path.unlink()
+        path.write_bytes(content)
+    assert make(root, output, *FLAGS) == OK
+    assert tree(output) == tree(whole)
 
 
 def test_workers_that_outlive_their_run_end_and_harm_nothing(tmp_path: Path) -> None:
     root, output, whole = make_crowd(tmp_path / "data", 240), tmp_path / "set", tmp_path / "whole"
     assert make(root, whole, *FLAGS) == OK
-    process = subprocess.Popen(
-        command(root, output, *FLAGS, "--workers", "2"), cwd=ROOT, stdout=subprocess.DEVNULL, text=True
-    )
+    process = start(root, output)
     while not list(output.glob("train/*.partial")):
         assert process.poll() is None
         time.sleep(0.01)
