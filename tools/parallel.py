@@ -120,7 +120,7 @@ def over_processes(function: Callable[[Job], Result], jobs: Sequence[Job], worke
             ) from None
         finally:
             # jobs still run only if one has failed; the next `advance` ends them
-            shared[2] = 1
+            shared.get_obj()[2] = 1
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -169,7 +169,8 @@ def _follow(futures: Sequence[Future[Any]], shared: Any, meter: Meter) -> None:
     pending: Iterable[Future[Any]] = futures
     while pending:
         done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
-        units, written = shared[0], shared[1]
+        # without the lock, which a worker that was killed may hold for ever
+        units, written = shared.get_obj()[:2]
         meter.add(units - meter.units, written - meter.bytes)
         for future in done:
             future.result()
@@ -181,7 +182,7 @@ def _start_worker(shared: Any) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def report(units: int, written: int) -> None:
-        if shared[2]:
+        if shared.get_obj()[2]:
             raise CancelledJobError
         with shared.get_lock():
             shared[0] += units

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -45,7 +46,7 @@ def test_twenty_kills_leave_the_same_bytes(tmp_path: Path) -> None:
 
 
 def kill_at_some_moment(root: Path, output: Path, number: int, chance: random.Random) -> int:
-    """Start a run, kill it, and return its exit status."""
+    """Start a run, kill it, in every fifth round one of its workers, and return its exit status."""
     stale, before = set(output.glob("train/*.partial")), len(list(output.glob("train/*.tar")))
     process = start(root, output)
     if number % 5 == 0:
@@ -57,8 +58,10 @@ def kill_at_some_moment(root: Path, output: Path, number: int, chance: random.Ra
         ):
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.05))
-    process.kill()
-    assert process.wait() in (OK, -signal.SIGKILL)
+    workers = workers_of(process) if number % 5 == 4 else []
+    with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+        os.kill(chance.choice(workers) if workers else process.pid, signal.SIGKILL)
+    assert process.wait(60) in (OK, CHECK_FAILED if workers else -signal.SIGKILL)
     return process.returncode
 
 
