@@ -1,4 +1,4 @@
-"""The same function over many jobs: threads, processes or a Dask cluster, with one progress bar."""
+"""The same function over many jobs, in processes or on a Dask cluster, with one progress bar."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_EXCEPTION,
     BrokenExecutor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     wait,
 )
 from multiprocessing.connection import wait as wait_for_sentinels
@@ -82,21 +80,6 @@ def advance(units: int, written: int = 0) -> None:
     _sink.report(units, written)
 
 
-def ordered_map(function: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[Result]:
-    """Map over threads, in order; only a few results per thread exist at a time."""
-    if threads <= 1:
-        yield from map(function, jobs)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        window: deque[Future[Result]] = deque()
-        for job in jobs:
-            window.append(pool.submit(function, job))
-            if len(window) > 3 * threads:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
-
-
 def over_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, meter: Meter) -> list[Result]:
     """Return the results in the order of the jobs; the first exception of a job ends all of them.
 
@@ -135,7 +118,7 @@ def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address
         ) from None
     for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost scheduler is told in one line below
-    remedy = f"start `dask scheduler`, and `dask worker {address}` on every machine"
+    remedy = f"start `dask scheduler`, and `dask worker {address} --nworkers -1 --nthreads 1` on every machine"
     try:
         client = Client(address, timeout=_CLUSTER_SECONDS)
     except (OSError, ValueError) as error:

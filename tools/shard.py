@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +26,6 @@ from tools.unfinished import ShardResult
 
 Component = Literal["rgba", "json", "worldp"]
 SplitName = Literal["train", "val", "test"]
-
-_THREAD_COST = 0.05
-"""What each further thread of a process adds to the time of its work (share of that time)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +137,8 @@ def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, A
     done = {job.name: result for job in jobs if (result := _finished(flags, job))}
     remaining = [job for job in jobs if job.name not in done]
     expected = estimate(remaining)
-    expected.announce(flags.output, None if flags.scheduler else workers)
+    if remaining:
+        expected.announce(flags.output, None if flags.scheduler else min(workers, len(remaining)))
     with Meter(expected.samples, "frame", "sharding") as meter:
         try:
             done |= _write_shards(flags, remaining, workers, meter)
@@ -158,9 +156,7 @@ def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, A
 def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, meter: Meter) -> dict[str, ShardResult]:
     """Write shards here or on the cluster; return their results by name."""
     if not flags.scheduler:
-        processes, threads = share_cores(workers, len(jobs))
-        shared = [replace(job, threads=threads) for job in jobs]
-        return {result.shard.name: result for result in over_processes(write_shard, shared, processes, meter)}
+        return {result.shard.name: result for result in over_processes(write_shard, jobs, workers, meter)}
     done = {}
     for place, result in over_cluster(write_shard, jobs, flags.scheduler):
         done[result.shard.name] = result
@@ -178,7 +174,6 @@ def _jobs(flags: ShardFlags, form: SampleForm, plan: Plan) -> list[ShardJob]:
             recordings=split.recordings,
             rows=split.rows[first : first + size],
             form=form,
-            threads=1,
             stop_at_defect=flags.on_defect == "fail",
         )
         for name, split in plan.splits.items()
@@ -190,21 +185,6 @@ def _finished(flags: ShardFlags, job: ShardJob) -> ShardResult | None:
     result = unfinished.recall(flags.output, job.split, job.name)
     # whoever stops at defects mends them before going on: what was left out is looked at again
     return None if result and result.left_out and flags.on_defect == "fail" else result
-
-
-def share_cores(cores: int, jobs: int) -> tuple[int, int]:
-    """Return (processes, threads in each): as many processes as keep all cores busy until the last job.
-
-    Every process writes one shard at a time, so few shards, or a last round of few, would leave cores idle; threads
-    within a shard then use them, though a little less well than processes.
-    """
-    options = [(cores // threads, threads) for threads in range(1, cores + 1)]
-
-    def duration(option: tuple[int, int]) -> float:
-        processes, threads = option
-        return -(-jobs // processes) / threads * (1 + _THREAD_COST * (threads - 1))
-
-    return min(options, key=duration)
 
 
 def _split(plan: Plan, results: Sequence[tuple[ShardJob, ShardResult]], name: str) -> Split:

@@ -21,7 +21,7 @@ from loaders.shard_set import index_name, write_index
 from tools.dataset import Environment
 from tools.disk import NO_ROOM, DiskFullError
 from tools.frames import FrameError, SampleForm, encode_sample
-from tools.parallel import advance, ordered_map
+from tools.parallel import advance
 from tools.process import use_one_core
 from tools.unfinished import ShardResult, record
 
@@ -45,8 +45,6 @@ class ShardJob:
     rows: NDArray[np.int32]
     """(n, 4) subject, environment, frame, action."""
     form: SampleForm
-    threads: int
-    """Threads that decode and encode (threads)."""
     stop_at_defect: bool
     """Raise at the first unusable frame instead of leaving it out."""
 
@@ -57,7 +55,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     Raises DiskFullError if it does not fit, Failure if a file cannot be read or written, InputError at a defect if
     the job says so.
     """
-    use_one_core()  # the cores are shared out among processes and threads already
+    use_one_core()
     tar = job.output / job.split / job.name
     temporary, temporary_index = temporary_name(tar), temporary_name(tar)
     try:
@@ -84,9 +82,8 @@ def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[Place]
     left_out = []
     with path.open("xb") as stream:
         tar = TarWriter(stream)
-        encoded = ordered_map(lambda row: encode_row(job, row), job.rows, job.threads)
-        for row, sample in zip(job.rows, encoded, strict=True):
-            recording, before = _recording(job, row), tar.bytes
+        for row in job.rows:
+            recording, sample, before = _recording(job, row), encode_row(job, row), tar.bytes
             if isinstance(sample, FrameError):
                 left_out.append(LeftOut(recording.subject, recording.name, int(row[2]), str(sample)))
             else:

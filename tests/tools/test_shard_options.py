@@ -11,7 +11,6 @@ from loaders.shard_set import ShardSet
 from tests.tools.shard_runs import ROOT, check, make
 from tests.tools.tiny_dataset import TinyDataset
 from tools import shard
-from tools.shard import share_cores
 
 
 @pytest.mark.parametrize(
@@ -37,18 +36,6 @@ def test_splits_and_subjects_narrow_the_set(
             f"{subject}-{environment}-{frame:06d}" for environment in ("env_001", "env_02") for frame in range(1, 6)
         ]
     assert check(tmp_path / "set", "--root", str(dataset.root)) == 0, "what was not asked for is not missed"
-
-
-def test_cores_are_shared_so_that_none_idles() -> None:
-    assert share_cores(1, 5) == (1, 1)
-    assert share_cores(2, 93) == (2, 1)
-    assert share_cores(2, 1) == (1, 2)
-    assert share_cores(2, 3) == (1, 2), "two processes would leave one core idle during the third shard"
-    assert share_cores(64, 93) == (32, 2)
-    for cores in (1, 2, 7, 32):
-        for jobs in (1, 2, 5, 40):
-            processes, threads = share_cores(cores, jobs)
-            assert processes * threads <= cores
 
 
 @pytest.mark.parametrize(
