@@ -68,9 +68,9 @@ def benchmark(flags: PngFlags) -> Result:
             for name in DECODERS
         ]
         measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=flags.warmup)
-    others = tuple(name for name in DECODERS if name not in {OURS, "kornia-rs"})
+    others = tuple(name for name in DECODERS if name != OURS)
     targets = [
-        Target(f"{OURS}, over {what}, {kind}", (f"{OURS}, {kind}",), tuple(f"{name}, {kind}" for name in names))
+        Target(f"{OURS} over {what}, {kind}", (f"{OURS}, {kind}",), tuple(f"{name}, {kind}" for name in names))
         for kind in flags.kinds
         for what, names in (("OpenCV", ("OpenCV",)), ("the fastest other", others))
     ]

@@ -17,10 +17,9 @@ import numpy as np
 
 from benchmarks.harness import Session
 from tools.frames import decode_png
-from tools.process import keep_freed_memory
 
-OURS: Final = "as sharding decodes"
-"""The decoder that tools.shard uses, with freed memory kept."""
+OURS: Final = "kornia-rs"
+"""What tools.shard decodes with."""
 _BLOCK: Final = 8
 """Frames a process takes at a time (frames)."""
 
@@ -51,11 +50,6 @@ def _decode_all(name: str, paths: Sequence[Path]) -> int:
     for path in paths:
         decode(path.read_bytes())
     return len(paths)
-
-
-def _ours() -> Callable[[bytes], Any]:
-    keep_freed_memory()
-    return partial(decode_png, "rgba")
 
 
 def _kornia() -> Callable[[bytes], Any]:
@@ -110,8 +104,7 @@ def _wuffs() -> Callable[[bytes], Any]:
 
 
 DECODERS: Final[dict[str, tuple[tuple[str, ...], Callable[[], Callable[[bytes], Any]]]]] = {
-    OURS: ((), _ours),
-    "kornia-rs": ((), _kornia),
+    OURS: ((), _kornia),
     "OpenCV": ((), _opencv),
     "Pillow": (("PIL",), _pillow),
     "imagecodecs, libpng": (("imagecodecs",), _imagecodecs_libpng),

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
+
 from loaders.errors import InputError
 from tools.dataset import SUBJECTS, Environment
 from tools.frame_faults import inspect_frame
 from tools.frames import PAIRED
 from tools.parallel import advance
-from tools.process import use_one_core
 
 REQUIRED: Final = ("rgba", "json")
 """Modalities without which there is no dataset."""
@@ -76,7 +77,7 @@ class Inspection:
 
 def inspect_recording(job: InspectionJob) -> Inspection:
     """Look at every file of a recording."""
-    use_one_core()
+    cv2.setNumThreads(1)  # every core has a process of its own
     recording = job.recording
     problems = list(_split_problems(recording))
     files: dict[str, dict[int, Path]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +20,6 @@ from tools.dataset import Environment, LabelError
 from tools.frames import FrameError, frame_labels, read_file
 from tools.parallel import advance
 from tools.picture_check import foreign_pictures, read_array, undecodable
-from tools.process import use_one_core
 
 FrameName = tuple[str, str, int]
 """Subject, environment, frame number."""
@@ -63,7 +63,7 @@ def expected_members(manifest: Manifest) -> list[str]:
 
 def check_shard_file(job: CheckJob) -> Check:
     """Look at everything a shard says and holds."""
-    use_one_core()
+    cv2.setNumThreads(1)  # every core has a process of its own
     path = job.folder / job.shard.name
     findings: list[str] = []
     frames: list[FrameName] = []

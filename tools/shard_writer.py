@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +23,6 @@ from tools.dataset import Environment
 from tools.disk import NO_ROOM, DiskFullError
 from tools.frames import FrameError, SampleForm, encode_sample
 from tools.parallel import advance
-from tools.process import use_one_core
 from tools.unfinished import ShardResult, record
 
 GO_ON: Final = "run the same command again; it goes on where it stopped"
@@ -55,7 +55,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     Raises DiskFullError if it does not fit, Failure if a file cannot be read or written, InputError at a defect if
     the job says so.
     """
-    use_one_core()
+    cv2.setNumThreads(1)  # every core has a process of its own
     tar = job.output / job.split / job.name
     temporary, temporary_index = temporary_name(tar), temporary_name(tar)
     try:

@@ -259,7 +259,7 @@ def test_png_end_to_end(tmp_path):
     )
     content = check_result(tmp_path, "png")
     ran = {one["name"] for one in content["candidates"] if one["rates"]}
-    assert {f"{name}, 16 bit worldp" for name in (png_decoders.OURS, "kornia-rs", "OpenCV")} <= ran
+    assert {f"{name}, 16 bit worldp" for name in (png_decoders.OURS, "OpenCV")} <= ran
     absent = {one["name"]: one["absent"] for one in content["candidates"]}
     assert absent["Pillow, 16 bit worldp"] == "Pillow decodes to 8 bit only"
 
