@@ -29,6 +29,8 @@ Kind = Literal["generated", "libpng RGBA"]
 FRAMES: Final = 380_000
 """Size of the whole data set (frames)."""
 _CLUSTER_CORES: Final = 32
+_SHORT_RUN: Final = 6
+"""How much shorter than the long run the short one is (times)."""
 _TOOL: Final = "tools.shard"
 _DECODERS: Final = (OURS, "imagecodecs, spng", "OpenCV")
 """The fastest that is maintained, its closest rival, and the usual one; all are in benchmarks.png."""
@@ -78,12 +80,14 @@ def benchmark(flags: ShardingFlags) -> Result:
     cores = flags.threads or available_cores()
     with data.temporary_folder() as folder:
         found: list[Candidate] = []
-        data.synthesize(folder / "generated" / "few", flags.frames, flags.components)
+        generated = folder / "generated" / "frames"
+        data.synthesize(generated, flags.frames, flags.components)
         for kind in flags.kinds:
-            few, many = folder / kind / "few", folder / kind / "many"
-            if kind != "generated":
-                data.rewrite(folder / "generated" / "few", few, alpha=True)
-            _repeat(few, many, flags.repeat)
+            frames, few, many = (folder / kind / name for name in ("frames", "few", "many"))
+            if frames != generated:
+                data.rewrite(generated, frames, alpha=True)
+            _repeat(frames, few, max(1, flags.repeat // _SHORT_RUN))
+            _repeat(frames, many, flags.repeat)
             found += _candidates(few, many, kind, cores, flags)
         samples = len(list(many.rglob("json/*.json")))
         measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.1)
@@ -143,10 +147,11 @@ def _repeat(root: Path, output: Path, times: int) -> None:
 @contextlib.contextmanager
 def _sharding(few: Path, many: Path, cores: int, flags: ShardingFlags) -> Iterator[Session]:
     """The command over many frames and over few; the difference is the work without the start-up."""
-    output, samples = many.with_name("shards"), len(list(many.rglob("json/*.json")))
+    output = many.with_name("shards")
+    least, samples = (len(list(root.rglob("json/*.json"))) for root in (few, many))
     form = ("--components", *flags.components, "--image-format", flags.image_format, "--image-size", flags.image_size)
     # so many shards that every core has one in the short run too
-    sizes = ("--samples-per-shard", max(1, samples // flags.repeat // cores), "--workers", cores, "--split", "train")
+    sizes = ("--samples-per-shard", max(1, least // cores), "--workers", cores, "--split", "train")
     read = sum(path.stat().st_size for path in many.rglob("*.*") if path.is_file())
     latest: dict[str, float] = {}
 
@@ -161,8 +166,7 @@ def _sharding(few: Path, many: Path, cores: int, flags: ShardingFlags) -> Iterat
     def step() -> Timed:
         short, long = seconds(few), seconds(many)
         latest["frames/s with start-up"] = samples / long
-        fewer = samples - samples // flags.repeat
-        return Timed(fewer, long - short)
+        return Timed(samples - least, long - short)
 
     yield Session(step, figures=lambda: latest)
 
