@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -19,10 +18,11 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, Candidate, Measured, Session, Target, Timed, at_least, measure
+from benchmarks.machine import versions_of
 from benchmarks.results import Projection, Result, publish
 from engine.command import OK, Failure, run
 from loaders.config import available_cores
@@ -77,7 +77,11 @@ def benchmark(flags: ExtractionFlags) -> Result:
             _split(archive, folder / name, flags.parts, count)
         found = _candidates(archive, cores, flags.repeat)
         measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.0)
-        chosen = {"threads": cores, "archive_bytes": archive.stat().st_size, "decompressors": _versions()}
+        chosen = {
+            "threads": cores,
+            "archive_bytes": archive.stat().st_size,
+            "decompressors": {"zlib": zlib.ZLIB_RUNTIME_VERSION, **versions_of(("isal", "zlib-ng", "rapidgzip"))},
+        }
     ours, alone, tar = ([one.name for one in found[part]] for part in (slice(1), slice(1, -1), slice(-1, None)))
     targets = [
         Target("unpacking over the fastest decompressor alone, all cores", ours, alone),
@@ -219,14 +223,6 @@ def _whole(extracting: Measured, cores: int) -> list[Projection]:
             "1 TB is the size of the unpacked release, its archives are compressed as far as these, and disks keep up",
         )
     ]
-
-
-def _versions() -> dict[str, Any]:
-    found = {"zlib": zlib.ZLIB_RUNTIME_VERSION}
-    for name in ("isal", "zlib-ng", "rapidgzip"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ _PACKAGES: Final = (
     "nvidia-dali-cuda120",
     "numpy",
     "opencv-python-headless",
+    "kornia-rs",
+    "numba",
     "webdataset",
 )
 
@@ -42,14 +46,18 @@ def hardware() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that matter."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
+    """Return the versions of Python and of the packages that matter; of DALI's builds, the one that is there."""
+    found = versions_of(_PACKAGES)
+    absent = {name: "absent" for name in _PACKAGES if name not in found and not name.startswith("nvidia-dali")}
+    return {"python": platform.python_version(), **found, **absent}
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            if not name.startswith("nvidia-dali"):
-                found[name] = "absent"
     return found
 
 

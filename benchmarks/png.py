@@ -11,6 +11,7 @@ from typing import Literal
 
 from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, Candidate, Target, at_least, measure
+from benchmarks.machine import versions_of
 from benchmarks.png_decoders import DECODERS, EIGHT_BIT_ONLY, OURS, decoding
 from benchmarks.results import Result, publish
 from engine.command import OK, run
@@ -74,7 +75,8 @@ def benchmark(flags: PngFlags) -> Result:
         for kind in flags.kinds
         for what, names in (("OpenCV", ("OpenCV",)), ("the fastest other", others))
     ]
-    return publish("png", flags, measured, targets, chosen={"threads": cores})
+    decoders = versions_of(("pillow", "imagecodecs", "pyvips", "pyvips-binary", "pywuffs"))
+    return publish("png", flags, measured, targets, chosen={"threads": cores, "decoders": decoders})
 
 
 def _pictures(folder: Path, kind: Kind) -> list[Path]:
