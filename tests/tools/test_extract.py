@@ -3,12 +3,10 @@ from __future__ import annotations
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import termios
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,6 @@ from tests.tools.archive_factory import (
     zipped,
 )
 from tests.tools.shard_runs import ROOT
-from tools import extract
 from tools.locks import locked
 
 NAMES = [f"{SUBJECTS[0]}.tar.gz.parta{letter}" for letter in "abcd"]
@@ -139,20 +136,30 @@ def test_of_a_name_that_comes_twice_the_later_stays(tmp_path: Path) -> None:
     assert contents(tmp_path / "raw") == {"x/a": b"2nd"}
 
 
-def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
-    def peak(contents: dict[str, bytes]) -> int:
-        shutil.rmtree(tmp_path / "raw", ignore_errors=True)
-        (tmp_path / "x.tar.gz").write_bytes(tar_of(contents))
-        tracemalloc.start()
-        assert extract.extract(extract.ExtractFlags(input=tmp_path, output=tmp_path / "raw", workers=1)) == 0
-        reached = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return reached
+PEAK = """
+import sys, tracemalloc
+from pathlib import Path
+from tools import extract
+flags = extract.ExtractFlags(input=Path(sys.argv[1]), output=Path(sys.argv[2]), workers=1)
+tracemalloc.start()
+assert extract.extract(flags) == 0
+print(tracemalloc.get_traced_memory()[1])
+"""
 
-    small = peak({"x/file": b"x"})
+
+def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
+    def peak(name: str, contents: dict[str, bytes]) -> int:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.tar.gz").write_bytes(tar_of(contents))
+        arguments = [sys.executable, "-c", PEAK, str(tmp_path / name), str(tmp_path / f"{name} raw")]
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+        return int(done.stdout.splitlines()[-1])
+
+    small = peak("small", {"x/file": b"x"})
     assert small < 5e6
-    assert peak({"x/file": bytes(150_000_000)}) < small + 5e5
-    assert peak({f"x/{number}": b"" for number in range(4000)}) < small + 5e5
+    assert peak("large", {"x/file": bytes(150_000_000)}) < small + 5e5
+    # Python's table of names grows by a megabyte; headers, if they were kept, by 1.5 kB each
+    assert peak("many", {f"x/{number}": b"" for number in range(4000)}) < small + 2e6
 
 
 def test_a_second_run_is_kept_out(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
