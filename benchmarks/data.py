@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def run_tool(*arguments: object) -> str:
     if done.returncode:
         raise Failure(f"{arguments[0]} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
     return done.stdout
+
+
+def time_tool(*arguments: object) -> float:
+    """Run ``python -m`` with the arguments and return how long it took, start-up included (seconds)."""
+    start = time.perf_counter()
+    run_tool(*arguments)
+    return time.perf_counter() - start
 
 
 @contextlib.contextmanager

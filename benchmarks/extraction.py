@@ -21,7 +21,17 @@ from string import ascii_lowercase
 from typing import Final
 
 from benchmarks import data
-from benchmarks.harness import BenchmarkFlags, Candidate, Measured, Session, Target, Timed, at_least, measure
+from benchmarks.harness import (
+    BenchmarkFlags,
+    Candidate,
+    Measured,
+    Session,
+    Target,
+    Timed,
+    at_least,
+    beyond_start_up,
+    measure,
+)
 from benchmarks.machine import versions_of
 from benchmarks.results import Projection, Result, publish
 from engine.command import OK, Failure, run
@@ -153,9 +163,8 @@ def _extracting(archive: Path, cores: int, repeat: int) -> Iterator[Session]:
     latest: dict[str, float] = {}
 
     def seconds(parts: str) -> float:
-        start = time.perf_counter()
-        data.run_tool("tools.extract", "--input", archive.with_name(parts), "--output", output, "--workers", cores)
-        passed = time.perf_counter() - start
+        given = ("--input", archive.with_name(parts), "--output", output, "--workers", cores)
+        passed = data.time_tool("tools.extract", *given)
         unpacked = sum(path.stat().st_size for path in (output / "subject_000").rglob("*.*") if path.is_file())
         latest[_RATIO] = unpacked / size
         shutil.rmtree(output)
@@ -164,8 +173,7 @@ def _extracting(archive: Path, cores: int, repeat: int) -> Iterator[Session]:
     def step() -> Timed:
         short, long = seconds("few"), seconds("many")
         latest["MB/s with start-up"] = cores * repeat * size / 1e6 / long
-        # of so few frames that noise hides the difference, the time of both runs counts
-        return Timed(round(cores * (repeat - 1) * size / 1e6), max(0.0, long - short))
+        return beyond_start_up(round(cores * (repeat - 1) * size / 1e6), short, long)
 
     yield Session(step, figures=lambda: latest)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +16,9 @@ from numpy.typing import NDArray
 
 from benchmarks import data, machine
 from benchmarks.harness import RESULTS
-from benchmarks.results import table
+from benchmarks.results import heading, table, write_result
 from engine.command import OK, Command, run
 from loaders.errors import InputError
-from loaders.files import write_whole
 from tools.frames import SampleForm, encode_picture
 
 QUALITIES: Final = (90, 95, 98)
@@ -110,10 +107,7 @@ def _mean_size(stored: Sequence[bytes]) -> float:
 def _publish(flags: FidelityFlags, rows: Sequence[Row], frames: int) -> None:
     content: dict[str, Any] = {
         "benchmark": "fidelity",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": machine.command_line("benchmarks.fidelity"),
-        "commit": machine.commit(),
-        "versions": machine.versions(),
+        **machine.origin("benchmarks.fidelity"),
         "frames": frames,
         "image_size": flags.image_size,
         "rows": [dataclasses.asdict(row) for row in rows],
@@ -131,18 +125,12 @@ def _publish(flags: FidelityFlags, rows: Sequence[Row], frames: int) -> None:
         ],
     )
     page = [
-        "# Fidelity of the stored picture",
-        "",
-        f"`{content['command']}`, {content['date']}, commit {content['commit']}.",
-        ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + ".",
-        "",
+        *heading("Fidelity of the stored picture", content),
         f"{frames} generated frames at {flags.image_size} pixels, against the lossless square of the same size.",
         "",
         shown,
     ]
-    flags.output.mkdir(parents=True, exist_ok=True)
-    write_whole(flags.output / "fidelity.json", (json.dumps(content, indent=1) + "\n").encode())
-    write_whole(flags.output / "fidelity.md", "\n".join(page).encode())
+    write_result(flags.output, content, "\n".join(page))
     sys.stdout.write(shown)
 
 

@@ -29,6 +29,14 @@ class Timed:
     seconds: float
 
 
+def beyond_start_up(items: int, short: float, long: float) -> Timed:
+    """Return the items that a long run did beyond a short one, in the difference of their times (seconds).
+
+    Of so few items that noise hides the difference, the time of both runs counts: too slow a rate, not a negative one.
+    """
+    return Timed(items, max(0.0, long - short))
+
+
 @dataclass(frozen=True)
 class Session:
     """A candidate at work."""

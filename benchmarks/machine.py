@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,17 @@ _PACKAGES: Final = (
     "numba",
     "webdataset",
 )
+
+
+def origin(program: str) -> dict[str, Any]:
+    """Return when, how, of which commit and on what the module ``program`` is run."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command_line(program),
+        "commit": commit(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
 
 
 def hardware() -> dict[str, Any]:

@@ -67,16 +67,11 @@ def _pillow() -> Callable[[bytes], Any]:
     return lambda content: np.asarray(Image.open(io.BytesIO(content)))
 
 
-def _imagecodecs_libpng() -> Callable[[bytes], Any]:
+def _imagecodecs(name: str) -> Callable[[bytes], Any]:
     import imagecodecs  # noqa: PLC0415
 
-    return partial(imagecodecs.png_decode)
-
-
-def _imagecodecs_spng() -> Callable[[bytes], Any]:
-    import imagecodecs  # noqa: PLC0415
-
-    return partial(imagecodecs.spng_decode)
+    decode: Callable[[bytes], Any] = getattr(imagecodecs, name)
+    return decode
 
 
 def _torchvision() -> Callable[[bytes], Any]:
@@ -107,8 +102,8 @@ DECODERS: Final[dict[str, tuple[tuple[str, ...], Callable[[], Callable[[bytes], 
     OURS: ((), _kornia),
     "OpenCV": ((), _opencv),
     "Pillow": (("PIL",), _pillow),
-    "imagecodecs, libpng": (("imagecodecs",), _imagecodecs_libpng),
-    "imagecodecs, spng": (("imagecodecs",), _imagecodecs_spng),
+    "imagecodecs, libpng": (("imagecodecs",), partial(_imagecodecs, "png_decode")),
+    "imagecodecs, spng": (("imagecodecs",), partial(_imagecodecs, "spng_decode")),
     "torchvision": (("torchvision",), _torchvision),
     "libvips": (("pyvips",), _libvips),
     "Wuffs": (("pywuffs",), _wuffs),

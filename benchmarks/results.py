@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
@@ -43,11 +43,7 @@ class Result:
         """Return the content of the JSON file."""
         return {
             "benchmark": self.name,
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": machine.command_line(self.program),
-            "commit": machine.commit(),
-            "hardware": machine.hardware(),
-            "versions": machine.versions(),
+            **machine.origin(self.program),
             "configuration": plain(self.configuration),
             "candidates": [_candidate(one) for one in self.measured],
             "rows": [dataclasses.asdict(row) for row in self.rows],
@@ -77,19 +73,25 @@ def publish(
     settings = {**dataclasses.asdict(flags), **chosen}
     result = Result(name, f"benchmarks.{name}", settings, measured, judge(targets, measured, flags.seed), projections)
     content = result.to_plain()
-    flags.output.mkdir(parents=True, exist_ok=True)
-    write_whole(flags.output / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    write_whole(flags.output / f"{name}.md", to_markdown(content).encode())
+    write_result(flags.output, content, to_markdown(content))
     draw(content, flags.output / f"{name}.png")
     sys.stdout.write(rates_table(content) + "\n" + rows_table(content["rows"]) + "\n")
     return result
 
 
-def to_markdown(content: Mapping[str, Any]) -> str:
-    """Return the page of a result."""
+def write_result(output: Path, content: Mapping[str, Any], page: str) -> None:
+    """Write a benchmark's content as JSON and its page as Markdown."""
+    name = content["benchmark"]
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(output / f"{name}.md", page.encode())
+
+
+def heading(title: str, content: Mapping[str, Any]) -> list[str]:
+    """Return the first lines of a result's page: its title, and where it comes from."""
     hardware = content["hardware"]
-    lines = [
-        f"# {content['benchmark'].capitalize()}",
+    return [
+        f"# {title}",
         "",
         f"`{content['command']}`, {content['date']}, commit {content['commit']}.",
         "",
@@ -97,6 +99,13 @@ def to_markdown(content: Mapping[str, Any]) -> str:
         f"GPU: {hardware['gpu'] or 'none'}.",
         ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + ".",
         "",
+    ]
+
+
+def to_markdown(content: Mapping[str, Any]) -> str:
+    """Return the page of a result."""
+    lines = [
+        *heading(content["benchmark"].capitalize(), content),
         f"![rates]({content['benchmark']}.png)",
         "",
         rates_table(content),

@@ -42,9 +42,9 @@ def inspect_frame(files: Mapping[str, Path], modalities: Sequence[str], *, deep:
             continue
         try:
             if modality == "json":
-                text = files[modality].read_bytes()
-                faults += _label_faults(text)
-                notes += _label_notes(text)
+                wrong, unusual = _inspect_labels(files[modality].read_bytes())
+                faults += wrong
+                notes += unusual
             else:
                 faults += _picture_faults(modality, files[modality], deep=deep)
         except OSError as error:
@@ -62,28 +62,24 @@ def _rotation_notes(path: Path | None) -> Iterator[str]:
         yield "rot file is empty"
 
 
-def _label_faults(text: bytes) -> Iterator[str]:
+def _inspect_labels(text: bytes) -> tuple[list[str], list[str]]:
+    notes = ["char_height is null"] if _NULL_HEIGHT.search(text) else []
     try:
         labels = frame_labels(text)
     except LabelError as error:
         # what follows the colon says where in this one file
-        yield str(error).partition(": ")[0]
-        return
+        return [str(error).partition(": ")[0]], notes
+    faults = []
     distance = np.linalg.norm(XR_EGOPOSE.project(labels.joints_3d) - labels.joints_2d, axis=1)
     if distance.max() > AGREEMENT:
-        yield f"2D labels more than {AGREEMENT:g} pixel off the camera model"
-    yield from (f"no key {key}" for key in _UNUSED_KEYS if f'"{key}"'.encode() not in text)
+        faults.append(f"2D labels more than {AGREEMENT:g} pixel off the camera model")
+    faults += [f"no key {key}" for key in _UNUSED_KEYS if f'"{key}"'.encode() not in text]
+    if _NOT_FINITE.search(text):
+        notes += _unused_gaps(text)
+    return faults, notes
 
 
-def _label_notes(text: bytes) -> Iterator[str]:
-    if _NULL_HEIGHT.search(text):
-        yield "char_height is null"
-    if not _NOT_FINITE.search(text):
-        return
-    try:
-        frame_labels(text)
-    except LabelError:
-        return  # a fault
+def _unused_gaps(text: bytes) -> Iterator[str]:
     frame = json.loads(text)
     for key in ("pts2d_fisheye", "pts3d_fisheye"):
         if not np.isfinite(np.array(frame[key], np.float64)).all():
