@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import extraction, loader, sharding, training
+from benchmarks import extraction, loader, memory, sharding, training
 from benchmarks.harness import RESULTS
 from benchmarks.results import rows_table
 from engine.command import OK, Command, run
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         AllFlags,
         benchmark,
         program="benchmarks",
-        description="Measure unpacking, sharding, loading and training, and compare with the targets.",
+        description="Measure unpacking, sharding, loading, its memory, and training, and compare with the targets.",
         arguments=arguments,
     )
 
@@ -43,7 +43,8 @@ def benchmark(flags: AllFlags) -> int:
         loader.benchmark(_loader(flags)),
         training.benchmark(_training(flags)),
     ]
-    rows = [dataclasses.asdict(row) for result in results for row in result.rows]
+    found = [*(row for result in results for row in result.rows), *memory.benchmark(_memory(flags))]
+    rows = [dataclasses.asdict(row) for row in found]
     sys.stdout.write(f"\n{rows_table(rows)}\nresults: {flags.output}\n")
     return OK
 
@@ -85,6 +86,12 @@ def _training(flags: AllFlags) -> training.TrainingFlags:
         batch_size=4,
         steps=1,
     )
+
+
+def _memory(flags: AllFlags) -> memory.MemoryFlags:
+    if not flags.quick:
+        return memory.MemoryFlags(output=flags.output, repeat=1)
+    return memory.MemoryFlags(output=flags.output, frames=8, repeat=1, epochs=4, image_size=64, batch_size=4)
 
 
 if __name__ == "__main__":

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from benchmarks.harness import Candidate, Session, Target
-from benchmarks.peers import dali_reader, webdataset_torchvision
-from benchmarks.planes import ToPlanes
-from loaders import DataConfig, Loader, PoseBatch, build_loader
+from benchmarks.harness import Candidate, Session, Target, not_installed
+from benchmarks.peers.common import Batches, torch_threads
+from benchmarks.peers.dali_reader import dali_reader
+from benchmarks.peers.reference_way import reference_way
+from benchmarks.peers.spdl_pipeline import Decoder, ffmpeg_absent, spdl_pipeline
+from benchmarks.peers.torch_dataloader import torch_dataloader
+from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
+from loaders import DataConfig, Loader, PoseBatch, ShardSet, build_loader
+
+if TYPE_CHECKING:
+    from benchmarks.peers.ffcv_reader import Output
 
 Backend = Literal["dali", "torch"]
+Way = Callable[[], contextlib.AbstractContextManager[Batches]]
+"""Starts a loader and gives its batches."""
 
 _BACKENDS: Final[tuple[Backend, ...]] = ("dali", "torch")
+_DECODERS: Final[tuple[Decoder, ...]] = ("spdl.io", "torchvision")
+_FFCV_OUTPUTS: Final[dict[bool, dict[str, Output]]] = {
+    False: {"": "uint8"},
+    True: {"": "stock float32", " + one-pass planes": "one-pass float32"},
+}
+"""What is added to FFCV's name, by whether it ends in planes."""
+_NO_RAW: Final = "no raw shards given"
 _DALI: Final = ("nvidia.dali",)
 _GROUPS: Final = {
     "uint8": "uint8 batch, on the CPU",
     "float32": "normalised float32 NCHW batch, on the CPU",
     "gpu": "uint8 batch, on the GPU",
 }
+_RECIPE_BATCH: Final = 16
+"""Of the reference recipe (samples)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,12 @@ class Feed:
     """JPEG pictures."""
     raw_shards: Path | None
     """The same as raw pictures, if there are any."""
+    dataset: Path | None
+    """Frames as they were extracted, if there are any."""
+    scratch: Path
+    """Folder for the files of a loader that reads only its own."""
+    scratch_samples: int
+    """Most samples in such a file (samples)."""
     batch_size: int
     """Samples of a batch (samples)."""
     threads: int
@@ -42,9 +66,20 @@ class Feed:
     seed: int
 
 
+def prepare(feed: Feed) -> None:
+    """Write the files of a loader that reads only its own, if it is installed."""
+    if not_installed("ffcv"):
+        return
+    with torch_threads():  # importing it sets them
+        from benchmarks.peers.ffcv_reader import write_beton  # noqa: PLC0415 - absent on some machines
+
+    for root in filter(None, (feed.shards, feed.raw_shards)):
+        write_beton(root, _beton(feed, root), feed.scratch_samples, feed.threads)
+
+
 def candidates(feed: Feed) -> list[Candidate]:
     """Return all ways, on the CPU and on the GPU."""
-    return [*_on_the_cpu(feed, "uint8"), *_on_the_cpu(feed, "float32"), *_on_the_gpu(feed)]
+    return [*_on_the_cpu(feed, planes=False), *_on_the_cpu(feed, planes=True), *_on_the_gpu(feed)]
 
 
 def targets() -> list[Target]:
@@ -53,6 +88,7 @@ def targets() -> list[Target]:
     jpeg = ("ours dali, float32", "ours torch, float32")
     raw = ("ours dali raw, float32", "ours torch raw, float32")
     plain = ("webdataset + torchvision, float32",)
+    ffcv = {form: [f"FFCV {form}{pass_}, float32" for pass_ in _FFCV_OUTPUTS[True]] for form in ("JPEG", "raw")}
     return [
         Target(
             "DALI loader, CPU, over DALI's reader, same graph", ("ours dali, uint8",), ("DALI reader, uint8",), 0.97
@@ -60,57 +96,114 @@ def targets() -> list[Target]:
         Target("best backend, JPEG to float32, over DALI's reader + normalisation", jpeg, reader, 1.35),
         Target("best backend, raw to float32, over DALI's reader (JPEG) + normalisation", raw, reader, 4.5),
         Target("best backend, JPEG to float32, over webdataset + torchvision", jpeg, plain, 2.6),
-        Target("best backend, JPEG, over the reference way", at_least=60, unless="that way is not transcribed yet"),
+        Target("best backend, JPEG to float32, over the reference way", jpeg, ("reference way, float32",), 60),
+        Target("best backend, JPEG to float32, over FFCV's best from JPEG", jpeg, ffcv["JPEG"]),
+        Target("best backend, raw to float32, over FFCV's best from raw", raw, ffcv["raw"]),
         Target("DALI loader, GPU, over DALI's reader, same graph", ("ours dali, gpu",), ("DALI reader, gpu",)),
-        Target("memory of a loader process, at most 1.5 GiB", unless="no benchmark of it yet"),
     ]
 
 
-def _on_the_cpu(feed: Feed, output: Literal["uint8", "float32"]) -> Iterator[Candidate]:
-    group, planes = _GROUPS[output], output == "float32"
+def _on_the_cpu(feed: Feed, *, planes: bool) -> Iterator[Candidate]:
+    output = "float32" if planes else "uint8"
+    for one in (*_ours_on_the_cpu(feed, planes), *_peers(feed, planes), *_reference(feed, planes)):
+        yield Candidate(
+            f"{one.name}, {output}", one.open, _GROUPS[output], needs=one.needs, absent=one.absent, ours=one.ours
+        )
+
+
+def _ours_on_the_cpu(feed: Feed, planes: bool) -> Iterator[Candidate]:
     for stored, root in (("", feed.shards), (" raw", feed.raw_shards)):
-        absent = "" if root else "no raw shards given"
         for backend in _BACKENDS:
-            needs = _DALI if backend == "dali" else ()
             start = partial(_ours, root or feed.shards, backend, "cpu", planes, feed)
-            yield Candidate(f"ours {backend}{stored}, {output}", start, group, needs=needs, absent=absent, ours=True)
-    reader = partial(_dali, feed, "cpu", planes)
-    yield Candidate(f"DALI reader{' + crop_mirror_normalize' * planes}, {output}", reader, group, needs=_DALI)
-    plain = partial(webdataset_torchvision, feed.shards, feed.batch_size, feed.threads, planes=planes, seed=feed.seed)
-    yield Candidate(f"webdataset + torchvision, {output}", plain, group, needs=("webdataset", "torchvision"))
+            needs = _DALI if backend == "dali" else ()
+            yield Candidate(f"ours {backend}{stored}", start, needs=needs, absent="" if root else _NO_RAW, ours=True)
+
+
+def _peers(feed: Feed, planes: bool) -> Iterator[Candidate]:
+    """Yield the loaders of others that read the shard set, or a copy of it in their own format."""
+
+    def peer(name: str, way: Way, *needs: str, absent: str = "") -> Candidate:
+        return Candidate(name, partial(_session, way), needs=needs, absent=absent)
+
+    shared = (feed.shards, feed.batch_size, feed.threads)
+    reader = partial(dali_reader, *shared, device=torch.device("cpu"), planes=planes, seed=feed.seed)
+    yield peer(f"DALI reader{' + crop_mirror_normalize' * planes}", reader, *_DALI)
+    for stored, root in (("JPEG", feed.shards), ("raw", feed.raw_shards)):
+        for added, output in _FFCV_OUTPUTS[planes].items():
+            way = partial(_ffcv, root or feed.shards, output, feed)
+            yield peer(f"FFCV {stored}{added}", way, "ffcv", absent="" if root else _NO_RAW)
+    for decoder in _DECODERS:
+        absent = ffmpeg_absent() if decoder == "spdl.io" else ""
+        way = partial(spdl_pipeline, *shared, decoder=decoder, planes=planes, seed=feed.seed)
+        yield peer(f"SPDL + {decoder}", way, "spdl.pipeline", decoder, absent=absent)
+    way = partial(torch_dataloader, *shared, planes=planes, seed=feed.seed)
+    yield peer("torch DataLoader + torchvision", way, "torchvision")
+    way = partial(webdataset_torchvision, *shared, planes=planes, seed=feed.seed)
+    yield peer("webdataset + torchvision", way, "webdataset", "torchvision")
+
+
+def _reference(feed: Feed, planes: bool) -> Iterator[Candidate]:
+    if not planes:
+        return
+    batch_size = min(feed.batch_size, _RECIPE_BATCH)
+    way = partial(reference_way, feed.dataset or Path(), batch_size, feed.threads, seed=feed.seed)
+    absent = "" if feed.dataset else "no frames given: --dataset"
+    yield Candidate("reference way", partial(_session, way), needs=("skimage",), absent=absent)
 
 
 def _on_the_gpu(feed: Feed) -> Iterator[Candidate]:
     absent = "" if torch.cuda.is_available() else "no GPU"
+    group = _GROUPS["gpu"]
     ours = partial(_ours, feed.shards, "dali", "cuda:0", False, feed)
-    yield Candidate("ours dali, gpu", ours, _GROUPS["gpu"], needs=_DALI, absent=absent, ours=True)
-    yield Candidate(
-        "DALI reader, gpu", partial(_dali, feed, "cuda:0", False), _GROUPS["gpu"], needs=_DALI, absent=absent
+    yield Candidate("ours dali, gpu", ours, group, needs=_DALI, absent=absent, ours=True)
+    way = partial(
+        dali_reader,
+        *(feed.shards, feed.batch_size, feed.threads),
+        device=torch.device("cuda:0"),
+        planes=False,
+        seed=feed.seed,
     )
+    peer = partial(_session, way, torch.cuda.synchronize)
+    yield Candidate("DALI reader, gpu", peer, group, needs=_DALI, absent=absent)
 
 
-def _dali(feed: Feed, device: str, planes: bool) -> contextlib.AbstractContextManager[Session]:
-    return dali_reader(
-        feed.shards, feed.batch_size, feed.threads, device=torch.device(device), planes=planes, seed=feed.seed
-    )
+@contextlib.contextmanager
+def _session(way: Way, wait: Callable[[], None] = lambda: None) -> Iterator[Session]:
+    with way() as batches:
+        yield Session(lambda: sum(len(next(batches.stream)[0]) for _ in range(batches.at_once)), wait)
+
+
+@contextlib.contextmanager
+def _ffcv(root: Path, output: Output, feed: Feed) -> Iterator[Batches]:
+    from benchmarks.peers.ffcv_reader import ffcv_reader  # noqa: PLC0415 - absent on some machines
+
+    epoch = len(ShardSet(root, "train"))
+    with ffcv_reader(
+        _beton(feed, root), epoch, feed.batch_size, feed.threads, output=output, seed=feed.seed
+    ) as batches:
+        yield batches
+
+
+def _beton(feed: Feed, root: Path) -> Path:
+    return feed.scratch / ("jpeg.beton" if root == feed.shards else "raw.beton")
 
 
 @contextlib.contextmanager
 def _ours(root: Path, backend: Backend, device: str, planes: bool, feed: Feed) -> Iterator[Session]:
     """Our loader: training order, all labels, no augmentation."""
-    config = DataConfig(shards=root, batch_size=feed.batch_size, backend=backend, threads=feed.threads, seed=feed.seed)
-    with contextlib.ExitStack() as stack:
-        loader = stack.enter_context(contextlib.closing(build_loader(config, "train", device=device, training=True)))
-        to_planes = stack.enter_context(contextlib.closing(ToPlanes(feed.threads))) if planes else None
-        batches = stack.enter_context(contextlib.closing(_endless(loader)))
-
-        def step() -> int:
-            batch = next(batches)
-            if to_planes is not None and batch.image is not None:
-                to_planes(batch.image)
-            return len(batch)
-
-        yield Session(step, torch.cuda.synchronize if device != "cpu" else lambda: None)
+    config = DataConfig(
+        shards=root,
+        batch_size=feed.batch_size,
+        backend=backend,
+        threads=feed.threads,
+        seed=feed.seed,
+        pixels="float32" if planes else "uint8",
+    )
+    with (
+        contextlib.closing(build_loader(config, "train", device=device, training=True)) as loader,
+        contextlib.closing(_endless(loader)) as batches,
+    ):
+        yield Session(lambda: len(next(batches)), torch.cuda.synchronize if device != "cpu" else lambda: None)
 
 
 def _endless(loader: Loader) -> Generator[PoseBatch, None, None]:

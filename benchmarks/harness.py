@@ -69,8 +69,7 @@ class Candidate:
 
     def reason_absent(self) -> str:
         """Return why it cannot run here; empty if it can."""
-        missing = [name for name in self.needs if not _installed(name)]
-        return self.absent or (f"{', '.join(missing)} not installed" if missing else "")
+        return self.absent or not_installed(*self.needs)
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,8 @@ class Row:
     verdict: str
     """met, missed, not measured, or empty where there is no target."""
     reason: str = ""
+    at_most: float | None = None
+    """What it should not exceed, where that is the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ class BenchmarkFlags(Command):
         at_least(self, rounds=1, lap=0, warmup=0, seed=0)
 
 
-def at_least(flags: BenchmarkFlags, **least: int) -> None:
+def at_least(flags: Command, **least: int) -> None:
     """Check that flags are not below the least they can be. Raises InputError that names the first that is."""
     for name, number in least.items():
         if (value := getattr(flags, name)) < number:
@@ -239,6 +240,12 @@ def _unmeasured(target: Target, reason: str) -> Row:
 def _fastest(candidates: Sequence[Measured]) -> Measured | None:
     present = [one for one in candidates if one.rates]
     return max(present, key=lambda one: one.median) if present else None
+
+
+def not_installed(*modules: str) -> str:
+    """Return which modules are absent, as a reason; empty if none is."""
+    missing = [name for name in modules if not _installed(name)]
+    return f"{', '.join(missing)} not installed" if missing else ""
 
 
 def _installed(module: str) -> bool:

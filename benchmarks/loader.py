@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import data
-from benchmarks.feeds import Feed, candidates, targets
+from benchmarks.feeds import Feed, candidates, prepare, targets
 from benchmarks.harness import BenchmarkFlags, at_least, measure
 from benchmarks.results import Result, publish
 from engine.command import OK, run
+from loaders import ShardSet
 from loaders.config import available_cores
 from loaders.errors import InputError
 
@@ -25,12 +26,17 @@ class LoaderFlags(BenchmarkFlags):
     """Shard set of JPEG pictures; none generates one, and one of raw pictures."""
     raw_shards: Path | None = None
     """The same frames as raw pictures; with --shards alone, raw loading is not measured."""
+    dataset: Path | None = None
+    """Frames as they were extracted, for the reference way; with --shards alone, that way is not measured."""
     frames: int = 256
-    """Size of the generated set (frames)."""
+    """Size of the generated set, and the most that is copied for a loader with a format of its own (frames)."""
     repeat: int = 16
     """How often the generated set is strung together, so that ends of epochs are rare (times)."""
     image_size: int = 368
     """Side of the generated pictures (pixels)."""
+    grain: float = data.GRAIN
+    """Standard deviation of the grain in generated pictures (grey levels); 0 leaves them smooth, with JPEGs of half
+    the size of real ones."""
     batch_size: int = 32
     """Samples of a batch (samples)."""
     threads: int = 0
@@ -39,9 +45,10 @@ class LoaderFlags(BenchmarkFlags):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        at_least(self, frames=4, repeat=1, image_size=32, batch_size=1, threads=0)
-        if self.raw_shards and not self.shards:
-            raise InputError("--raw-shards needs --shards: the same frames as JPEG")
+        at_least(self, frames=4, repeat=1, image_size=32, grain=0, batch_size=1, threads=0)
+        for name in ("raw_shards", "dataset"):
+            if getattr(self, name) and not self.shards:
+                raise InputError(f"--{name.replace('_', '-')} needs --shards: the same frames as JPEG")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,23 +64,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def benchmark(flags: LoaderFlags) -> Result:
     """Measure and publish."""
     threads = flags.threads or available_cores()
-    with contextlib.ExitStack() as stack:
-        shards, raw_shards = flags.shards, flags.raw_shards
+    with data.temporary_folder() as folder:
+        shards, raw_shards, dataset = flags.shards, flags.raw_shards, flags.dataset
         if shards is None:
-            shards, raw_shards = _generate(stack.enter_context(data.temporary_folder()), flags)
-        feed = Feed(shards, raw_shards, flags.batch_size, threads, flags.seed)
-        measured = measure(candidates(feed), rounds=flags.rounds, lap=flags.lap, warmup=flags.warmup, steps=2)
-    return publish("loader", flags, measured, targets(), chosen={"threads": threads})
+            generated = data.generate(
+                folder,
+                frames=flags.frames,
+                image_size=flags.image_size,
+                grain=flags.grain,
+                repeat=flags.repeat,
+                seed=flags.seed,
+            )
+            shards, raw_shards, dataset = generated.jpeg, generated.raw, generated.dataset
+        feed = Feed(shards, raw_shards, dataset, folder, flags.frames, flags.batch_size, threads, flags.seed)
+        prepare(feed)
+        kilobytes = _mean_picture(shards, flags.frames) / 1e3
+        first, *others = candidates(feed)
+        first = dataclasses.replace(first, note=f"JPEGs of {kilobytes:.0f} kB")
+        measured = measure([first, *others], rounds=flags.rounds, lap=flags.lap, warmup=flags.warmup, steps=2)
+    chosen = {"threads": threads, "mean JPEG (kB)": round(kilobytes, 1)}
+    return publish("loader", flags, measured, targets(), chosen=chosen)
 
 
-def _generate(folder: Path, flags: LoaderFlags) -> tuple[Path, Path]:
-    """Write generated frames as JPEG and as raw shards."""
-    dataset, jpeg, raw = folder / "dataset", folder / "jpeg", folder / "raw"
-    data.synthesize(dataset, flags.frames)
-    for root, image_format in ((jpeg, "jpeg"), (raw, "raw")):
-        data.shard(dataset, root, image_format=image_format, image_size=flags.image_size)
-        data.repeat_shards(root, flags.repeat)
-    return jpeg, raw
+def _mean_picture(shards: Path, samples: int) -> float:
+    """Return the mean size of the first pictures of a shard set (bytes)."""
+    shard_set = ShardSet(shards, "train")
+    first = shard_set.read(range(min(samples, len(shard_set))), shard_set.manifest.image_member or "")
+    return sum(len(picture) for picture in first) / len(first)
 
 
 if __name__ == "__main__":

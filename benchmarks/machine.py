@@ -27,6 +27,10 @@ _PACKAGES: Final = (
     "kornia-rs",
     "numba",
     "webdataset",
+    "scikit-image",
+    "ffcv",
+    "spdl-core",
+    "spdl-io",
 )
 
 

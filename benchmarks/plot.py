@@ -42,7 +42,7 @@ def plot(flags: PlotFlags) -> int:
     try:
         content = json.loads(flags.result.read_text(encoding="utf-8"))
         path = flags.result.with_suffix(".png")
-        draw(content, path)
+        (draw_series if "processes" in content else draw)(content, path)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{flags.result} is no result of a benchmark ({error})") from None
     sys.stdout.write(f"{path}\n")
@@ -54,17 +54,40 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
     present = [one for one in content["candidates"] if one["rates"]]
     groups = list(dict.fromkeys(one["group"] for one in present))
     sizes = [sum(one["group"] == group for one in present) for group in groups]
-    figure = Figure(figsize=(9, 0.9 + sum(0.75 + 0.36 * size for size in sizes)), layout="constrained")
+    figure = _figure(content, 0.9 + sum(0.75 + 0.36 * size for size in sizes))
+    panels = figure.subplots(max(1, len(groups)), squeeze=False, height_ratios=sizes or [1])[:, 0]
+    for axes, group in zip(panels, groups, strict=False):
+        _panel(axes, group, [one for one in present if one["group"] == group])
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def draw_series(content: Mapping[str, Any], path: Path) -> None:
+    """Write the picture of `benchmarks.memory`'s result: sizes after each epoch, resident and anonymous."""
+    figure = _figure(content, 4.5)
+    axes = figure.subplots()
+    for number, one in enumerate(one for one in content["processes"] if not one["absent"]):
+        for kind, style in (("resident", "-"), ("anonymous", ":")):
+            values = one["series"][kind]
+            axes.plot(range(1, len(values) + 1), values, style, color=f"C{number}", label=f"{one['name']}, {kind}")
+    axes.set_ylim(0)
+    axes.set_xlabel("epoch", fontsize=8)
+    axes.set_ylabel(content["unit"], fontsize=8)
+    axes.legend(fontsize=7, ncols=2, loc="lower right")
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _figure(content: Mapping[str, Any], height: float) -> Figure:
+    """Return an empty figure of a height (inches) that names the benchmark and the hardware."""
+    figure = Figure(figsize=(9, height), layout="constrained")
     FigureCanvasAgg(figure)
     hardware = content["hardware"]
     figure.suptitle(
         f"{content['benchmark']}: {hardware['cpu']}, {hardware['cores']} cores, GPU: {hardware['gpu'] or 'none'}",
         fontsize=10,
     )
-    panels = figure.subplots(max(1, len(groups)), squeeze=False, height_ratios=sizes or [1])[:, 0]
-    for axes, group in zip(panels, groups, strict=False):
-        _panel(axes, group, [one for one in present if one["group"] == group])
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    return figure
 
 
 def _panel(axes: Axes, group: str, candidates: Sequence[Mapping[str, Any]]) -> None:

@@ -139,7 +139,8 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
     def found(row: Mapping[str, Any]) -> tuple[str, ...]:
         value = "-" if row["value"] is None else f"{row['value']:,.3g} ({row['low']:,.3g} to {row['high']:,.3g})"
-        target = "" if row["target"] is None else f">= {row['target']:,g}"
+        limits = ((">=", row["target"]), ("<=", row.get("at_most")))
+        target = ", ".join(f"{sign} {limit:,g}" for sign, limit in limits if limit is not None)
         verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
         names = " over ".join(name for name in (row["of"], row["over"]) if name)
         return (row["what"], value, target, verdict, names)

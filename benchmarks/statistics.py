@@ -32,6 +32,15 @@ def median_interval(rates: Sequence[float], seed: int) -> tuple[float, float]:
     return _interval(np.median(np.asarray(rates)[drawn], axis=1))
 
 
+def slope(values: Sequence[float]) -> tuple[float, float]:
+    """Return the least-squares slope of at least three equally spaced values, per step, and its standard error."""
+    steps = np.arange(len(values)) - (len(values) - 1) / 2
+    centred = np.asarray(values) - np.mean(values)
+    found = float(steps @ centred / (steps @ steps))
+    rest = centred - found * steps
+    return found, float(np.sqrt(rest @ rest / (len(values) - 2) / (steps @ steps)))
+
+
 def _interval(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - _COVERAGE) / 2, (1 + _COVERAGE) / 2])
     return float(low), float(high)

@@ -61,6 +61,8 @@ class EvaluateConfig(command.Command):
             raise InputError(f"examples is {self.examples}: give at least 1")
         if self.data.backend == "resident":
             raise InputError("data.backend is resident, which repeats one batch: take auto, dali or torch")
+        if self.data.remote:
+            raise InputError("data.remote: evaluate reads labels and examples one by one, out of tars on this machine")
 
 
 def evaluate(config: EvaluateConfig) -> int:
@@ -71,7 +73,8 @@ def evaluate(config: EvaluateConfig) -> int:
         precision = Precision.choose(config.precision, process.device)
         started = time.perf_counter()
         found = collect(trained.stage, trained.model, loader, process, precision)
-        speed = len(loader.shard_set) / (time.perf_counter() - started)
+        speed = len(found.frames) / (time.perf_counter() - started)
+        skipped = process.everyones_keys(dict.fromkeys(loader.skipped.values()))
         loader.close()
         if process.is_main:
             about = {
@@ -86,10 +89,15 @@ def evaluate(config: EvaluateConfig) -> int:
                 "processes": process.world_size,
                 "precision": precision.name,
                 "images_per_second": round(speed, 1),
-                "notes": [note for note in (_NOTES.get(trained.stage.name),) if note],
+                "skipped": skipped,
+                "notes": [note for note in (_NOTES.get(trained.stage.name), _note_of(skipped)) if note],
             }
             _report(config, trained, loader, found, about)
     return command.OK
+
+
+def _note_of(skipped: Sequence[str]) -> str:
+    return f"{len(skipped)} frames left out, the first: {skipped[0]}" if skipped else ""
 
 
 def _loader(config: EvaluateConfig, trained: Trained, process: Process) -> Loader:
@@ -107,7 +115,7 @@ def _report(
 ) -> None:
     """Write the report and print the table."""
     shard_set = loader.shard_set
-    meta = shard_set.labels()[1]
+    meta = shard_set.labels()[1][found.frames]
     actions = [shard_set.manifest.actions[action] for action in meta[:, 3]]
     errors = frame_errors(found, actions, mean_pose(config.data.shards))
     # a pixel of the network's picture is so many of the dataset's frame

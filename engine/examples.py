@@ -68,7 +68,7 @@ def collect_examples(
 ) -> list[Example]:
     """Return ``count`` frames of each kind, fewer in a small split; their pictures are loaded one by one.
 
-    ``meta`` (n, 4) is that of all frames.
+    ``meta`` (n, 4) is that of the frames in ``found``.
     """
     # OpenCV needs no warming up for a few pictures
     one_by_one = dataclasses.replace(
@@ -77,6 +77,7 @@ def collect_examples(
         prefetch=1,
         threads=1,
         backend="torch",
+        feed="map",
         outputs=("image",) if Manifest.read(data.shards).image_member else (),
         image_size=image_size,
         checksums=False,
@@ -85,29 +86,30 @@ def collect_examples(
     shard_set = loader.shard_set
     standing = found.true_3d.mean(0)
     examples = []
-    for kind, index in choose(errors.per_frame, meta[:, [0, 3]], count):
+    for kind, row in choose(errors.per_frame, meta[:, [0, 3]], count):
+        index = int(found.frames[row])
         # a loader's cursor goes to any sample
         loader.load_state_dict({**loader.state_dict(), "consumed": index})
         batch = next(iter(loader))
-        predicted_3d = None if found.joints_3d is None else found.joints_3d[index]
+        predicted_3d = None if found.joints_3d is None else found.joints_3d[row]
         if predicted_3d is not None:
             neck = shard_set.pose([index])[0, NECK, 2:]
             predicted_2d, true_2d = loader.camera.project(predicted_3d + neck), batch.joints_2d[0].numpy()
         else:
             assert found.joints_2d is not None
-            predicted_2d, true_2d = found.joints_2d[index], found.true_2d[index]
+            predicted_2d, true_2d = found.joints_2d[row], found.true_2d[row]
         examples.append(
             Example(
                 kind=kind,
-                error=float(errors.per_frame[index]),
+                error=float(errors.per_frame[row]),
                 unit=errors.unit,
                 key=shard_set.key(index),
-                action=shard_set.manifest.actions[meta[index, 3]],
+                action=shard_set.manifest.actions[meta[row, 3]],
                 image=_picture(batch),
                 predicted_2d=predicted_2d,
                 true_2d=true_2d,
                 predicted_3d=predicted_3d,
-                true_3d=found.true_3d[index],
+                true_3d=found.true_3d[row],
                 vertical=_vertical(shard_set, index, standing),
             )
         )

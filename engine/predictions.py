@@ -29,7 +29,7 @@ _SHAPES: Final = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """n frames in the order of the split."""
+    """n frames."""
 
     true_3d: NDArray[np.float32]
     """(n, 16, 3), metres, camera frame, relative to Neck."""
@@ -39,6 +39,8 @@ class Predictions:
     """As ``true_3d``; None if the stage predicts no pose."""
     joints_2d: NDArray[np.float32] | None
     """As ``true_2d``: the peaks of the heatmaps; None if the stage predicts none."""
+    frames: NDArray[np.int64]
+    """(n,), positions in the split, ascending; all of it, but for frames that were skipped."""
 
 
 @torch.inference_mode()
@@ -57,12 +59,12 @@ def collect(stage: Stage, model: nn.Module, loader: Loader, process: Process, pr
             for name, rows in {"index": batch.index, **_rows(stage, prediction, batch)}.items():
                 found.setdefault(name, []).append(rows)
             bar.update(min(len(batch) * process.world_size, frames - bar.n))
-    gathered = _gather(found, frames, process)
+    gathered = _gather(found, frames, process, may_skip=loader.config.on_bad_sample == "skip")
     for name in ("joints_3d", "joints_2d"):
         if name in gathered and not (finite := np.isfinite(gathered[name]).all((1, 2))).all():
-            first = loader.shard_set.key(int(np.flatnonzero(~finite)[0]))
+            first = loader.shard_set.key(int(gathered["frames"][~finite][0]))
             raise Failure(
-                f"{(~finite).sum()} of {frames} predictions are no finite numbers, the first is that of {first}: "
+                f"{(~finite).sum()} of {len(finite)} predictions are no finite numbers, the first is that of {first}: "
                 "take --precision fp32, or another checkpoint"
             )
     return Predictions(**{"joints_3d": None, "joints_2d": None, **gathered})
@@ -77,20 +79,21 @@ def _rows(stage: Stage, prediction: Prediction, batch: PoseBatch) -> dict[str, T
     return rows
 
 
-def _gather(found: dict[str, list[Tensor]], frames: int, process: Process) -> dict[str, Any]:
+def _gather(found: dict[str, list[Tensor]], frames: int, process: Process, *, may_skip: bool) -> dict[str, Any]:
     """Put everybody's rows at their frames' places: sums of arrays that are zero where others have something."""
     names = process.everyones_keys(found)
     device = process.device
     own = torch.cat(found["index"]) if found else torch.empty(0, dtype=torch.int64, device=device)
     seen = process.sum(torch.bincount(own, minlength=frames))
-    if not bool((seen == 1).all()):
+    if bool((seen > 1).any()) or not (may_skip or bool(seen.all())):
         raise RuntimeError(f"{int((seen != 1).sum())} of {frames} frames were not seen exactly once")
-    gathered = {}
+    present = seen.nonzero().flatten().cpu()
+    gathered = {"frames": present.numpy()}
     for name in names:
         if name == "index":
             continue
         rows = torch.zeros(frames, *_SHAPES[name], device=device)
         if found:
             rows[own] = torch.cat(found[name])
-        gathered[name] = process.sum(rows).cpu().numpy()
+        gathered[name] = process.sum(rows).cpu()[present].numpy()
     return gathered

@@ -63,6 +63,8 @@ class Trainer:
         self.means = RunningMeans()
         self._log_position = 0
         self.validations: list[dict[str, float]] = []
+        self.skipped: set[str] = set()
+        """Samples that cannot be decoded, on all processes."""
         if config.resume and self._last.exists():
             self._load_state(checkpoint.load(self._last))
         self.trained = self._wrap(self.model)
@@ -163,9 +165,18 @@ class Trainer:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in found.values.items() if "/" not in name)
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
         self._log_pictures(found)
+        self.note_skipped()
         if found.values[self.stage.measure] < self.best:
             self.best = found.values[self.stage.measure]
             self.save("best.pt")
+
+    def note_skipped(self) -> None:
+        """Name the samples that were skipped since the last call."""
+        own = [*self.loader.skipped.values(), *self.val_loader.skipped.values()]
+        for sample in self.process.everyones_keys(dict.fromkeys(own)):
+            if sample not in self.skipped:
+                self.skipped.add(sample)
+                self.log.note(f"skipped: {sample}")
 
     def save(self, name: str) -> None:
         """Write a checkpoint. A network spoilt by a non-finite loss is never written."""
@@ -184,6 +195,7 @@ class Trainer:
             "epochs": self.loader.progress,
             "images_per_second": round(rate.images_per_second, 2),
             "data_wait_share": round(rate.wait_share, 4),
+            "skipped_samples": len(self.skipped),
             "processes": self.process.world_size,
             "device": self.process.device.type,
             "precision": self.precision.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from engine.distributed import Process
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
 from loaders import Loader, PoseBatch
+
+_FRAMES: Final = "frames"
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,19 @@ def validate(stage: Stage, model: nn.Module, loader: Loader, process: Process, p
         found = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
         found["loss"] = torch.stack(list(found.values())).sum()
         found |= stage.errors(prediction, batch)
+        found[_FRAMES] = torch.tensor(len(batch))
         for name, value in found.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device)) + value.double()
         example = example or (batch, prediction)
     model.train(was_training)
-    return _gather(sums, len(loader.shard_set), example, process)
+    return _gather(sums, example, process)
 
 
-def _gather(
-    sums: dict[str, Tensor], frames: int, example: tuple[PoseBatch, Prediction] | None, process: Process
-) -> Validation:
+def _gather(sums: dict[str, Tensor], example: tuple[PoseBatch, Prediction] | None, process: Process) -> Validation:
     # with fewer batches than processes, some have nothing to add, not even the names
     names = process.everyones_keys(sums)
     zero = torch.zeros((), dtype=torch.float64, device=process.device)
-    totals = process.sum(torch.stack([sums.get(name, zero) for name in names])).tolist()
-    return Validation(frames, {name: total / frames for name, total in zip(names, totals, strict=True)}, example)
+    totals = process.sum(torch.stack([sums.get(name, zero).to(process.device) for name in names])).tolist()
+    values = dict(zip(names, totals, strict=True))
+    frames = values.pop(_FRAMES)
+    return Validation(int(frames), {name: total / frames for name, total in values.items()}, example)

@@ -55,10 +55,10 @@ def build_loader(
     Raises:
         InputError: the shard set is missing, damaged, empty, or lacks what the configuration asks for.
     """
-    shard_set = ShardSet(config.shards, split, checksums=config.checksums)
+    shard_set = ShardSet(config.shards, split, checksums=config.checksums, remote=config.remote)
     if not len(shard_set):
         raise InputError(f"{shard_set.folder} has no samples: run tools.shard on a dataset with this split")
-    loader = _loader_class(config)(
+    loader = _loader_class(config, str(device))(
         shard_set, config, rank=rank, world_size=world_size, device=device, training=training
     )
     if config.backend != "resident":
@@ -68,20 +68,33 @@ def build_loader(
     return ResidentLoader(loader)
 
 
-def _loader_class(config: DataConfig) -> type[Loader]:
+def _loader_class(config: DataConfig, device: str) -> type[Loader]:
     """Return the class that makes the batches."""
+    # imported only where they are used: the torch loader must work where DALI is not installed
+    if config.feed == "stream":
+        _require_dali("data.feed stream is DALI's own reader")
+        from loaders.stream_loader import StreamLoader  # noqa: PLC0415
+
+        return StreamLoader
     if not config.outputs:
         from loaders.label_loader import LabelLoader  # noqa: PLC0415
 
         return LabelLoader
-    has_dali = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
-    if config.backend == "dali" and not has_dali:
-        raise InputError("data.backend is dali, which is not installed: pip install nvidia-dali-cuda130, or use torch")
-    if config.backend == "torch" or not has_dali:
-        from loaders.torch_loader import TorchLoader  # noqa: PLC0415
+    on_gpu = device.startswith("cuda")
+    if config.backend == "dali" or (config.backend != "torch" and on_gpu and _has_dali()):
+        _require_dali("data.backend is dali")
+        from loaders.dali_loader import DaliLoader  # noqa: PLC0415
 
-        return TorchLoader
-    # imported only where it is used: the torch loader must work where DALI is not installed
-    from loaders.dali_loader import DaliLoader  # noqa: PLC0415
+        return DaliLoader
+    from loaders.torch_loader import TorchLoader  # noqa: PLC0415
 
-    return DaliLoader
+    return TorchLoader
+
+
+def _has_dali() -> bool:
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+
+
+def _require_dali(why: str) -> None:
+    if not _has_dali():
+        raise InputError(f"{why}, and DALI is missing: pip install nvidia-dali-cuda130, or give --data.backend torch")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from loaders.augment import Augmentation, AugmentConfig, draw
 from loaders.batch import PoseBatch
 from loaders.config import DataConfig
-from loaders.epoch_order import epoch_order, rank_batches
+from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
 from loaders.shard_set import ShardSet
 from models.skeleton import NECK
@@ -55,6 +55,8 @@ class Loader(ABC):
         self.image_size = config.image_size or self.crop
         self.camera = stored.crop_and_resize(self.crop_left, self.crop_top, self.crop, self.image_size)
         """The camera of the loaded pictures, before augmentation."""
+        self.skipped: dict[int, str] = {}
+        """Samples left out because they cannot be decoded: position in the split -> shard, key, member, offset."""
         self._epoch = 0
         self._consumed = 0
         if training and len(shard_set) < self.global_batch:
@@ -84,7 +86,7 @@ class Loader(ABC):
         return self._epoch + min(1.0, self._consumed / max(1, self.batches_per_epoch * self.global_batch))
 
     def __len__(self) -> int:
-        """Return the number of batches that the next iteration delivers."""
+        """Return the number of batches that the next iteration delivers; fewer if a whole batch is skipped."""
         left = len(self.shard_set) - self._consumed
         if self.training:
             return left // self.global_batch
@@ -92,9 +94,8 @@ class Loader(ABC):
 
     def __iter__(self) -> Iterator[PoseBatch]:
         samples = len(self.shard_set)
-        order = epoch_order(self.config.seed, self._epoch, samples) if self.training else np.arange(samples)
         plan = rank_batches(
-            order,
+            self._order(),
             self._consumed,
             self.config.batch_size,
             rank=self.rank,
@@ -104,7 +105,8 @@ class Loader(ABC):
         for batch in self._load(plan):
             # counted before it is handed out: a state taken now does not repeat it
             self._consumed = min(self._consumed + self.global_batch, samples)
-            yield batch
+            if len(batch):
+                yield batch
         self._epoch += self.training
         self._consumed = 0
 
@@ -120,10 +122,11 @@ class Loader(ABC):
             "epoch": self._epoch,
             "consumed": self._consumed,
             "fingerprint": self.shard_set.fingerprint,
+            "order": self._order_name,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken. Raises InputError for another shard set or seed."""
+        """Go on where ``state`` was taken. Raises InputError for another shard set, seed or kind of order."""
         if state["fingerprint"] != self.shard_set.fingerprint:
             raise InputError(
                 f"the run was trained on shards {state['fingerprint']}, {self.shard_set.folder} holds "
@@ -131,6 +134,11 @@ class Loader(ABC):
             )
         if state["seed"] != self.config.seed:
             raise InputError(f"data.seed is {self.config.seed}, the run began with {state['seed']}: keep it to resume")
+        if state["order"] != self._order_name:
+            raise InputError(
+                f"the run's order was {state['order']}, now it would be {self._order_name}: a place in one is none "
+                "in the other, so keep data.feed and data.stream_window to resume"
+            )
         self._epoch, self._consumed = state["epoch"], state["consumed"]
 
     def close(self) -> None:
@@ -139,7 +147,46 @@ class Loader(ABC):
 
     @abstractmethod
     def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
-        """Yield one batch per element of ``plan``, each an array of positions in the split."""
+        """Yield one batch per element of ``plan``, an array of positions in the split; empty if all are skipped."""
+
+    @property
+    def _order_name(self) -> str:
+        streamed = f"by shards, shuffled within {self.config.stream_window} neighbours"
+        return streamed if self.config.feed == "stream" else "a global shuffle"
+
+    def _order(self) -> Indices:
+        """Return the samples of the present epoch, in its order."""
+        if not self.training:
+            return np.arange(len(self.shard_set))
+        seed, epoch = self.config.seed, self._epoch
+        if self.config.feed == "stream":
+            sizes = [shard.samples for shard in self.shard_set.shards]
+            return shard_order(seed, epoch, sizes, self.config.stream_window)
+        return epoch_order(seed, epoch, len(self.shard_set))
+
+    def _reject(self, index: int, member: str, fault: str) -> None:
+        """Leave a sample out from now on. Raises InputError if the run is to fail instead."""
+        place = self.shard_set.describe(index, member)
+        if self.config.on_bad_sample == "fail":
+            raise InputError(
+                f"{place} {fault}: copy the shard again, go on without such samples by --data.on-bad-sample skip, or "
+                "run tools.verify --deep to find them all"
+            )
+        self.skipped[index] = f"{place} {fault}"
+
+    def _usable(self, indices: Indices) -> Indices:
+        """Return a batch without skipped samples: in training others repeat in their places, else it is shorter."""
+        bad = np.isin(indices, list(self.skipped))
+        if not bad.any():
+            return indices
+        good = indices[~bad]
+        if not self.training:
+            return good
+        if not len(good):
+            raise InputError(f"no sample of a batch can be decoded, the first is {self.skipped[int(indices[0])]}")
+        filled = indices.copy()
+        filled[bad] = np.resize(good, bad.sum())
+        return filled
 
     def _draw(self, indices: Indices) -> Augmentation | None:
         if self.augment.moves or self.augment.recolours:

@@ -6,10 +6,20 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from loaders.augment import AugmentConfig
 from loaders.errors import InputError
+
+_LEAST: Final = {
+    "batch_size": 1,
+    "threads": 0,
+    "prefetch": 1,
+    "seed": 0,
+    "stream_window": 1,
+    "device_memory_padding": 0,
+    "host_memory_padding": 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +33,21 @@ class DataConfig:
     image_size: int | None = None
     """Side of the network's picture (pixels); None takes the stored size."""
     backend: Literal["auto", "dali", "torch", "resident"] = "auto"
-    """Who decodes: NVIDIA DALI, OpenCV threads, or nobody: "resident" repeats one batch, the ceiling for benchmarks.
-    "auto" is DALI where it is installed."""
+    """Who decodes: NVIDIA DALI, our own threads, or nobody: "resident" repeats one batch, the ceiling for benchmarks.
+    "auto" is DALI on a GPU, and on a CPU what measured faster there: threads."""
+    feed: Literal["map", "stream"] = "map"
+    """How shards are read: "map" takes any sample out of memory-mapped tars, so that the shuffle is global; "stream"
+    lets DALI's webdataset reader go through one shard after another, for tars behind s3:// or on spinning disks."""
+    stream_window: int = 1024
+    """A stream shuffles its shards, and within a shard so many neighbours among themselves (samples)."""
+    remote: str | None = None
+    """Where a stream finds SPLIT/NAME.tar, if only manifest and indices are in data.shards: s3://BUCKET/PREFIX or a
+    folder. Credentials and endpoint come from the AWS_* environment variables."""
     outputs: tuple[Literal["image", "worldp"], ...] = ("image",)
     """Pictures in a batch; labels are always there. Training sets what its stage needs."""
+    pixels: Literal["uint8", "float32"] = "uint8"
+    """Values of pictures: "uint8", 0 to 255, channels_last, which our networks normalise themselves: a quarter of the
+    bytes; "float32", -1 to 1, in contiguous planes, for networks that do not."""
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     """Variation of training samples."""
     seed: int = 0
@@ -37,18 +58,34 @@ class DataConfig:
     """Batches prepared ahead (batches)."""
     hw_decoder_load: float = 0.9
     """Share of JPEGs given to the GPU's JPEG engine, where it has one (0 to 1)."""
+    device_memory_padding: int = 16
+    """GPU memory that each decoding thread sets aside for nvJPEG (MiB)."""
+    host_memory_padding: int = 8
+    """Pinned host memory that each decoding thread sets aside for nvJPEG, twice (MiB)."""
     checksums: bool = False
-    """Compare every shard's sha256 with the manifest before the first step."""
+    """Compare every shard's sha256 with the manifest, and every header with the index, before the first step."""
+    on_bad_sample: Literal["fail", "skip"] = "fail"
+    """What a picture that cannot be decoded does: "fail" ends the run; "skip" goes on without it and counts it. In
+    training another sample of its batch takes its place, so that all processes stay in step."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, least in (("batch_size", 1), ("threads", 0), ("prefetch", 1), ("seed", 0)):
+        for name, least in _LEAST.items():
             if (value := getattr(self, name)) < least:
                 raise InputError(f"data.{name} is {value}: give at least {least}")
         if self.image_size is not None and self.image_size < 32:
             raise InputError(f"data.image_size is {self.image_size}: give at least 32 pixels")
         if not 0 <= self.hw_decoder_load <= 1:
             raise InputError(f"data.hw_decoder_load is {self.hw_decoder_load}: give 0 to 1")
+        if self.feed == "stream" and self.backend == "torch":
+            raise InputError("data.feed stream is DALI's own reader: give --data.backend dali, or --data.feed map")
+        if self.remote and self.feed == "map":
+            raise InputError(
+                "data.remote needs --data.feed stream: a global shuffle takes single samples out of mapped tars; a "
+                "stream shuffles shards, and neighbours within them"
+            )
+        if self.remote and self.checksums:
+            raise InputError("data.checksums reads whole tars, and data.remote says they are elsewhere: leave out one")
 
     def thread_count(self) -> int:
         """Return the number of decoding threads of this process."""

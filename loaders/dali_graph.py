@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,9 +41,37 @@ class GraphSpec:
     device: str
     """"cpu" or "gpu"."""
     hw_decoder_load: float
+    planes: bool = False
+    """Normalise smooth pictures to -1..1, float32 CHW; otherwise they stay HWC bytes."""
+
+    device_memory_padding: int = 0
+    """Bytes of GPU memory set aside by each decoding thread."""
+    host_memory_padding: int = 0
+    """Bytes of pinned host memory set aside by each decoding thread, twice."""
+
+    @property
+    def takes_matrices(self) -> bool:
+        """Whether the graph asks for matrices of each picture."""
+        return self.moves or self.recolours
 
 
 Source = Callable[[], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Tars:
+    """What DALI's webdataset reader goes through."""
+
+    paths: tuple[str, ...]
+    """Tars, one after another; a tar may come again."""
+    indices: tuple[str, ...]
+    """An index file for each, which lists the samples to take in the order to take them."""
+    pictures: tuple[str, ...]
+    """Members that hold pictures."""
+    labels: tuple[str, ...]
+    """Members that are handed out as they are."""
+    prefetch: int
+    """Batches read ahead (batches)."""
 
 
 def dali_matrices(warp: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -53,32 +82,80 @@ def dali_matrices(warp: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def picture_graph(source: Source, spec: GraphSpec) -> Any:
-    """Return one uint8 or uint16 HWC output per picture of ``spec``.
+def mapped_graph(source: Source, spec: GraphSpec) -> tuple[Any, ...]:
+    """Return one output per picture of ``spec``, HWC if not made planes.
 
-    ``source`` gives a batch: per picture a list of arrays (bytes, or HWC if not encoded), then the warp matrices
-    (n, 2, 3) if ``spec.moves``, then the colour matrices (n, 3, 4) if ``spec.recolours``.
+    ``source`` gives a batch: per picture a list of arrays (bytes, or HWC if not encoded), then the matrices that
+    `_external` asks for. Bytes must begin with a picture's header: without one, this DALI's decoder may crash.
     """
+    dtypes = [types.UINT8] * len(spec.pictures)
+    inputs = _external(source, dtypes, [1 if picture.encoded else 3 for picture in spec.pictures], spec)
+    return _pictures(inputs[: len(spec.pictures)], inputs[len(spec.pictures) :], spec)
+
+
+@pipeline_def  # type: ignore[untyped-decorator]
+def streamed_graph(source: Source, spec: GraphSpec, tars: Tars) -> tuple[Any, ...]:
+    """Return the bytes (n,) of each label of ``tars``, the pictures of ``spec``, the stored sizes of the encoded ones.
+
+    ``source`` gives the matrices.
+    """
+    read: Any = fn.readers.webdataset(
+        paths=list(tars.paths),
+        index_paths=list(tars.indices),
+        ext=[*tars.labels, *tars.pictures],
+        missing_component_behavior="error",
+        # a mapped file would be read by the decoding threads, at the moment they need it
+        dont_use_mmap=True,
+        prefetch_queue_depth=tars.prefetch,
+    )
+    members = list(read) if isinstance(read, list | tuple) else [read]
+    labels, stored = members[: len(tars.labels)], members[len(tars.labels) :]
+    inputs, sizes = [], []
+    for data, picture in zip(stored, spec.pictures, strict=True):
+        if picture.encoded:
+            size = fn.peek_image_shape(data)
+            sizes.append(size)
+            # nothing is cut: this only makes the decoder wait until the header has been read, see mapped_graph
+            inputs.append(data[size[0] - size[0] :])
+        else:
+            shape = (spec.stored.height, spec.stored.width, 3)
+            inputs.append(fn.reshape(data[-math.prod(shape) :], shape=shape, layout="HWC"))
+    return *labels, *_pictures(inputs, _external(source, [], [], spec), spec), *sizes
+
+
+@pipeline_def  # type: ignore[untyped-decorator]
+def decode_graph(source: Source, picture: Picture, spec: GraphSpec) -> Any:
+    """Return pictures as they are stored; ``source`` gives a list of their bytes."""
+    return _decode(fn.external_source(source=source, dtype=types.UINT8, ndim=1, batch=True), picture, spec)
+
+
+def _external(source: Source, dtypes: list[Any], ndim: list[int], spec: GraphSpec) -> list[Any]:
+    """Return the inputs of these types, then the matrices: (n, 2, 3) if pixels move, (n, 3, 4) if colours change."""
     matrices = spec.moves + spec.recolours
-    inputs = fn.external_source(
+    if not dtypes and not spec.takes_matrices:
+        return []
+    inputs: Any = fn.external_source(
         source=source,
-        num_outputs=len(spec.pictures) + matrices,
+        num_outputs=len(dtypes) + matrices,
         batch=True,
         # the bytes stay in the mapped tar, the matrices are kept alive by the loader
         no_copy=True,
-        dtype=[types.UINT8] * len(spec.pictures) + [types.FLOAT] * matrices,
-        ndim=[1 if picture.encoded else 3 for picture in spec.pictures] + [2] * matrices,
+        dtype=dtypes + [types.FLOAT] * matrices,
+        ndim=ndim + [2] * matrices,
     )
-    encoded = inputs[: len(spec.pictures)]
-    warp = inputs[len(spec.pictures)] if spec.moves else None
-    colour = inputs[-1] if spec.recolours else None
-    return tuple(
-        build_picture(data, picture, spec, warp, colour) for data, picture in zip(encoded, spec.pictures, strict=True)
-    )
+    return list(inputs)
+
+
+def _pictures(inputs: list[Any], matrices: list[Any], spec: GraphSpec) -> tuple[Any, ...]:
+    """Return all pictures."""
+    warp = matrices[0] if spec.moves else None
+    colour = matrices[-1] if spec.recolours else None
+    pairs = zip(inputs, spec.pictures, strict=True)
+    return tuple(build_picture(data, picture, spec, warp, colour) for data, picture in pairs)
 
 
 def build_picture(data: Any, picture: Picture, spec: GraphSpec, warp: Any, colour: Any) -> Any:
-    """Add one picture's steps to the pipeline being defined, from its bytes to HWC pixels, and return the node."""
+    """Add one picture's steps to the pipeline being defined, from its bytes to pixels, and return the node."""
     image = _decode(data, picture, spec)
     side = min(spec.stored.width, spec.stored.height)
     if spec.stored.width != spec.stored.height:
@@ -98,6 +175,9 @@ def build_picture(data: Any, picture: Picture, spec: GraphSpec, warp: Any, colou
     if colour is not None and picture.smooth:
         # one affine map of RGB is exact and, on the CPU, faster than color_twist
         image = fn.coord_transform(image, MT=colour, dtype=types.UINT8)
+    if spec.planes and picture.smooth:
+        grey = [127.5] * 3
+        image = fn.crop_mirror_normalize(image, dtype=types.FLOAT, output_layout="CHW", mean=grey, std=grey)
     return image
 
 
@@ -110,6 +190,10 @@ def _decode(data: Any, picture: Picture, spec: GraphSpec) -> Any:
         output_type=types.RGB if picture.smooth else types.ANY_DATA,
         dtype=types.UINT16 if picture.bits == 16 else types.UINT8,
         hw_decoder_load=spec.hw_decoder_load,
+        device_memory_padding=spec.device_memory_padding,
+        host_memory_padding=spec.host_memory_padding,
+        # labels belong to pixels as they are stored
+        adjust_orientation=False,
         # the CPU decoder's chroma, on the GPU too
         jpeg_fancy_upsampling=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,26 @@ def epoch_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
     Sorting hashed positions instead of using a library's shuffle keeps the order the same for ever.
     """
     return np.argsort(counter_hash(seed, epoch, np.arange(samples)), kind="stable").astype(np.int64)
+
+
+def shard_order(seed: int, epoch: int, shards: Sequence[int], window: int) -> NDArray[np.int64]:
+    """Return a permutation (samples,) that goes through one shard after another: place -> sample.
+
+    Shards follow each other in an order of the epoch's own, and so do the samples within each window of a shard;
+    windows keep their order, so that reading moves forward.
+
+    Args:
+        seed: of the order.
+        epoch: number of the epoch.
+        shards: samples in each shard.
+        window: neighbours that are shuffled among themselves (samples).
+    """
+    first = np.cumsum([0, *shards])
+    shard = np.repeat(np.arange(len(shards)), shards)
+    sample = np.arange(len(shard))
+    turn = np.empty(len(shards), np.int64)
+    turn[epoch_order(seed, epoch, len(shards))] = np.arange(len(shards))
+    return np.lexsort((counter_hash(seed, epoch, sample), (sample - first[shard]) // window, turn[shard]))
 
 
 def rank_batches(

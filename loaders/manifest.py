@@ -92,13 +92,15 @@ class Manifest:
     def read(cls, root: Path) -> Manifest:
         """Read the manifest of the shard set at ``root``. Raises InputError if it is absent, foreign or damaged."""
         path = root / FILE_NAME
-        if not path.is_file():
+        try:
+            content = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{root} is no finished shard set: it has no {FILE_NAME}; make one with "
                 f"`python -m tools.shard --root DATASET --output {root}`, which also resumes an unfinished one"
-            )
-        try:
-            content = json.loads(path.read_bytes())
+            ) from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions and its disk") from None
         except ValueError as error:
             raise InputError(f"{path} is not JSON ({error}): run tools.shard again") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:

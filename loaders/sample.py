@@ -46,3 +46,8 @@ def encode_array(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
+
+
+def encoded_size(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return the size of an array as .npy (bytes)."""
+    return len(encode_array(np.zeros(shape, dtype)))

@@ -7,38 +7,37 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
 from loaders.manifest import Manifest, Shard
-from loaders.sample import META, META_SHAPE, POSE, POSE_SHAPE, sample_key
+from loaders.sample import META, META_SHAPE, POSE, POSE_SHAPE, encoded_size
+from loaders.shard_index import Bytes, ShardIndex, compare_headers, index_name, read_index
 
-INDEX_VERSION: Final = "v1.2"
-
-Bytes = NDArray[np.uint8]
 Indices = Sequence[int] | NDArray[np.int64]
 
 
 class ShardSet:
     """The samples 0..n-1 of one split, in the order of its shards.
 
-    Opening compares every shard's size and every index's sample count with the manifest, so a missing or shortened
-    shard is found before the first step. No file stays open; mappings are made when a shard is first read.
+    Opening compares every shard's size and count with the manifest and its index, so what is missing, cut or foreign is
+    found before the first step. No file stays open; mappings are made when a shard is first read.
     """
 
-    def __init__(self, root: Path, split: str, *, checksums: bool = False) -> None:
+    def __init__(self, root: Path, split: str, *, checksums: bool = False, remote: str | None = None) -> None:
         """Open a split.
 
         Args:
             root: folder of the shard set.
             split: "train", "val" or "test".
-            checksums: read every shard and compare its sha256 as well.
+            checksums: read every shard: compare its sha256 with the manifest, and all its headers with the index.
+            remote: where the tars are, if ``root`` holds manifest and indices alone; no bytes can be read then.
 
         Raises:
-            InputError: the manifest, a shard or an index is missing or does not agree with the manifest.
+            InputError: the manifest, a shard or an index is missing, unreadable or does not agree with the others.
         """
         self.manifest = Manifest.read(root)
         if split not in self.manifest.splits:
@@ -47,16 +46,22 @@ class ShardSet:
         self.shards = self.manifest.splits[split].shards
         self.camera = self.manifest.camera
         self.fingerprint = self.manifest.fingerprint(split)
-        for shard in self.shards:
-            check_shard(self.folder, shard, checksum=checksums)
-        indices = [read_index(self.folder / index_name(shard.name), shard) for shard in self.shards]
-        members = {tuple(names) for names, _ in indices}
+        self.remote = remote
+        self._maps: dict[int, Bytes] = {}
+        try:
+            indices = [self._open(number, checksums) for number in range(len(self.shards))]
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} cannot be read ({error.strerror}): check its permissions and its disk"
+            ) from None
+        members = {index.members for index in indices}
         if len(members) > 1:
             raise InputError(f"{self.folder}: shards hold different members {sorted(members)}: run tools.shard again")
         self.members: tuple[str, ...] = members.pop() if members else ()
-        self._places = np.concatenate([places for _, places in indices]) if indices else np.empty((0, 0, 2), np.int64)
+        self._places = np.concatenate([index.places for index in indices]) if indices else np.empty((0, 0, 2), np.int64)
+        self._keys = np.concatenate([index.keys for index in indices]) if indices else np.empty(0, np.bytes_)
         self._first = np.cumsum([0] + [shard.samples for shard in self.shards])
-        self._maps: dict[int, Bytes] = {}
+        self._check_sizes()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -64,7 +69,7 @@ class ShardSet:
     def read(self, indices: Indices, name: str) -> list[Bytes]:
         """Return the bytes of a member of each sample, as read-only views into the mapped tars."""
         chosen = np.asarray(indices, np.int64)
-        shards = (np.searchsorted(self._first, chosen, "right") - 1).tolist()
+        shards = self.shard_of(chosen).tolist()
         places = self._places[chosen, self.members.index(name)].tolist()
         return [self._map(shard)[offset : offset + size] for shard, (offset, size) in zip(shards, places, strict=True)]
 
@@ -97,30 +102,83 @@ class ShardSet:
 
     def key(self, index: int) -> str:
         """Return the sample's webdataset key."""
-        subject, environment, frame, _ = self.meta([index])[0]
-        return sample_key(self.manifest.subjects[subject], self.manifest.environments[environment], int(frame))
+        return str(self._keys[index].decode())
+
+    def shard_of(self, indices: Indices) -> NDArray[np.int64]:
+        """Return the number (n,) of the shard that holds each sample."""
+        return np.searchsorted(self._first, np.asarray(indices, np.int64), "right") - 1
+
+    def place(self, index: int, name: str) -> tuple[int, int]:
+        """Return a member's offset in its tar and its size (bytes)."""
+        offset, size = self._places[index, self.members.index(name)].tolist()
+        return offset, size
+
+    def entries(self, indices: Indices, names: Sequence[str]) -> list[list[tuple[str, int, int, str]]]:
+        """Return lines of an index that lists some members of some samples; see `write_index`."""
+        places = self._places[np.asarray(indices)][:, [self.members.index(name) for name in names]].tolist()
+        keys = [key.decode() for key in self._keys[indices].tolist()]
+        return [
+            [(name, offset, size, f"{key}.{name}") for name, (offset, size) in zip(names, sample, strict=True)]
+            for key, sample in zip(keys, places, strict=True)
+        ]
+
+    def location(self, shard: int) -> str:
+        """Return the path or URL of a shard."""
+        name = self.shards[shard].name
+        return f"{self.remote.rstrip('/')}/{self.folder.name}/{name}" if self.remote else str(self.folder / name)
 
     def describe(self, index: int, name: str) -> str:
-        """Say where a member lies, for messages: shard, member, offset."""
-        shard = self.shards[int(np.searchsorted(self._first, index, "right")) - 1]
-        offset = int(self._places[index, self.members.index(name), 0])
-        return f"{self.folder / shard.name}: {self.key(index)}.{name} at byte {offset}"
+        """Say where a member lies, for messages: shard, key, member, offset."""
+        shard = self.location(int(self.shard_of([index])[0]))
+        return f"{shard}: {self.key(index)}.{name} at byte {self.place(index, name)[0]}"
 
     def close(self) -> None:
         """Drop the mappings; views handed out keep theirs alive."""
         self._maps.clear()
 
+    def _open(self, number: int, checksums: bool) -> ShardIndex:
+        """Check one shard and return its index."""
+        shard = self.shards[number]
+        if not self.remote:
+            check_shard(self.folder, shard, checksum=checksums)
+        index = read_index(self.folder / index_name(shard.name), shard)
+        if not self.remote and shard.samples:
+            # an index that fills the tar exactly and fits at both ends fits between them, but for samples of equal size
+            looked_at = range(shard.samples) if checksums else {0, shard.samples - 1}
+            compare_headers(self.folder / shard.name, self._map(number), index, looked_at)
+            self._maps.clear()
+        return index
+
+    def _check_sizes(self) -> None:
+        """Check the members whose size is known, so that reading them cannot go wrong."""
+        raw = self.manifest.image_member if self.manifest.options["image_format"] == "raw" else None
+        sizes = {POSE: encoded_size("<f4", POSE_SHAPE), META: encoded_size("<i4", META_SHAPE)}
+        if raw:
+            sizes[raw] = encoded_size("u1", (self.camera.height, self.camera.width, 3))
+        for name, size in sizes.items():
+            if not len(self):
+                return
+            if name not in self.members:
+                raise InputError(f"{self.folder}: samples hold no {name}: run tools.shard again")
+            wrong = np.flatnonzero(self._places[:, self.members.index(name), 1] != size)
+            if len(wrong):
+                first = int(wrong[0])
+                raise InputError(
+                    f"{self.describe(first, name)} has {self.place(first, name)[1]} bytes, not {size}: "
+                    "run tools.shard again"
+                )
+
     def _map(self, shard: int) -> Bytes:
         mapped = self._maps.get(shard)
         if mapped is None:
+            if self.remote:
+                raise InputError(
+                    f"{self.location(shard)} is not on this machine, and this needs its bytes: copy the tars beside "
+                    "their indices and leave out data.remote"
+                )
             mapped = np.memmap(self.folder / self.shards[shard].name, np.uint8, "r").view(np.ndarray)
             self._maps[shard] = mapped
         return mapped
-
-
-def index_name(shard_name: str) -> str:
-    """Return the name of a shard's index file."""
-    return str(Path(shard_name).with_suffix(".idx"))
 
 
 def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
@@ -136,34 +194,3 @@ def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
         digest = hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
         if digest != shard.sha256:
             raise InputError(f"{path} was altered: its sha256 is not the manifest's: {remedy}")
-
-
-def write_index(path: Path, samples: Sequence[Sequence[tuple[str, int, int, str]]]) -> None:
-    """Write DALI's wds2idx v1.2 text: per sample its members as (extension, offset, bytes, file name)."""
-    lines = [" ".join(f"{e} {offset} {size} {name}" for e, offset, size, name in members) for members in samples]
-    path.write_text("\n".join([f"{INDEX_VERSION} {len(samples)}", *lines]) + "\n", encoding="ascii")
-
-
-def read_index(path: Path, shard: Shard) -> tuple[list[str], NDArray[np.int64]]:
-    """Read an index: member names, and their places (samples, members, 2) as (offset, bytes).
-
-    Raises InputError if it is missing, malformed, or does not fit the shard.
-    """
-    remedy = "run tools.shard again, or DALI's wds2idx for this shard"
-    if not path.is_file():
-        raise InputError(f"{path} is missing: {remedy}")
-    head, _, body = path.read_text(encoding="ascii", errors="replace").partition("\n")
-    if head.split() != [INDEX_VERSION, str(shard.samples)]:
-        raise InputError(f"{path} begins {head!r}, expected '{INDEX_VERSION} {shard.samples}': {remedy}")
-    words = np.array(body.split())
-    try:
-        fields = words.reshape(shard.samples, -1, 4)
-        places = fields[:, :, 1:3].astype(np.int64)
-    except ValueError:
-        raise InputError(f"{path} is malformed: {remedy}") from None
-    names = fields[0, :, 0].tolist() if shard.samples else []
-    if (fields[:, :, 0] != names).any():
-        raise InputError(f"{path}: samples with different members: {remedy}")
-    if (places < 0).any() or (places.sum(axis=2) > shard.bytes).any():
-        raise InputError(f"{path} points outside {shard.name}: {remedy}")
-    return names, places

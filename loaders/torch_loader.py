@@ -1,10 +1,11 @@
-"""The same contract without DALI: OpenCV threads decode into the batch in place."""
+"""The same contract without DALI: threads decode into the batch in place."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,33 @@ from torch import Tensor
 from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
-from loaders.errors import InputError
-from loaders.pictures import decode, find_undecodable, picture_data, picture_members, png_bits
+from loaders.pictures import decode_stored, picture_data, picture_members, png_bits
+from loaders.recycled import RecycledArrays
+
+_Pixels = NDArray[Any]
+_Step = Callable[[_Pixels, _Pixels | None], _Pixels]
+"""From a picture to a picture, into the second argument if there is one."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One picture to be made."""
+
+    index: int
+    output: str
+    out: _Pixels
+    """(H, W, 3) or (3, H, W), its place in the batch."""
+    warp: NDArray[np.float64] | None
+    colour: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """A picture that cannot be made."""
+
+    index: int
+    member: str
+    what: str
 
 
 @dataclass(frozen=True)
@@ -27,29 +53,40 @@ class _Pending:
 
     indices: Indices
     augmentation: Augmentation | None
-    pictures: dict[str, Tensor]
-    """(B, H, W, 3) per output."""
-    work: list[Future[None]]
+    pictures: dict[str, _Pixels]
+    """(B, H, W, 3) per output, (B, 3, H, W) if float32."""
+    work: list[Future[list[_Fault]]]
 
 
 class TorchLoader(Loader):
-    """Pictures by OpenCV, whose decoders and filters release the interpreter lock."""
+    """Pictures by libjpeg-turbo and OpenCV, which release the interpreter's lock while they work."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._members = picture_members(self.shard_set, self.config.outputs)
-        self._dtypes = {
-            output: torch.uint16
-            if output == "worldp" and png_bits(self.shard_set.member(0, member)) == 16
-            else torch.uint8
-            for output, member in self._members.items()
-        }
-        self._pool = ThreadPoolExecutor(self.config.thread_count(), thread_name_prefix="decode")
+        self._memory = {output: RecycledArrays(*self._form(output)) for output in self._members}
+        self._threads = self.config.thread_count()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        self._own = threading.local()
+        # samples are what runs in parallel; OpenCV's own threads would compete with ours, and do not survive a fork
+        cv2.setNumThreads(1)
+        if self.config.pixels == "float32":
+            from loaders.planes import fill_planes  # noqa: PLC0415 - a compiler, slow to import
+
+            self._fill_planes = fill_planes
 
     def close(self) -> None:
         """Stop the threads and drop the mappings."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         super().close()
+
+    def _form(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return shape and type of a batch's pictures as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
+        n, size = self.config.batch_size, self.image_size
+        if output == "image" and self.config.pixels == "float32":
+            return (n, 3, size, size), np.dtype(np.float32)
+        bits = png_bits(self.shard_set.member(0, self._members[output])) if output == "worldp" else 8
+        return (n, size, size, 3), np.dtype(f"uint{bits}")
 
     def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
         upcoming = iter(plan)
@@ -58,65 +95,109 @@ class TorchLoader(Loader):
             for _ in plan:
                 while len(pending) < self.config.prefetch and (indices := next(upcoming, None)) is not None:
                     pending.append(self._submit(indices))
-                ready = pending.popleft()
-                for future in ready.work:
-                    future.result()
+                ready = self._finished(pending.popleft())
                 labels = self._labels(ready.indices, ready.augmentation)
-                pictures = {output: tensor.permute(0, 3, 1, 2) for output, tensor in ready.pictures.items()}
+                pictures = {output: _batch_tensor(filled) for output, filled in ready.pictures.items()}
                 yield PoseBatch(**{**vars(labels), **pictures}).to(self.device)
         finally:
-            for batch in pending:
-                for future in batch.work:
-                    future.cancel()
+            work = [future for batch in pending for future in batch.work]
+            # memory must not be handed out again while somebody writes into it
+            wait([future for future in work if not future.cancel()])
 
     def _submit(self, indices: Indices) -> _Pending:
+        """Let all threads fill a batch; each takes the next row when it is done with one."""
+        indices = self._usable(indices)
         augmentation = self._draw(indices)
-        size = self.image_size
-        pictures = {
-            output: torch.empty((len(indices), size, size, 3), dtype=dtype) for output, dtype in self._dtypes.items()
-        }
+        pictures = {output: memory.take(len(indices)) for output, memory in self._memory.items()}
         warp = None if augmentation is None or not self.augment.moves else augmentation.warp(self.camera)
         colour = None if augmentation is None or not self.augment.recolours else augmentation.colour
-        work = [
-            self._pool.submit(
-                self._fill,
-                int(index),
+        rows = [
+            _Row(
+                index,
                 output,
-                tensor.numpy()[row],
+                out,
                 None if warp is None else warp[row],
                 None if colour is None or output != "image" else colour[row],
             )
-            for row, index in enumerate(indices)
-            for output, tensor in pictures.items()
+            for output, filled in pictures.items()
+            for row, (index, out) in enumerate(zip(indices.tolist(), filled, strict=True))
         ]
+        left = iter(rows)
+        work = [self._pool.submit(self._fill, left) for _ in range(self._threads)]
         return _Pending(indices, augmentation, pictures, work)
 
-    def _fill(
-        self,
-        index: int,
-        output: str,
-        out: NDArray[Any],
-        warp: NDArray[np.float64] | None,
-        colour: NDArray[np.float32] | None,
-    ) -> None:
-        """Decode, crop, resize, warp and colour one sample's picture into ``out`` (H, W, 3)."""
-        smooth = output == "image"
-        image = self._stored(index, self._members[output], smooth)
+    def _finished(self, batch: _Pending) -> _Pending:
+        """Wait for a batch; one with undecodable samples is made again without them."""
+        faults = [fault for future in batch.work for fault in future.result()]
+        if not faults:
+            return batch
+        for fault in sorted(faults, key=lambda fault: fault.index):
+            self._reject(fault.index, fault.member, fault.what)
+        return self._finished(self._submit(batch.indices))
+
+    def _fill(self, rows: Iterator[_Row]) -> list[_Fault]:
+        """Make pictures until none is left; return what could not be made."""
+        faults = []
+        for row in rows:
+            try:
+                self._make(row)
+            except ValueError as error:
+                faults.append(_Fault(row.index, self._members[row.output], str(error)))
+        return faults
+
+    def _make(self, row: _Row) -> None:
+        """Decode, crop, resize, warp, colour and normalise a picture; the last step writes into the batch."""
+        image, planes = self._stored(row), row.out.dtype == np.float32
+        steps = self._steps(row)
+        if image.shape[2] == 4 and (steps or not planes):
+            steps.insert(0, lambda image, out: cv2.cvtColor(image, cv2.COLOR_RGBA2RGB, out))
+        for step in steps:
+            image = step(image, row.out if step is steps[-1] and not planes else None)
+        if planes:
+            self._fill_planes(np.ascontiguousarray(image), row.out)
+        elif not steps:
+            row.out[:] = image
+
+    def _steps(self, row: _Row) -> list[_Step]:
+        """Return what is to be done to the stored square; a step with nothing to do is absent."""
+        smooth, size, steps = row.output == "image", (self.image_size, self.image_size), list[_Step]()
         if self.crop != self.image_size:
             shrink = cv2.INTER_AREA if self.crop > self.image_size else cv2.INTER_LINEAR
-            image = cv2.resize(image, out.shape[:2], interpolation=shrink if smooth else cv2.INTER_NEAREST_EXACT)
-        if warp is not None:
-            image = cv2.warpAffine(image, warp, out.shape[:2], flags=cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
-        if colour is not None:
-            image = cv2.transform(image, colour)
-        out[:] = image
+            resizing = shrink if smooth else cv2.INTER_NEAREST_EXACT
+            steps.append(lambda image, out: cv2.resize(image, size, out, interpolation=resizing))
+        if (warp := row.warp) is not None:
+            warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+            steps.append(lambda image, out: cv2.warpAffine(image, warp, size, out, flags=warping))
+        if (colour := row.colour) is not None:
+            steps.append(lambda image, out: cv2.transform(image, colour, out))
+        return steps
 
-    def _stored(self, index: int, member: str, smooth: bool) -> NDArray[Any]:
-        (data,) = picture_data(self.shard_set, [index], member)
-        image = data if data.ndim == 3 else decode(data, exact=not smooth)
-        expected = (self.shard_set.camera.height, self.shard_set.camera.width)
-        if image is None:
-            find_undecodable(self.shard_set, [index], [member])
-        if image is None or image.shape[:2] != expected:
-            raise InputError(f"{self.shard_set.describe(index, member)} is not {expected[1]}x{expected[0]} pixels")
+    def _scratch(self) -> _Pixels:
+        """Return this thread's memory for a decoded picture; small enough to stay in its core's cache."""
+        memory: _Pixels | None = getattr(self._own, "scratch", None)
+        if memory is None:
+            camera = self.shard_set.camera
+            memory = self._own.scratch = np.empty((camera.height, camera.width, 4), np.uint8)
+        return memory
+
+    def _stored(self, row: _Row) -> _Pixels:
+        """Return the centre square of a stored picture, (H, W, 3) or (H, W, 4). Raises ValueError."""
+        member = self._members[row.output]
+        (data,) = picture_data(self.shard_set, [row.index], member)
+        if data.ndim == 3:
+            image: _Pixels = data
+        else:
+            try:
+                image = decode_stored(data, member, self._scratch())
+            except ValueError as error:
+                raise ValueError(f"cannot be decoded ({error})") from None
+        camera = self.shard_set.camera
+        if image.shape[:2] != (camera.height, camera.width):
+            raise ValueError(f"has {image.shape[1]}x{image.shape[0]} pixels, not {camera.width}x{camera.height}")
         return image[self.crop_top : self.crop_top + self.crop, self.crop_left : self.crop_left + self.crop]
+
+
+def _batch_tensor(filled: _Pixels) -> Tensor:
+    """Return pictures as (B, 3, H, W)."""
+    tensor = torch.from_numpy(filled)
+    return tensor if tensor.is_floating_point() else tensor.permute(0, 3, 1, 2)

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from loaders.manifest import FILE_NAME, LeftOut, Manifest, Shard, Split
 from loaders.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose, sample_key
-from loaders.shard_set import index_name, write_index
+from loaders.shard_index import index_name, write_index
+from loaders.shard_set import ShardSet
 from models.camera import XR_EGOPOSE, FisheyeCamera
 from models.skeleton import JOINTS
 
@@ -154,6 +155,16 @@ def write_shard(path: Path, samples: Sequence[tuple[str, Mapping[str, bytes]]]) 
     write_index(path.with_name(index_name(path.name)), index)
     data = path.read_bytes()
     return Shard(path.name, len(samples), len(data), hashlib.sha256(data).hexdigest())
+
+
+def spoil_pictures(root: Path, split: str, samples: Collection[int]) -> None:
+    """Overwrite the pictures of some samples by zeros; sizes and places stay as they are."""
+    shard_set = ShardSet(root, split)
+    for index in samples:
+        offset, size = shard_set.place(index, shard_set.manifest.image_member or "")
+        with (shard_set.folder / shard_set.shards[int(shard_set.shard_of([index])[0])].name).open("r+b") as stream:
+            stream.seek(offset)
+            stream.write(bytes(size))
 
 
 def _grid(camera: FisheyeCamera) -> NDArray[np.int64]:

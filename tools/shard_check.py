@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from loaders.errors import InputError
 from loaders.manifest import Manifest, Shard
 from loaders.sample import JSON, META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, sample_key
-from loaders.shard_set import check_shard, index_name, read_index
+from loaders.shard_index import compare_headers, index_name, read_index
+from loaders.shard_set import check_shard
 from models.camera import XR_EGOPOSE, FisheyeCamera
 from tools.dataset import Environment, LabelError
 from tools.frames import FrameError, frame_labels, read_file
@@ -69,18 +69,24 @@ def check_shard_file(job: CheckJob) -> Check:
     frames: list[FrameName] = []
     try:
         check_shard(job.folder, job.shard, checksum=True)
-        names, places = read_index(job.folder / index_name(job.shard.name), job.shard)
+        index = read_index(job.folder / index_name(job.shard.name), job.shard)
     except InputError as error:
         advance(job.shard.samples)
         return Check((str(error),), ())
-    if names != expected_members(job.manifest):
-        findings.append(f"{path}: samples hold {names}, the manifest's options say {expected_members(job.manifest)}")
-    keys, said = _compare_headers(path, names, places)
-    findings += said
+    if list(index.members) != expected_members(job.manifest):
+        findings.append(
+            f"{path}: samples hold {list(index.members)}, the manifest's options say {expected_members(job.manifest)}"
+        )
     data = np.memmap(path, np.uint8, "r")
-    for key, sample in zip(keys, places, strict=False):
+    try:
+        compare_headers(path, data, index, range(job.shard.samples))
+    except InputError as error:
+        findings.append(str(error))
+    for row, sample in enumerate(index.places.tolist()):
+        key = index.keys[row].decode()
         contents = {
-            name: data[offset : offset + size].tobytes() for name, (offset, size) in zip(names, sample, strict=True)
+            name: data[offset : offset + size].tobytes()
+            for name, (offset, size) in zip(index.members, sample, strict=True)
         }
         frame, said = _check_sample(job, contents)
         if frame:
@@ -90,27 +96,6 @@ def check_shard_file(job: CheckJob) -> Check:
         findings += [f"{path}: {key}: {finding}" for finding in said]
         advance(1)
     return Check(tuple(findings), tuple(frames))
-
-
-def _compare_headers(path: Path, names: list[str], places: NDArray[np.int64]) -> tuple[list[str], list[str]]:
-    """Compare the index with the tar's own headers; return the samples' keys and what is wrong."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            headers = [(*member.name.partition(".")[::2], member.offset_data, member.size) for member in tar]
-    except tarfile.TarError as error:
-        return [], [f"{path}: not a readable tar: {error}"]
-    keys = [header[0] for header in headers[:: len(names)]]
-    listed = [
-        (key, name, int(offset), int(size))
-        for key, sample in zip(keys, places, strict=False)
-        for name, (offset, size) in zip(names, sample, strict=True)
-    ]
-    if headers == listed and len(keys) == len(places):
-        return keys, []
-    wrong = next(
-        (pair for pair in zip(headers, listed, strict=False) if pair[0] != pair[1]), (len(headers), places.size // 2)
-    )
-    return keys, [f"{path}: its index disagrees with its headers: {wrong[0]} in the tar, {wrong[1]} in the index"]
 
 
 def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName | None, list[str]]:

@@ -18,7 +18,7 @@ from loaders.errors import InputError
 from loaders.files import publish, temporary_name
 from loaders.manifest import LeftOut, Shard
 from loaders.sample import sample_key
-from loaders.shard_set import index_name, write_index
+from loaders.shard_index import index_name, write_index
 from tools.dataset import Environment
 from tools.disk import NO_ROOM, DiskFullError
 from tools.frames import FrameError, SampleForm, encode_sample

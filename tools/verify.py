@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.command import CHECK_FAILED, OK, Command, run
 from loaders.config import available_cores
 from loaders.manifest import Manifest, Split
-from loaders.shard_set import index_name
+from loaders.shard_index import index_name
 from tools.dataset import Environment, find_environments
 from tools.frames import PAIRED
 from tools.parallel import Meter, over_processes

@@ -10,7 +10,6 @@ import pytest
 from benchmarks import __main__ as everything
 from benchmarks import fidelity, loader, plot, png, png_decoders, sharding, training
 from benchmarks.harness import BenchmarkFlags, Candidate, Measured, Session, Target, Timed, judge, measure
-from benchmarks.planes import ToPlanes
 from benchmarks.results import Projection, publish
 from benchmarks.statistics import median_interval, median_ratio, ratio_interval
 from tests.shard_factory import make_shard_set
@@ -206,15 +205,6 @@ def test_bad_numbers_are_refused(run, capsys):
     assert "give at least" in capsys.readouterr().err
 
 
-def test_planes_are_normalised():
-    torch = pytest.importorskip("torch")
-    image = torch.randint(0, 256, (3, 8, 10, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    with contextlib.closing(ToPlanes(2)) as to_planes:
-        planes = to_planes(image)
-    assert planes.is_contiguous()
-    torch.testing.assert_close(planes, image.float() / 127.5 - 1, atol=1e-6, rtol=0)
-
-
 SHORT = ["--rounds", "1", "--lap", "0", "--warmup", "0"]
 
 
@@ -283,3 +273,4 @@ def test_everything_is_set_up_within_its_ranges(tmp_path):
         assert everything._sharding(flags).output == everything._loader(flags).output == tmp_path
         assert everything._extraction(flags).output == tmp_path
         assert everything._training(flags).rounds >= 1
+        assert everything._memory(flags).output == tmp_path

@@ -41,7 +41,7 @@ def found(shards):
     pose, _ = ShardSet(shards, "test").labels()
     true_3d, true_2d = pose[..., 2:] - pose[:, :1, 2:], pose[:, list(HEATMAP_JOINTS), :2]
     noise = np.random.default_rng(0).normal(size=true_3d.shape) * 0.02 * np.arange(9)[:, None, None]
-    return Predictions(true_3d, true_2d, (true_3d + noise).astype(np.float32), true_2d + 1)
+    return Predictions(true_3d, true_2d, (true_3d + noise).astype(np.float32), true_2d + 1, np.arange(len(true_3d)))
 
 
 def write(folder, shards, found, **changes):
@@ -96,7 +96,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, found):
 def test_truth_lies_on_the_painted_joints(tmp_path, shards, found):
     _, examples = write(tmp_path / "report", shards, found)
     assert [example.kind for example in examples] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
-    perfect = Predictions(found.true_3d, found.true_2d, found.true_3d, found.joints_2d)
+    perfect = Predictions(found.true_3d, found.true_2d, found.true_3d, found.joints_2d, found.frames)
     for example in examples:
         _check_painted(example)
     _, examples = write(tmp_path / "perfect", shards, perfect)
@@ -125,7 +125,7 @@ def test_overlays_show_both_colours(tmp_path, shards, found):
 
 
 def test_a_checkpoint_without_poses(tmp_path, shards, found):
-    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d)
+    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d, found.frames)
     path, examples = write(tmp_path / "report", shards, flat, stage="train2d")
     assert {file.name for file in path.parent.iterdir()} == {"metrics.json", "overlays.png", "report.html"}
     assert examples[0].unit == "px"

@@ -18,7 +18,7 @@ def found():
     true_3d = random.normal(size=(7, 16, 3)).astype(np.float32)
     true_2d = random.uniform(0, 64, (7, 15, 2)).astype(np.float32)
     noise = [random.normal(size=a.shape).astype(np.float32) * scale for a, scale in ((true_3d, 0.1), (true_2d, 3))]
-    return Predictions(true_3d, true_2d, true_3d + noise[0], true_2d + noise[1])
+    return Predictions(true_3d, true_2d, true_3d + noise[0], true_2d + noise[1], np.arange(len(true_3d)))
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +88,13 @@ def test_error_in_the_picture(found, metrics):
 
 
 def test_what_is_not_predicted_is_left_out(found, mean_pose):
-    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d)
+    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d, found.frames)
     errors = frame_errors(flat, ACTIONS, mean_pose)
     assert errors.unit == "px"
     metrics = summarise(errors, frame_pixels=1.0)
     assert not [key for key in metrics if "mpjpe" in key]
     assert "mean pose" not in action_table(metrics).to_text()
-    lifted = Predictions(found.true_3d, found.true_2d, found.joints_3d, None)
+    lifted = Predictions(found.true_3d, found.true_2d, found.joints_3d, None, found.frames)
     metrics = summarise(frame_errors(lifted, ACTIONS, None), frame_pixels=1.0)
     assert not [key for key in metrics if "2d" in key or "baseline" in key]
     assert "published" in action_table(metrics).to_text()

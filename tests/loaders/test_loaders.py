@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from loaders import AugmentConfig, DataConfig, InputError, ShardSet, build_loader
-from loaders.shard_set import index_name
 from tests.shard_factory import BACKGROUND, COLOURS, make_shard_set
 
 AUGMENT = AugmentConfig(rotation=30, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
@@ -214,32 +213,6 @@ def test_the_resident_loader_repeats_one_batch(shards):
     assert all(batch is found[0] for batch in found)
 
 
-def spoil(folder, index, content):
-    """Overwrite a sample's picture in its tar, and in the manifest what would give it away."""
-    shard_set = ShardSet(folder, "train")
-    offset, size = shard_set._places[index, shard_set.members.index("rgba.jpg")]
-    path = folder / "train" / "train-000000.tar"
-    data = bytearray(path.read_bytes())
-    data[offset : offset + size] = content(bytes(data[offset : offset + size]))
-    path.write_bytes(data)
-
-
-SPOILT = {
-    "zeros": lambda data: bytes(len(data)),
-    "text": lambda data: b"no picture".ljust(len(data)),
-    "cut": lambda data: data[:40].ljust(len(data), b"\0"),
-}
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("content", SPOILT)
-def test_an_undecodable_sample_is_named(tmp_path, backend, content):
-    folder = make_shard_set(tmp_path / "shards", {"train": 8}, samples_per_shard=8)
-    spoil(folder, 5, SPOILT[content])
-    with pytest.raises(InputError, match=r"train-000000.tar: female_001_a_a-env_001-000006.rgba.jpg at byte \d+"):
-        batches(DataConfig(shards=folder, batch_size=2, backend=backend), "train")
-
-
 def test_what_cannot_work_is_refused(tmp_path, shards):
     with pytest.raises(InputError, match="23 samples, fewer than one batch of 24"):
         build_loader(DataConfig(shards=shards, batch_size=8), "train", world_size=3, training=True)
@@ -251,7 +224,6 @@ def test_what_cannot_work_is_refused(tmp_path, shards):
     plain = make_shard_set(tmp_path / "plain", {"train": 2})
     with pytest.raises(InputError, match="holds no worldp"):
         build_loader(DataConfig(shards=plain, outputs=("image", "worldp")), "train")
-    assert index_name("train-000000.tar") == "train-000000.idx"
 
 
 def test_worldp_is_exact(shards):

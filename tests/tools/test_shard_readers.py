@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from loaders.manifest import Manifest
-from loaders.shard_set import ShardSet, read_index
+from loaders.shard_index import read_index
+from loaders.shard_set import ShardSet
 
 
 def test_webdataset_reads_the_shards(shards: Path) -> None:
@@ -50,6 +51,6 @@ def test_the_index_is_what_wds2idx_writes(shards: Path, tmp_path: Path) -> None:
         with wds2idx.IndexCreator(str(tar), str(tmp_path / "idx"), verbose=False) as creator:
             creator.create_index()
         assert (tmp_path / "idx").read_text() == tar.with_suffix(".idx").read_text()
-        names, places = read_index(tar.with_suffix(".idx"), entry)
-        assert len(names) == 5
-        assert places.shape == (entry.samples, 5, 2)
+        index = read_index(tar.with_suffix(".idx"), entry)
+        assert len(index.members) == 5
+        assert index.places.shape == (entry.samples, 5, 2)

@@ -1,0 +1,60 @@
+"""torch's DataLoader over a map-style data set with torchvision's JPEG decoder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.peers.common import Batches, decode_jpeg, from_workers
+from loaders import ShardSet
+from loaders.sample import META, POSE
+
+
+class EncodedSamples(Dataset[tuple[Tensor, bytes, bytes]]):
+    """Samples of a shard set as (picture, pose bytes, meta bytes), the picture decoded by torchvision."""
+
+    def __init__(self, root: Path, *, planes: bool) -> None:
+        """Open the training split; ``planes`` asks for float32 in [-1, 1] instead of uint8."""
+        self._shard_set = ShardSet(root, "train")
+        self._member = self._shard_set.manifest.image_member or ""
+        self._planes = planes
+
+    def __len__(self) -> int:
+        return len(self._shard_set)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, bytes, bytes]:
+        # a copy: torch warns of memory that may not be written
+        encoded = torch.from_numpy(np.array(self._shard_set.member(index, self._member)))
+        pose, meta = (self._shard_set.member(index, name).tobytes() for name in (POSE, META))
+        return decode_jpeg(encoded, self._planes), pose, meta
+
+
+@contextlib.contextmanager
+def torch_dataloader(root: Path, batch_size: int, workers: int, *, planes: bool, seed: int) -> Iterator[Batches]:
+    """A global shuffle, workers that stay; labels are tuples of bytes.
+
+    Args:
+        root: the shard set.
+        batch_size: samples of a batch.
+        workers: processes.
+        planes: normalise to float32 NCHW; otherwise uint8 NCHW.
+        seed: of the shuffle.
+    """
+    loader = DataLoader(
+        EncodedSamples(root, planes=planes),
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+        generator=torch.Generator().manual_seed(seed),
+        prefetch_factor=4,
+        persistent_workers=True,
+    )
+    with from_workers(loader, workers) as batches:
+        yield batches

@@ -1,0 +1,126 @@
+"""The streaming feed: DALI's webdataset reader goes through the tars, in the order our own index files give it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from torch.utils.dlpack import from_dlpack
+
+from loaders.augment import Augmentation
+from loaders.base import Indices
+from loaders.batch import PoseBatch
+from loaders.dali_graph import GraphSpec, Tars, streamed_graph
+from loaders.dali_loader import DaliLoader, Fed, PipelineError
+from loaders.errors import InputError
+from loaders.sample import META, META_SHAPE, POSE, POSE_SHAPE
+from loaders.shard_index import Bytes, write_index
+
+_LABELS: Final = (POSE, META)
+
+
+class StreamLoader(DaliLoader):
+    """Pictures and labels through one DALI pipeline whose reader goes through tars, on disk or behind s3://.
+
+    The reader takes samples in the order of its index files, so each epoch gets its own: batches, ranks and resuming
+    are as exact as with mapped tars. The order itself is local: shards, and neighbours within them, are shuffled.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.shard_set.remote:
+            self._check_tars()
+
+    def _check_tars(self) -> None:
+        """Read the end of every tar: nothing else shows before the first step that one is missing or cut."""
+        ends = np.unique(np.cumsum([shard.samples for shard in self.shard_set.shards]) - 1)
+        try:
+            self._fetch(ends, META)
+        except InputError:
+            for end in ends:
+                self._fetch(np.array([end]), META)
+            raise
+
+    def _begin(self, batches: list[Indices]) -> None:
+        self._upcoming = iter(batches)
+        if not batches:
+            return
+        # the reader hands out whole batches only: short ones are filled up here, and cut again
+        order = np.concatenate([np.resize(indices, self._at_once * self.config.batch_size) for indices in batches])
+        with self._tars(order, tuple(self._members.values()), _LABELS) as tars:
+            self._pipeline = self._build(streamed_graph, self._next_inputs, self._spec, tars)
+
+    def _end(self) -> None:
+        # what it has read ahead belongs to this epoch
+        self._pipeline = None
+        super()._end()
+
+    def _next_batch(self) -> PoseBatch:
+        if not self._spec.takes_matrices:
+            self._next_inputs()  # DALI asks for none
+        return super()._next_batch()
+
+    def _picture_inputs(self, indices: Indices) -> list[Any]:
+        return []
+
+    def _matrices(self, augmentation: Augmentation | None) -> list[Any]:
+        size = self._at_once * self.config.batch_size
+        return [np.resize(matrix, (size, *matrix.shape[1:])) for matrix in super()._matrices(augmentation)]
+
+    def _split(self, fed: Fed, outputs: Sequence[Any]) -> tuple[PoseBatch, Sequence[Any]]:
+        n = len(fed.indices)
+        pose, meta = (from_dlpack(output.as_tensor()).numpy()[:n] for output in outputs[:2])
+        labels = self._label_batch(
+            _tail(pose, "<f4", POSE_SHAPE), _tail(meta, "<i4", META_SHAPE), fed.indices, fed.augmentation
+        )
+        pictures, sizes = outputs[2 : 2 + len(self._members)], outputs[2 + len(self._members) :]
+        camera = self.shard_set.camera
+        for size in sizes:
+            if (from_dlpack(size.as_tensor()).numpy()[:, :2] != (camera.height, camera.width)).any():
+                raise PipelineError("a picture has another size than the manifest says")
+        return labels, pictures
+
+    def _find_bad(self, reason: str) -> None:
+        while len(self._fed) <= self.config.prefetch and (indices := next(self._upcoming, None)) is not None:
+            self._fed.append(Fed(indices, None, []))
+        super()._find_bad(reason)
+
+    def _encoded(self, index: int, member: str) -> Bytes:
+        return self._fetch(np.array([index]), member)[0]
+
+    def _fetch(self, indices: Indices, member: str) -> list[Bytes]:
+        """Return a member's bytes of some samples, read apart from the epoch. Raises InputError."""
+        camera = self.shard_set.camera
+        spec = GraphSpec((), camera, 1, moves=False, recolours=False, device="cpu", hw_decoder_load=0)
+        try:
+            with self._tars(indices, (), (member,)) as tars:
+                pipeline = self._build(streamed_graph, tuple, spec, tars, batch_size=len(indices))
+            (read,) = self._run(pipeline)
+        except PipelineError as error:
+            tar = self.shard_set.location(int(self.shard_set.shard_of(indices)[0]))
+            raise InputError(
+                f"{tar} cannot be read ({error}): see to the AWS_* environment variables, or copy the shard again"
+            ) from None
+        return [np.array(data) for data in read]
+
+    @contextmanager
+    def _tars(self, order: Indices, pictures: tuple[str, ...], labels: tuple[str, ...]) -> Iterator[Tars]:
+        """Yield what makes the reader go through samples in this order; the index files last until it is built."""
+        shards = self.shard_set.shard_of(order)
+        runs = np.split(order, np.flatnonzero(np.diff(shards)) + 1)
+        with tempfile.TemporaryDirectory(prefix="stream-") as folder:
+            names = tuple(str(Path(folder, f"{number}.idx")) for number in range(len(runs)))
+            for name, run in zip(names, runs, strict=True):
+                write_index(Path(name), self.shard_set.entries(run, [*pictures, *labels]))
+            paths = tuple(self.shard_set.location(int(self.shard_set.shard_of(run[:1])[0])) for run in runs)
+            yield Tars(paths, names, pictures, labels, self.config.prefetch)
+
+
+def _tail(files: Bytes, dtype: str, shape: tuple[int, ...]) -> Any:
+    """Return the arrays (n, *shape) of .npy files (n, bytes)."""
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
+    return np.ascontiguousarray(files[:, -size:]).view(dtype).reshape(-1, *shape)

@@ -1,0 +1,190 @@
+"""Every way that `benchmarks.loader` measures delivers the right pictures with the right labels."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import data, loader
+from benchmarks.feeds import Feed, candidates
+from benchmarks.peers import common
+from benchmarks.peers.dali_reader import dali_reader
+from benchmarks.peers.reference_way import reference_way
+from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
+from benchmarks.peers.torch_dataloader import torch_dataloader
+from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
+from loaders import DataConfig, ShardSet, build_loader
+from tests.shard_factory import make_shard_set
+
+SAMPLES, BATCH, SIDE = 12, 4, 64
+TOLERANCE = 3.5
+"""Between decoders, which interpolate colour differently: FFmpeg the most (mean grey levels)."""
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    return {
+        form: make_shard_set(root / form, {"train": SAMPLES}, image_size=SIDE, image_format=form)
+        for form in ("jpeg", "raw")
+    }
+
+
+def pictures_by_frame(root):
+    """Our own loader's pictures, (3, H, W) float64, by frame number."""
+    ours = build_loader(DataConfig(shards=root, batch_size=SAMPLES, backend="torch", threads=1), "train")
+    (batch,) = ours
+    ours.close()
+    return dict(zip(batch.meta[:, 2].tolist(), batch.image.double().numpy(), strict=True))
+
+
+def frames_of(meta):
+    """The frame numbers in stored ``meta.npy`` members: bytes, rows of bytes, or DALI's list of arrays."""
+    rows = meta.as_array() if hasattr(meta, "as_array") else meta
+    return [int(np.frombuffer(bytes(row)[-16:], "<i4")[2]) for row in rows]
+
+
+def check(batches, root, planes, count, *, channels_last=False):
+    """Compare ``count`` batches with our own loader's pictures; return the frame numbers seen."""
+    expected = pictures_by_frame(root)
+    seen = []
+    for delivered, pose, meta in itertools.islice(batches.stream, count):
+        image = delivered.permute(0, 3, 1, 2) if channels_last else delivered
+        assert image.shape == (BATCH, 3, SIDE, SIDE)
+        assert image.dtype == (torch.float32 if planes else torch.uint8)
+        if planes:
+            assert image.is_contiguous()
+            assert image.min() >= -1
+            assert image.max() <= 1
+        levels = (image.double() + 1) * 127.5 if planes else image.double()
+        frames = frames_of(meta)
+        assert len(frames) == len(pose) == BATCH
+        for frame, picture in zip(frames, levels.numpy(), strict=True):
+            assert np.abs(picture - expected[frame]).mean() < TOLERANCE
+        seen += frames
+    return seen
+
+
+def test_samples_can_be_told_apart(sets):
+    for root in sets.values():
+        pairs = itertools.combinations(pictures_by_frame(root).values(), 2)
+        assert min(np.abs(one - other).mean() for one, other in pairs) > 3 * TOLERANCE
+
+
+@pytest.mark.parametrize("planes", [False, True], ids=["uint8", "float32"])
+def test_dali_reader(sets, planes):
+    pytest.importorskip("nvidia.dali")
+    cpu = torch.device("cpu")
+    with dali_reader(sets["jpeg"], BATCH, 2, device=cpu, planes=planes, seed=0) as batches:
+        # a buffer larger than the set mixes epochs: not every sample comes once
+        assert len(set(check(batches, sets["jpeg"], planes, 6, channels_last=not planes))) > BATCH
+
+
+@pytest.mark.parametrize("planes", [False, True], ids=["uint8", "float32"])
+@pytest.mark.parametrize("way", [torch_dataloader, webdataset_torchvision])
+def test_worker_processes(sets, way, planes):
+    pytest.importorskip("torchvision")
+    # whole epochs of webdataset are a matter of each worker: with one they are the set's
+    workers = 1 if way is webdataset_torchvision else 2
+    with way(sets["jpeg"], BATCH, workers, planes=planes, seed=0) as batches:
+        assert batches.at_once == workers
+        for _ in range(2):
+            assert sorted(check(batches, sets["jpeg"], planes, SAMPLES // BATCH)) == list(range(1, SAMPLES + 1))
+
+
+@pytest.mark.parametrize("planes", [False, True], ids=["uint8", "float32"])
+@pytest.mark.parametrize("decoder", ["torchvision", "spdl.io"])
+def test_spdl(sets, decoder, planes):
+    pytest.importorskip("spdl.pipeline")
+    if decoder == "spdl.io" and ffmpeg_absent():
+        pytest.skip(ffmpeg_absent())
+    pytest.importorskip(decoder)
+    threads = torch.get_num_threads()
+    with spdl_pipeline(sets["jpeg"], BATCH, 1, decoder=decoder, planes=planes, seed=0) as batches:
+        last = decoder == "spdl.io" and not planes
+        orders = [check(batches, sets["jpeg"], planes, SAMPLES // BATCH, channels_last=last) for _ in range(2)]
+    assert all(sorted(order) == list(range(1, SAMPLES + 1)) for order in orders)
+    assert orders[0] != orders[1]
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("form", ["jpeg", "raw"])
+@pytest.mark.parametrize("output", ["uint8", "stock float32", "one-pass float32"])
+def test_ffcv(sets, tmp_path, form, output):
+    pytest.importorskip("ffcv")
+    with common.torch_threads():
+        from benchmarks.peers.ffcv_reader import ffcv_reader, write_beton
+    threads = torch.get_num_threads()
+    path = tmp_path / "file.beton"
+    write_beton(sets[form], path, samples=8, workers=1)
+    if form == "jpeg":
+        first = ShardSet(sets[form], "train").member(0, "rgba.jpg").tobytes()
+        assert first in path.read_bytes()
+    # an epoch of 16 from 8 samples: each comes twice
+    with ffcv_reader(path, 16, BATCH, 2, output=output, seed=0) as batches:
+        seen = check(batches, sets[form], output != "uint8", 4)
+        assert sorted(seen) == sorted([*range(1, 9)] * 2)
+        assert check(batches, sets[form], output != "uint8", 4) != seen
+    assert torch.get_num_threads() == threads
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generated")
+    return data.generate(folder, frames=4, image_size=368, grain=data.GRAIN, repeat=1, seed=0)
+
+
+def test_reference_way(generated):
+    pytest.importorskip("skimage")
+    ours = build_loader(DataConfig(shards=generated.raw, batch_size=4, backend="torch"), "train")
+    (expected,) = ours
+    ours.close()
+    with reference_way(generated.dataset, 2, 2, seed=0) as batches:
+        found = list(itertools.islice(batches.stream, 2))
+    image, joints_2d, joints_3d = (torch.cat(parts) for parts in zip(*found, strict=True))
+    assert (image.shape, image.dtype, joints_2d.shape) == ((4, 3, 368, 368), torch.float32, (4, 16, 2))
+    assert -1 <= image.min() < image.max() <= 1
+    distance = (joints_3d - joints_3d[:, :1])[:, None] - expected.joints_3d[None]
+    which = distance.abs().amax((2, 3)).argmin(1)
+    assert sorted(which.tolist()) == [0, 1, 2, 3]
+    assert distance.abs().amax((2, 3)).amin(1).max() < 1e-4
+    # its labels count from a pixel's corner, ours from its centre
+    offset = 0.5 * (1 - 368 / 800)
+    torch.testing.assert_close(joints_2d, expected.joints_2d[which] + offset, atol=1e-3, rtol=0)
+    # its filter is a little wider than the area of a pixel
+    assert ((image + 1) * 127.5 - expected.image[which].float()).abs().mean() < 4
+
+
+def test_grain_makes_jpegs_as_large_as_real_ones(generated):
+    assert 60e3 < loader._mean_picture(generated.jpeg, 4) < 80e3
+
+
+def test_grain_is_seeded_and_left_to_training(tmp_path):
+    data.synthesize(tmp_path / "smooth", 4)
+
+    def copy(name, **options):
+        root = tmp_path / name
+        for path in (tmp_path / "smooth").rglob("*.*"):
+            (root / path.relative_to(tmp_path / "smooth")).parent.mkdir(parents=True, exist_ok=True)
+            (root / path.relative_to(tmp_path / "smooth")).write_bytes(path.read_bytes())
+        data.add_grain(root, 5.0, **options)
+        return {path.relative_to(root): path.read_bytes() for path in root.rglob("*.*") if path.is_file()}
+
+    one, same, other = copy("one"), copy("same"), copy("other", seed=1)
+    assert one == same
+    changed = {path for path in one if one[path] != other[path]}
+    assert changed == {path for path in one if path.parts[0] == "TrainSet" and path.suffix == ".png"}
+
+
+def test_what_lacks_its_data_says_so(sets, tmp_path):
+    feed = Feed(sets["jpeg"], None, None, tmp_path, 4, BATCH, 1, 0)
+    absent = {one.name: one.reason_absent() for one in candidates(feed)}
+    assert absent["ours torch raw, uint8"] == "no raw shards given"
+    assert "--dataset" in absent["reference way, float32"]
+    assert absent["torch DataLoader + torchvision, float32"] == ""
+
+
+def test_frames_need_shards(capsys):
+    assert loader.main(["--dataset", "frames"]) == 2
+    assert "--dataset needs --shards" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""``data.on_bad_sample skip``: what cannot be decoded is left out and counted, and every rank stays in step."""
+
+import pytest
+import torch
+
+from loaders import AugmentConfig, DataConfig, InputError, build_loader
+from tests.loaders.test_faults import WAYS
+from tests.shard_factory import make_shard_set, spoil_pictures
+
+BAD = {5, 6, 17}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    root = make_shard_set(tmp_path_factory.mktemp("skip") / "shards", {"train": 24, "val": 7}, samples_per_shard=8)
+    spoil_pictures(root, "train", BAD)
+    return root
+
+
+def config(shards, way, **kwargs):
+    return DataConfig(shards=shards, on_bad_sample="skip", **{"batch_size": 4, **WAYS[way], **kwargs})
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_evaluation_sees_every_other_sample_once(shards, way, batch_size):
+    """Batch 2 of size 2 is left out whole: samples 5 and 6 do not share one, but of size 1 each is one."""
+    loader = build_loader(config(shards, way, batch_size=batch_size), "train")
+    for _ in range(2):
+        found = list(loader)
+        assert torch.cat([batch.index for batch in found]).tolist() == [i for i in range(24) if i not in BAD]
+        assert all(len(batch) == len(batch.image) == len(batch.joints_3d) > 0 for batch in found)
+    assert set(loader.skipped) == BAD
+    assert "female_001_a_a-env_001-000006.rgba.jpg" in loader.skipped[5]
+    loader.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_in_training_others_of_the_batch_take_their_places(shards, way):
+    augment = AugmentConfig(rotation=30, mirror=0.5)
+    ranks = [
+        build_loader(config(shards, way, augment=augment), "train", rank=rank, world_size=2, training=True)
+        for rank in range(2)
+    ]
+    batches = [list(loader) for loader in ranks]
+    assert [len(found) for found in batches] == [3, 3]
+    assert all(len(batch) == len(batch.image) == 4 for found in batches for batch in found)
+    seen = torch.cat([batch.index for found in batches for batch in found]).tolist()
+    assert set(seen) == set(range(24)) - BAD
+    assert set().union(*(loader.skipped for loader in ranks)) == BAD
+    for found in batches:
+        for batch in found:
+            for index in set(batch.index.tolist()):
+                copies = batch.image[batch.index == index]
+                assert (copies == copies[0]).all()
+    for loader in ranks:
+        loader.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_skipping_does_not_depend_on_where_the_run_was_interrupted(shards, way):
+    whole = build_loader(config(shards, way), "train", training=True)
+    expected = list(whole)
+    whole.close()
+    first = build_loader(config(shards, way), "train", training=True)
+    iterator = iter(first)
+    seen = [next(iterator), next(iterator)]
+    state = first.state_dict()
+    iterator.close()
+    first.close()
+    second = build_loader(config(shards, way), "train", training=True)
+    second.load_state_dict(state)
+    seen += list(second)
+    second.close()
+    for a, b in zip(seen, expected, strict=True):
+        assert torch.equal(a.index, b.index)
+        assert torch.equal(a.image, b.image)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_batch_with_nothing_else_in_it_fails(shards, way):
+    loader = build_loader(config(shards, way, batch_size=1), "train", training=True)
+    with pytest.raises(InputError, match=r"no sample of a batch can be decoded, the first is .*rgba.jpg"):
+        list(loader)
+    loader.close()
