@@ -32,6 +32,8 @@ class _Row:
 
     index: int
     output: str
+    data: _Pixels
+    """Encoded bytes (n,), or the picture (H, W, 3) itself where it is stored raw."""
     out: _Pixels
     """(H, W, 3) or (3, H, W), its place in the batch."""
     warp: NDArray[np.float64] | None
@@ -115,12 +117,21 @@ class TorchLoader(Loader):
             _Row(
                 index,
                 output,
+                data,
                 out,
                 None if warp is None else warp[row],
                 None if colour is None or output != "image" else colour[row],
             )
             for output, filled in pictures.items()
-            for row, (index, out) in enumerate(zip(indices.tolist(), filled, strict=True))
+            for row, (index, data, out) in enumerate(
+                zip(
+                    indices.tolist(),
+                    # all at once: finding them one by one would cost a thread as much as copying one
+                    picture_data(self.shard_set, indices, self._members[output]),
+                    filled,
+                    strict=True,
+                )
+            )
         ]
         left = iter(rows)
         work = [self._pool.submit(self._fill, left) for _ in range(self._threads)]
@@ -182,13 +193,10 @@ class TorchLoader(Loader):
 
     def _stored(self, row: _Row) -> _Pixels:
         """Return the centre square of a stored picture, (H, W, 3) or (H, W, 4). Raises ValueError."""
-        member = self._members[row.output]
-        (data,) = picture_data(self.shard_set, [row.index], member)
-        if data.ndim == 3:
-            image: _Pixels = data
-        else:
+        image = row.data
+        if image.ndim == 1:
             try:
-                image = decode_stored(data, member, self._scratch())
+                image = decode_stored(image, self._members[row.output], self._scratch())
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
         camera = self.shard_set.camera

@@ -16,7 +16,7 @@ from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import draw_heatmaps, find_joints
 from models.skeleton import HEATMAP_JOINTS, action_group
 from tests.checkpoint_factory import make_checkpoint
-from tests.shard_factory import make_shard_set
+from tests.shard_factory import make_shard_set, spoil_pictures
 from tools.convert_checkpoint import main as convert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,24 +97,44 @@ def test_batch_size_does_not_matter(tmp_path, shards, finetuned):
     assert figures(one) == pytest.approx(figures(seven), rel=1e-4)
 
 
-def test_processes_do_not_matter(tmp_path, shards, finetuned):
-    """Three processes, of which the last has no frame at all; started as a file from another folder."""
-    common = ("--split", "val", "--data.backend", "torch", "--data.batch-size")
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
+def run_processes(count, folder, *arguments):
+    """Evaluate under torchrun, started as a file from another folder; return the metrics."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
     entry = str(ROOT / "engine" / "evaluate.py")
     done = subprocess.run(
-        [*launcher, entry, *flags(finetuned, shards, tmp_path / "three", *common, "4")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+        [*launcher, entry, *flags(*arguments)], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1
-    three = json.loads((tmp_path / "three" / "metrics.json").read_text())
-    assert three["evaluation"]["processes"] == 3
+    metrics = json.loads((arguments[2] / "metrics.json").read_text())
+    assert metrics["evaluation"]["processes"] == count
+    return metrics
+
+
+def test_processes_do_not_matter(tmp_path, shards, finetuned):
+    """Three processes, of which the last has no frame at all."""
+    common = ("--split", "val", "--data.backend", "torch", "--data.batch-size")
+    three = run_processes(3, tmp_path, finetuned, shards, tmp_path / "three", *common, "4")
     one = evaluated(finetuned, shards, tmp_path / "one", *common, "2")
     assert figures(one) == pytest.approx(figures(three), rel=1e-4)
+
+
+def test_skipped_frames_are_left_out_and_listed(tmp_path, capsys, finetuned):
+    shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 10})
+    common = ("--data.backend", "torch", "--data.batch-size", "2", "--data.on-bad-sample")
+    whole = evaluated(finetuned, shards, tmp_path / "whole", *common, "fail")
+    # the second batch of two is left out whole
+    spoil_pictures(shards, "test", {2, 3, 8})
+    assert main(flags(finetuned, shards, tmp_path / "refused", *common, "fail")) == 2
+    assert "000003.rgba.jpg at byte" in capsys.readouterr().err
+    one = evaluated(finetuned, shards, tmp_path / "one", *common, "skip")
+    two = run_processes(2, tmp_path, finetuned, shards, tmp_path / "two", *common, "skip")
+    assert figures(one) == pytest.approx(figures(two), rel=1e-4)
+    assert (whole["frames"], one["frames"]) == (10, 7)
+    for metrics in (one, two):
+        listed = metrics["evaluation"]["skipped"]
+        assert [number for number in (3, 4, 9) for line in listed if f"{number:06}.rgba.jpg" in line] == [3, 4, 9]
+        assert metrics["evaluation"]["notes"][-1].startswith("3 frames left out, the first: ")
 
 
 def test_a_heatmap_network_has_its_2d_error_alone(tmp_path, capsys, shards):

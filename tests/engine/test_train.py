@@ -18,7 +18,7 @@ from engine.distributed import Process
 from engine.train import main
 from engine.trainer import Trainer
 from loaders import ShardSet
-from tests.shard_factory import make_shard_set
+from tests.shard_factory import make_shard_set, spoil_pictures
 
 SMALL = ["--data.batch-size", "4", "--model.trunk", "resnet18", "--log-every", "2", "--data.threads", "1"]
 STAGES = ("train2d", "train3d", "finetune")
@@ -124,6 +124,24 @@ def test_two_processes_train(tmp_path, shards, stage):
     assert summary["processes"] == 2
     assert summary["steps"] == 8
     assert summary["last_validation"]["loss"] < summary["first_validation"]["loss"]
+
+
+def test_skipped_samples_keep_processes_in_step_and_are_counted(tmp_path):
+    shards = make_shard_set(tmp_path / "shards", {"train": 18, "val": 5}, image_size=64)
+    spoil_pictures(shards, "train", {3, 11})
+    spoil_pictures(shards, "val", {4})
+    common = ("--epochs", "2", "--data.batch-size", "2", "--data.on-bad-sample")
+    refused = start(flags(shards, tmp_path / "refused", "train2d", *common, "fail"), processes=2)
+    output, _ = refused.communicate(timeout=240)
+    assert refused.returncode != 0
+    assert "rgba.jpg at byte" in output
+    process = start(flags(shards, tmp_path / "run", "train2d", *common, "skip"), processes=2)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert (summary["steps"], summary["skipped_samples"]) == (8, 3)
+    assert output.count("skipped: ") == 3
+    assert "validation on 4 frames" in output
 
 
 def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path, monkeypatch, shards):
