@@ -23,6 +23,7 @@ from engine.command import Failure
 from loaders.config import available_cores
 from loaders.manifest import FILE_NAME, Manifest, Split
 from loaders.shard_index import index_name
+from models.camera import XR_EGOPOSE
 from tools.synthesis.png import encode_png
 
 GRAIN: Final = 11.0
@@ -108,35 +109,47 @@ def shard(dataset: Path, output: Path, *, image_format: str, image_size: int) ->
 
 
 @dataclass(frozen=True)
-class Generated:
-    """Generated frames in three forms."""
+class Frames:
+    """The same training frames in several forms; None where there is none."""
 
-    dataset: Path
     jpeg: Path
     """Shard set."""
-    raw: Path
-    """Shard set of the same frames."""
+    raw: Path | None = None
+    """Shard set, pictures of the same size."""
+    large: Path | None = None
+    """Shard set, JPEG of the whole centre square."""
+    source: Path | None = None
+    """Shard set, PNG of the whole frame."""
+    dataset: Path | None = None
+    """As they were extracted."""
 
 
-def generate(folder: Path, *, frames: int, image_size: int, grain: float, repeat: int, seed: int) -> Generated:
+def generate(folder: Path, *, frames: int, image_size: int, grain: float, repeat: int, seed: int) -> Frames:
     """Generate training frames, as a dataset and as shard sets.
 
     Args:
         folder: where they go.
         frames: so many.
-        image_size: side of the shards' pictures (pixels).
+        image_size: side of the pictures in ``jpeg`` and ``raw`` (pixels).
         grain: its standard deviation (grey levels); 0 leaves the frames smooth.
         repeat: how often the shards are strung together.
         seed: of the grain.
     """
-    found = Generated(folder / "dataset", folder / "jpeg", folder / "raw")
-    synthesize(found.dataset, frames)
+    dataset = folder / "dataset"
+    synthesize(dataset, frames)
     if grain:
-        add_grain(found.dataset, grain, seed=seed)
-    for root, image_format in ((found.jpeg, "jpeg"), (found.raw, "raw")):
-        shard(found.dataset, root, image_format=image_format, image_size=image_size)
-        repeat_shards(root, repeat)
-    return found
+        add_grain(dataset, grain, seed=seed)
+    whole = XR_EGOPOSE.height
+    forms = {
+        "jpeg": ("jpeg", image_size),
+        "raw": ("raw", image_size),
+        "large": ("jpeg", whole),
+        "source": ("source", whole),
+    }
+    for name, (image_format, side) in forms.items():
+        shard(dataset, folder / name, image_format=image_format, image_size=side)
+        repeat_shards(folder / name, repeat)
+    return Frames(**{name: folder / name for name in forms}, dataset=dataset)
 
 
 def repeat_shards(root: Path, times: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
+from benchmarks.data import Frames
 from benchmarks.harness import Candidate, Session, Target, not_installed
 from benchmarks.peers.common import Batches, torch_threads
 from benchmarks.peers.dali_reader import dali_reader
@@ -19,6 +21,7 @@ from benchmarks.peers.spdl_pipeline import Decoder, ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from loaders import DataConfig, Loader, PoseBatch, ShardSet, build_loader
+from loaders.config import available_cores
 
 if TYPE_CHECKING:
     from benchmarks.peers.ffcv_reader import Output
@@ -39,8 +42,12 @@ _DALI: Final = ("nvidia.dali",)
 _GROUPS: Final = {
     "uint8": "uint8 batch, on the CPU",
     "float32": "normalised float32 NCHW batch, on the CPU",
+    "other": "uint8 batch from larger pictures, on the CPU",
     "gpu": "uint8 batch, on the GPU",
 }
+_LARGE: Final = " JPEG 800"
+_SOURCE: Final = " PNG 1280x800"
+_GENERATED: Final = "measured on generated frames only"
 _RECIPE_BATCH: Final = 16
 """Of the reference recipe (samples)."""
 
@@ -49,16 +56,13 @@ _RECIPE_BATCH: Final = 16
 class Feed:
     """What all loaders of a run share."""
 
-    shards: Path
-    """JPEG pictures."""
-    raw_shards: Path | None
-    """The same as raw pictures, if there are any."""
-    dataset: Path | None
-    """Frames as they were extracted, if there are any."""
+    frames: Frames
     scratch: Path
     """Folder for the files of a loader that reads only its own."""
     scratch_samples: int
     """Most samples in such a file (samples)."""
+    image_size: int
+    """Side of the pictures in a batch (pixels)."""
     batch_size: int
     """Samples of a batch (samples)."""
     threads: int
@@ -73,13 +77,14 @@ def prepare(feed: Feed) -> None:
     with torch_threads():  # importing it sets them
         from benchmarks.peers.ffcv_reader import write_beton  # noqa: PLC0415 - absent on some machines
 
-    for root in filter(None, (feed.shards, feed.raw_shards)):
+    for root in filter(None, (feed.frames.jpeg, feed.frames.raw)):
         write_beton(root, _beton(feed, root), feed.scratch_samples, feed.threads)
 
 
 def candidates(feed: Feed) -> list[Candidate]:
     """Return all ways, on the CPU and on the GPU."""
-    return [*_on_the_cpu(feed, planes=False), *_on_the_cpu(feed, planes=True), *_on_the_gpu(feed)]
+    forms = _on_the_cpu(feed, planes=False), _on_the_cpu(feed, planes=True), _from_larger(feed), _on_the_gpu(feed)
+    return [candidate for form in forms for candidate in form]
 
 
 def targets() -> list[Target]:
@@ -99,7 +104,11 @@ def targets() -> list[Target]:
         Target("best backend, JPEG to float32, over the reference way", jpeg, ("reference way, float32",), 60),
         Target("best backend, JPEG to float32, over FFCV's best from JPEG", jpeg, ffcv["JPEG"]),
         Target("best backend, raw to float32, over FFCV's best from raw", raw, ffcv["raw"]),
-        Target("DALI loader, GPU, over DALI's reader, same graph", ("ours dali, gpu",), ("DALI reader, gpu",)),
+        *(
+            Target(f"DALI loader, GPU, over DALI's reader, same graph{form}", (f"ours dali{form}, gpu",), (other,))
+            for form in ("", _LARGE, _SOURCE)
+            for other in (f"DALI reader{form}, gpu",)
+        ),
     ]
 
 
@@ -112,9 +121,9 @@ def _on_the_cpu(feed: Feed, *, planes: bool) -> Iterator[Candidate]:
 
 
 def _ours_on_the_cpu(feed: Feed, planes: bool) -> Iterator[Candidate]:
-    for stored, root in (("", feed.shards), (" raw", feed.raw_shards)):
+    for stored, root in (("", feed.frames.jpeg), (" raw", feed.frames.raw)):
         for backend in _BACKENDS:
-            start = partial(_ours, root or feed.shards, backend, "cpu", planes, feed)
+            start = partial(_ours, root or feed.frames.jpeg, backend, "cpu", planes, feed)
             needs = _DALI if backend == "dali" else ()
             yield Candidate(f"ours {backend}{stored}", start, needs=needs, absent="" if root else _NO_RAW, ours=True)
 
@@ -125,12 +134,15 @@ def _peers(feed: Feed, planes: bool) -> Iterator[Candidate]:
     def peer(name: str, way: Way, *needs: str, absent: str = "") -> Candidate:
         return Candidate(name, partial(_session, way), needs=needs, absent=absent)
 
-    shared = (feed.shards, feed.batch_size, feed.threads)
-    reader = partial(dali_reader, *shared, device=torch.device("cpu"), planes=planes, seed=feed.seed)
-    yield peer(f"DALI reader{' + crop_mirror_normalize' * planes}", reader, *_DALI)
-    for stored, root in (("JPEG", feed.shards), ("raw", feed.raw_shards)):
+    shared = (feed.frames.jpeg, feed.batch_size, feed.threads)
+    yield peer(
+        f"DALI reader{' + crop_mirror_normalize' * planes}",
+        _reader(feed, feed.frames.jpeg, "cpu", planes=planes),
+        *_DALI,
+    )
+    for stored, root in (("JPEG", feed.frames.jpeg), ("raw", feed.frames.raw)):
         for added, output in _FFCV_OUTPUTS[planes].items():
-            way = partial(_ffcv, root or feed.shards, output, feed)
+            way = partial(_ffcv, root or feed.frames.jpeg, output, feed)
             yield peer(f"FFCV {stored}{added}", way, "ffcv", absent="" if root else _NO_RAW)
     for decoder in _DECODERS:
         absent = ffmpeg_absent() if decoder == "spdl.io" else ""
@@ -146,31 +158,68 @@ def _reference(feed: Feed, planes: bool) -> Iterator[Candidate]:
     if not planes:
         return
     batch_size = min(feed.batch_size, _RECIPE_BATCH)
-    way = partial(reference_way, feed.dataset or Path(), batch_size, feed.threads, seed=feed.seed)
-    absent = "" if feed.dataset else "no frames given: --dataset"
+    way = partial(reference_way, feed.frames.dataset or Path(), batch_size, feed.threads, seed=feed.seed)
+    absent = "" if feed.frames.dataset else "no frames given: --dataset"
     yield Candidate("reference way", partial(_session, way), needs=("skimage",), absent=absent)
 
 
+def _larger(feed: Feed) -> Iterator[tuple[str, Path, str]]:
+    """Yield name, shard set, and why it is absent, of pictures that are resized when they are loaded."""
+    for form, root in ((_LARGE, feed.frames.large), (_SOURCE, feed.frames.source)):
+        yield form, root or feed.frames.jpeg, "" if root else _GENERATED
+
+
+def _from_larger(feed: Feed) -> Iterator[Candidate]:
+    group = _GROUPS["other"]
+    for form, root, absent in _larger(feed):
+        for backend in _BACKENDS:
+            start = partial(_ours, root, backend, "cpu", False, feed)
+            needs = _DALI if backend == "dali" else ()
+            yield Candidate(f"ours {backend}{form}, uint8", start, group, needs=needs, absent=absent, ours=True)
+        start = partial(_session, _reader(feed, root, "cpu"))
+        yield Candidate(f"DALI reader{form}, uint8", start, group, needs=_DALI, absent=absent)
+
+
 def _on_the_gpu(feed: Feed) -> Iterator[Candidate]:
-    absent = "" if torch.cuda.is_available() else "no GPU"
-    group = _GROUPS["gpu"]
-    ours = partial(_ours, feed.shards, "dali", "cuda:0", False, feed)
-    yield Candidate("ours dali, gpu", ours, group, needs=_DALI, absent=absent, ours=True)
-    way = partial(
+    group, no_gpu = _GROUPS["gpu"], "" if torch.cuda.is_available() else "no GPU"
+    for form, root, absent in (("", feed.frames.jpeg, ""), *_larger(feed)):
+        why = no_gpu or absent
+        ours = partial(_ours, root, "dali", "cuda:0", False, feed)
+        yield Candidate(f"ours dali{form}, gpu", ours, group, needs=_DALI, absent=why, ours=True)
+        theirs = partial(_session, _reader(feed, root, "cuda:0"), "cuda:0")
+        yield Candidate(f"DALI reader{form}, gpu", theirs, group, needs=_DALI, absent=why)
+
+
+def _reader(feed: Feed, root: Path, device: str, *, planes: bool = False) -> Way:
+    return partial(
         dali_reader,
-        *(feed.shards, feed.batch_size, feed.threads),
-        device=torch.device("cuda:0"),
-        planes=False,
+        *(root, feed.batch_size, feed.threads),
+        device=torch.device(device),
+        image_size=feed.image_size,
+        planes=planes,
         seed=feed.seed,
     )
-    peer = partial(_session, way, torch.cuda.synchronize)
-    yield Candidate("DALI reader, gpu", peer, group, needs=_DALI, absent=absent)
 
 
 @contextlib.contextmanager
-def _session(way: Way, wait: Callable[[], None] = lambda: None) -> Iterator[Session]:
+def _session(way: Way, device: str = "cpu") -> Iterator[Session]:
     with way() as batches:
-        yield Session(lambda: sum(len(next(batches.stream)[0]) for _ in range(batches.at_once)), wait)
+        yield _on(device, lambda: sum(len(next(batches.stream)[0]) for _ in range(batches.at_once)))
+
+
+def _on(device: str, step: Callable[[], int]) -> Session:
+    """Return a session of a device; beside one on a GPU stands how busy it keeps the host."""
+    if device == "cpu":
+        return Session(step)
+    last = [time.perf_counter(), time.process_time()]
+
+    def figures() -> dict[str, float]:
+        now = [time.perf_counter(), time.process_time()]
+        wall, busy = (b - a for a, b in zip(last, now, strict=True))
+        last[:] = now
+        return {"host CPU share": busy / (wall * available_cores())}
+
+    return Session(step, torch.cuda.synchronize, figures)
 
 
 @contextlib.contextmanager
@@ -185,7 +234,7 @@ def _ffcv(root: Path, output: Output, feed: Feed) -> Iterator[Batches]:
 
 
 def _beton(feed: Feed, root: Path) -> Path:
-    return feed.scratch / ("jpeg.beton" if root == feed.shards else "raw.beton")
+    return feed.scratch / ("jpeg.beton" if root == feed.frames.jpeg else "raw.beton")
 
 
 @contextlib.contextmanager
@@ -194,6 +243,7 @@ def _ours(root: Path, backend: Backend, device: str, planes: bool, feed: Feed) -
     config = DataConfig(
         shards=root,
         batch_size=feed.batch_size,
+        image_size=feed.image_size,
         backend=backend,
         threads=feed.threads,
         seed=feed.seed,
@@ -203,7 +253,7 @@ def _ours(root: Path, backend: Backend, device: str, planes: bool, feed: Feed) -
         contextlib.closing(build_loader(config, "train", device=device, training=True)) as loader,
         contextlib.closing(_endless(loader)) as batches,
     ):
-        yield Session(lambda: len(next(batches)), torch.cuda.synchronize if device != "cpu" else lambda: None)
+        yield _on(device, lambda: len(next(batches)))
 
 
 def _endless(loader: Loader) -> Generator[PoseBatch, None, None]:

@@ -28,6 +28,9 @@ class LoaderFlags(BenchmarkFlags):
     """The same frames as raw pictures; with --shards alone, raw loading is not measured."""
     dataset: Path | None = None
     """Frames as they were extracted, for the reference way; with --shards alone, that way is not measured."""
+    warmup: float = 1.5
+    """Least time before each lap that is not measured (seconds); an epoch of the generated set, so that touching
+    mapped tars for the first time, once in a run, does not count."""
     frames: int = 256
     """Size of the generated set, and the most that is copied for a loader with a format of its own (frames)."""
     repeat: int = 16
@@ -63,27 +66,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def benchmark(flags: LoaderFlags) -> Result:
     """Measure and publish."""
-    threads = flags.threads or available_cores()
     with data.temporary_folder() as folder:
-        shards, raw_shards, dataset = flags.shards, flags.raw_shards, flags.dataset
-        if shards is None:
-            generated = data.generate(
-                folder,
-                frames=flags.frames,
-                image_size=flags.image_size,
-                grain=flags.grain,
-                repeat=flags.repeat,
-                seed=flags.seed,
-            )
-            shards, raw_shards, dataset = generated.jpeg, generated.raw, generated.dataset
-        feed = Feed(shards, raw_shards, dataset, folder, flags.frames, flags.batch_size, threads, flags.seed)
+        feed = _feed(flags, folder)
         prepare(feed)
-        kilobytes = _mean_picture(shards, flags.frames) / 1e3
+        kilobytes = _mean_picture(feed.frames.jpeg, flags.frames) / 1e3
         first, *others = candidates(feed)
         first = dataclasses.replace(first, note=f"JPEGs of {kilobytes:.0f} kB")
         measured = measure([first, *others], rounds=flags.rounds, lap=flags.lap, warmup=flags.warmup, steps=2)
-    chosen = {"threads": threads, "mean JPEG (kB)": round(kilobytes, 1)}
+    chosen = {"threads": feed.threads, "mean JPEG (kB)": round(kilobytes, 1)}
     return publish("loader", flags, measured, targets(), chosen=chosen)
+
+
+def _feed(flags: LoaderFlags, folder: Path) -> Feed:
+    """Return what is measured on: what the flags name, or frames generated in ``folder``."""
+    if flags.shards:
+        frames = data.Frames(flags.shards, raw=flags.raw_shards, dataset=flags.dataset)
+    else:
+        frames = data.generate(
+            folder,
+            frames=flags.frames,
+            image_size=flags.image_size,
+            grain=flags.grain,
+            repeat=flags.repeat,
+            seed=flags.seed,
+        )
+    camera = ShardSet(frames.jpeg, "train").camera
+    return Feed(
+        frames=frames,
+        scratch=folder,
+        scratch_samples=flags.frames,
+        image_size=min(camera.width, camera.height),
+        batch_size=flags.batch_size,
+        threads=flags.threads or available_cores(),
+        seed=flags.seed,
+    )
 
 
 def _mean_picture(shards: Path, samples: int) -> float:

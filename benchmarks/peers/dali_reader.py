@@ -17,7 +17,7 @@ from loaders.shard_index import index_name
 
 @contextlib.contextmanager
 def dali_reader(
-    root: Path, batch_size: int, threads: int, *, device: torch.device, planes: bool, seed: int
+    root: Path, batch_size: int, threads: int, *, device: torch.device, image_size: int, planes: bool, seed: int
 ) -> Iterator[Batches]:
     """Shuffled within a buffer; labels are tensor lists of bytes.
 
@@ -26,6 +26,7 @@ def dali_reader(
         batch_size: samples of a batch.
         threads: of the pipeline.
         device: where the pictures go.
+        image_size: their side (pixels).
         planes: normalise to float32 NCHW; otherwise uint8 HWC.
         seed: of the shuffle.
     """
@@ -36,13 +37,12 @@ def dali_reader(
 
     shard_set = ShardSet(root, "train")
     member = shard_set.manifest.image_member or ""
-    camera = shard_set.camera
     gpu = device.type == "cuda"
     picture = Picture(encoded=True)
     spec = GraphSpec(
         pictures=(picture,),
-        stored=camera,
-        image_size=min(camera.width, camera.height),
+        stored=shard_set.camera,
+        image_size=image_size,
         moves=False,
         recolours=False,
         device="gpu" if gpu else "cpu",

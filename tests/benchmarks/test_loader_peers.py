@@ -76,7 +76,7 @@ def test_samples_can_be_told_apart(sets):
 def test_dali_reader(sets, planes):
     pytest.importorskip("nvidia.dali")
     cpu = torch.device("cpu")
-    with dali_reader(sets["jpeg"], BATCH, 2, device=cpu, planes=planes, seed=0) as batches:
+    with dali_reader(sets["jpeg"], BATCH, 2, device=cpu, image_size=SIDE, planes=planes, seed=0) as batches:
         # a buffer larger than the set mixes epochs: not every sample comes once
         assert len(set(check(batches, sets["jpeg"], planes, 6, channels_last=not planes))) > BATCH
 
@@ -178,9 +178,11 @@ def test_grain_is_seeded_and_left_to_training(tmp_path):
 
 
 def test_what_lacks_its_data_says_so(sets, tmp_path):
-    feed = Feed(sets["jpeg"], None, None, tmp_path, 4, BATCH, 1, 0)
+    sizes = {"scratch_samples": 4, "image_size": SIDE, "batch_size": BATCH, "threads": 1}
+    feed = Feed(frames=data.Frames(sets["jpeg"]), scratch=tmp_path, seed=0, **sizes)
     absent = {one.name: one.reason_absent() for one in candidates(feed)}
     assert absent["ours torch raw, uint8"] == "no raw shards given"
+    assert absent["ours torch JPEG 800, uint8"] == "measured on generated frames only"
     assert "--dataset" in absent["reference way, float32"]
     assert absent["torch DataLoader + torchvision, float32"] == ""
 
