@@ -67,6 +67,8 @@ class TorchLoader(Loader):
         super().__init__(*args, **kwargs)
         self._members = picture_members(self.shard_set, self.config.outputs)
         self._memory = {output: RecycledArrays(*self._form(output)) for output in self._members}
+        self._whole = self.shard_set.camera.width == self.shard_set.camera.height
+        """Whether stored pictures are square, so that nothing is cut off."""
         self._threads = self.config.thread_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._own = threading.local()
@@ -158,15 +160,18 @@ class TorchLoader(Loader):
 
     def _make(self, row: _Row) -> None:
         """Decode, crop, resize, warp, colour and normalise a picture; the last step writes into the batch."""
-        image, planes = self._stored(row), row.out.dtype == np.float32
-        steps = self._steps(row)
-        if image.shape[2] == 4 and (steps or not planes):
-            steps.insert(0, lambda image, out: cv2.cvtColor(image, cv2.COLOR_RGBA2RGB, out))
+        planes, steps = row.out.dtype == np.float32, self._steps(row)
+        if steps or planes or not self._whole:
+            # four values a pixel are written faster than three, but only normalising takes them
+            memory = self._scratch(4 if planes and not steps else 3)
+        else:
+            memory = row.out
+        image = self._stored(row, memory)
         for step in steps:
             image = step(image, row.out if step is steps[-1] and not planes else None)
         if planes:
             self._fill_planes(np.ascontiguousarray(image), row.out)
-        elif not steps:
+        elif not (steps or np.may_share_memory(image, row.out)):
             row.out[:] = image
 
     def _steps(self, row: _Row) -> list[_Step]:
@@ -183,20 +188,24 @@ class TorchLoader(Loader):
             steps.append(lambda image, out: cv2.transform(image, colour, out))
         return steps
 
-    def _scratch(self) -> _Pixels:
+    def _scratch(self, channels: int) -> _Pixels:
         """Return this thread's memory for a decoded picture; small enough to stay in its core's cache."""
         memory: _Pixels | None = getattr(self._own, "scratch", None)
         if memory is None:
             camera = self.shard_set.camera
-            memory = self._own.scratch = np.empty((camera.height, camera.width, 4), np.uint8)
+            memory = self._own.scratch = np.empty((camera.height, camera.width, channels), np.uint8)
         return memory
 
-    def _stored(self, row: _Row) -> _Pixels:
-        """Return the centre square of a stored picture, (H, W, 3) or (H, W, 4). Raises ValueError."""
+    def _stored(self, row: _Row, memory: _Pixels) -> _Pixels:
+        """Return the centre square of a stored picture, (H, W, 3) or (H, W, 4), a JPEG's in ``memory``.
+
+        Raises:
+            ValueError: it cannot be decoded, or has another size.
+        """
         image = row.data
         if image.ndim == 1:
             try:
-                image = decode_stored(image, self._members[row.output], self._scratch())
+                image = decode_stored(image, self._members[row.output], memory)
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
         camera = self.shard_set.camera

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from loaders.planes import fill_planes
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("size", [(368, 368), (64, 64), (33, 16), (65, 63), (1, 1)])
+@pytest.mark.parametrize("offset", [0, 1, 4])
+def test_every_pixel_is_normalised_and_nothing_else_is_written(channels, size, offset):
+    """Also where stores past the caches are not possible: odd numbers of pixels, odd places in memory."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
+    memory = np.full(offset + 3 * pixels[..., 0].size + 9, 7, np.float32)
+    planes = memory[offset : len(memory) - 9].reshape(3, *size)
+    fill_planes(pixels, planes)
+    np.testing.assert_allclose(planes, pixels[..., :3].transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
+    assert (memory[:offset] == 7).all()
+    assert (memory[-9:] == 7).all()
+
+
+def test_the_ends_are_exact():
+    planes = np.empty((3, 4, 4), np.float32)
+    for level, value in ((0, -1.0), (255, 1.0)):
+        fill_planes(np.full((4, 4, 3), level, np.uint8), planes)
+        assert (planes == np.float32(value)).all()
