@@ -93,7 +93,6 @@ def targets() -> list[Target]:
     jpeg = ("ours dali, float32", "ours torch, float32")
     raw = ("ours dali raw, float32", "ours torch raw, float32")
     plain = ("webdataset + torchvision, float32",)
-    ffcv = {form: [f"FFCV {form}{pass_}, float32" for pass_ in _FFCV_OUTPUTS[True]] for form in ("JPEG", "raw")}
     return [
         Target(
             "DALI loader, CPU, over DALI's reader, same graph", ("ours dali, uint8",), ("DALI reader, uint8",), 0.97
@@ -102,14 +101,20 @@ def targets() -> list[Target]:
         Target("best backend, raw to float32, over DALI's reader (JPEG) + normalisation", raw, reader, 4.5),
         Target("best backend, JPEG to float32, over webdataset + torchvision", jpeg, plain, 2.6),
         Target("best backend, JPEG to float32, over the reference way", jpeg, ("reference way, float32",), 60),
-        Target("best backend, JPEG to float32, over FFCV's best from JPEG", jpeg, ffcv["JPEG"]),
-        Target("best backend, raw to float32, over FFCV's best from raw", raw, ffcv["raw"]),
+        *(_over_ffcv(stored, planes) for planes in (False, True) for stored in ("JPEG", "raw")),
         *(
             Target(f"DALI loader, GPU, over DALI's reader, same graph{form}", (f"ours dali{form}, gpu",), (other,))
             for form in ("", _LARGE, _SOURCE)
             for other in (f"DALI reader{form}, gpu",)
         ),
     ]
+
+
+def _over_ffcv(stored: str, planes: bool) -> Target:
+    output = "float32" if planes else "uint8"
+    ours = [f"ours {backend}{'' if stored == 'JPEG' else ' raw'}, {output}" for backend in _BACKENDS]
+    theirs = [f"FFCV {stored}{added}, {output}" for added in _FFCV_OUTPUTS[planes]]
+    return Target(f"best backend, {stored} to {output}, over FFCV's best from {stored}", ours, theirs)
 
 
 def _on_the_cpu(feed: Feed, *, planes: bool) -> Iterator[Candidate]:
