@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -137,9 +138,11 @@ def ffcv_reader(
                 try:
                     yield from batches
                 finally:
-                    # its thread goes on until it is told
+                    # its thread goes on until it is told, and then waits for room to say that an epoch is through
                     batches.close()
-                    batches.join()
+                    while batches.is_alive():
+                        with contextlib.suppress(queue.Empty):
+                            batches.output_queue.get(timeout=0.1)
 
         yield Batches(stack.enter_context(contextlib.closing(stream())))  # type: ignore[type-var]
 

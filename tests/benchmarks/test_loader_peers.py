@@ -1,6 +1,7 @@
 """Every way that `benchmarks.loader` measures delivers the right pictures with the right labels."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -126,6 +127,10 @@ def test_ffcv(sets, tmp_path, form, output):
         seen = check(batches, sets[form], output != "uint8", 4)
         assert sorted(seen) == sorted([*range(1, 9)] * 2)
         assert check(batches, sets[form], output != "uint8", 4) != seen
+    # closed when three batches wait for room and the epoch is through
+    with ffcv_reader(path, 16, BATCH, 2, output=output, seed=0) as batches:
+        next(batches.stream)
+        time.sleep(0.5)
     assert torch.get_num_threads() == threads
 
 
