@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.machine import ROOT
 from engine.command import Failure
+from loaders import AugmentConfig
 from loaders.config import available_cores
 from loaders.manifest import FILE_NAME, Manifest, Split
 from loaders.shard_index import index_name
@@ -29,6 +30,9 @@ from tools.synthesis.png import encode_png
 GRAIN: Final = 11.0
 """Grain with which generated frames give JPEGs as large as real ones, about 70 kB at 368 pixels and quality 95 (grey
 levels)."""
+
+AUGMENT: Final = AugmentConfig(rotation=20, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.2)
+"""As in ``configs/``."""
 
 
 def run_tool(*arguments: object) -> str:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from benchmarks.data import Frames
+from benchmarks.data import AUGMENT, Frames
 from benchmarks.harness import Candidate, Session, Target, not_installed
 from benchmarks.peers.common import Batches, torch_threads
 from benchmarks.peers.dali_reader import dali_reader
+from benchmarks.peers.decoder_alone import decoder_alone
 from benchmarks.peers.reference_way import reference_way
 from benchmarks.peers.spdl_pipeline import Decoder, ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
-from loaders import DataConfig, Loader, PoseBatch, ShardSet, build_loader
+from loaders import AugmentConfig, DataConfig, Loader, PoseBatch, ShardSet, build_loader
 from loaders.config import available_cores
 
 if TYPE_CHECKING:
@@ -42,12 +43,15 @@ _DALI: Final = ("nvidia.dali",)
 _GROUPS: Final = {
     "uint8": "uint8 batch, on the CPU",
     "float32": "normalised float32 NCHW batch, on the CPU",
+    "augmented": "augmented uint8 batch, on the CPU",
     "other": "uint8 batch from larger pictures, on the CPU",
     "gpu": "uint8 batch, on the GPU",
 }
+_DECODER: Final = "libjpeg-turbo alone, uint8"
 _LARGE: Final = " JPEG 800"
 _SOURCE: Final = " PNG 1280x800"
 _GENERATED: Final = "measured on generated frames only"
+_PLAIN: Final = AugmentConfig()
 _RECIPE_BATCH: Final = 16
 """Of the reference recipe (samples)."""
 
@@ -83,8 +87,8 @@ def prepare(feed: Feed) -> None:
 
 def candidates(feed: Feed) -> list[Candidate]:
     """Return all ways, on the CPU and on the GPU."""
-    forms = _on_the_cpu(feed, planes=False), _on_the_cpu(feed, planes=True), _from_larger(feed), _on_the_gpu(feed)
-    return [candidate for form in forms for candidate in form]
+    on_the_cpu = (_on_the_cpu(feed, planes=False), _on_the_cpu(feed, planes=True), _augmented(feed))
+    return [candidate for form in (*on_the_cpu, _from_larger(feed), _on_the_gpu(feed)) for candidate in form]
 
 
 def targets() -> list[Target]:
@@ -101,6 +105,7 @@ def targets() -> list[Target]:
         Target("best backend, raw to float32, over DALI's reader (JPEG) + normalisation", raw, reader, 4.5),
         Target("best backend, JPEG to float32, over webdataset + torchvision", jpeg, plain, 2.6),
         Target("best backend, JPEG to float32, over the reference way", jpeg, ("reference way, float32",), 60),
+        Target("best backend, JPEG to uint8, over its decoder alone", ("ours torch, uint8",), (_DECODER,)),
         *(_over_ffcv(stored, planes) for planes in (False, True) for stored in ("JPEG", "raw")),
         *(
             Target(f"DALI loader, GPU, over DALI's reader, same graph{form}", (f"ours dali{form}, gpu",), (other,))
@@ -123,14 +128,24 @@ def _on_the_cpu(feed: Feed, *, planes: bool) -> Iterator[Candidate]:
         yield Candidate(
             f"{one.name}, {output}", one.open, _GROUPS[output], needs=one.needs, absent=one.absent, ours=one.ours
         )
+    if not planes:
+        alone = partial(decoder_alone, feed.frames.jpeg, feed.batch_size, feed.threads)
+        yield Candidate(_DECODER, alone, _GROUPS[output])
 
 
 def _ours_on_the_cpu(feed: Feed, planes: bool) -> Iterator[Candidate]:
     for stored, root in (("", feed.frames.jpeg), (" raw", feed.frames.raw)):
         for backend in _BACKENDS:
-            start = partial(_ours, root or feed.frames.jpeg, backend, "cpu", planes, feed)
+            start = partial(_ours, root or feed.frames.jpeg, backend, "cpu", feed, planes=planes)
             needs = _DALI if backend == "dali" else ()
             yield Candidate(f"ours {backend}{stored}", start, needs=needs, absent="" if root else _NO_RAW, ours=True)
+
+
+def _augmented(feed: Feed) -> Iterator[Candidate]:
+    for backend in _BACKENDS:
+        start = partial(_ours, feed.frames.jpeg, backend, "cpu", feed, augment=AUGMENT)
+        needs = _DALI if backend == "dali" else ()
+        yield Candidate(f"ours {backend}, augmented", start, _GROUPS["augmented"], needs=needs, ours=True)
 
 
 def _peers(feed: Feed, planes: bool) -> Iterator[Candidate]:
@@ -178,7 +193,7 @@ def _from_larger(feed: Feed) -> Iterator[Candidate]:
     group = _GROUPS["other"]
     for form, root, absent in _larger(feed):
         for backend in _BACKENDS:
-            start = partial(_ours, root, backend, "cpu", False, feed)
+            start = partial(_ours, root, backend, "cpu", feed)
             needs = _DALI if backend == "dali" else ()
             yield Candidate(f"ours {backend}{form}, uint8", start, group, needs=needs, absent=absent, ours=True)
         start = partial(_session, _reader(feed, root, "cpu"))
@@ -189,7 +204,7 @@ def _on_the_gpu(feed: Feed) -> Iterator[Candidate]:
     group, no_gpu = _GROUPS["gpu"], "" if torch.cuda.is_available() else "no GPU"
     for form, root, absent in (("", feed.frames.jpeg, ""), *_larger(feed)):
         why = no_gpu or absent
-        ours = partial(_ours, root, "dali", "cuda:0", False, feed)
+        ours = partial(_ours, root, "dali", "cuda:0", feed)
         yield Candidate(f"ours dali{form}, gpu", ours, group, needs=_DALI, absent=why, ours=True)
         theirs = partial(_session, _reader(feed, root, "cuda:0"), "cuda:0")
         yield Candidate(f"DALI reader{form}, gpu", theirs, group, needs=_DALI, absent=why)
@@ -243,8 +258,10 @@ def _beton(feed: Feed, root: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _ours(root: Path, backend: Backend, device: str, planes: bool, feed: Feed) -> Iterator[Session]:
-    """Our loader: training order, all labels, no augmentation."""
+def _ours(
+    root: Path, backend: Backend, device: str, feed: Feed, *, planes: bool = False, augment: AugmentConfig = _PLAIN
+) -> Iterator[Session]:
+    """Our loader: training order, all labels."""
     config = DataConfig(
         shards=root,
         batch_size=feed.batch_size,
@@ -253,6 +270,7 @@ def _ours(root: Path, backend: Backend, device: str, planes: bool, feed: Feed) -
         threads=feed.threads,
         seed=feed.seed,
         pixels="float32" if planes else "uint8",
+        augment=augment,
     )
     with (
         contextlib.closing(build_loader(config, "train", device=device, training=True)) as loader,

@@ -12,6 +12,7 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from engine.command import OK, Command, run
 from loaders.errors import InputError
@@ -71,6 +72,7 @@ def draw_series(content: Mapping[str, Any], path: Path) -> None:
             axes.plot(range(1, len(values) + 1), values, style, color=f"C{number}", label=f"{one['name']}, {kind}")
     axes.set_ylim(0)
     axes.set_xlabel("epoch", fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(content["unit"], fontsize=8)
     axes.legend(fontsize=7, ncols=2, loc="lower right")
     axes.tick_params(labelsize=8)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from benchmarks.data import AUGMENT
 from engine.command import OK, Command, run
-from loaders import AugmentConfig, DataConfig, build_loader
+from loaders import DataConfig, build_loader
 
 SIZES: Final = Path("/proc/self/smaps_rollup")
 """Where Linux adds up the pages of a process."""
@@ -21,7 +22,6 @@ _MAPPINGS: Final = Path("/proc/self/smaps")
 _TARS: Final = re.compile(r"^[0-9a-f]+-[0-9a-f]+ .*\.tar\n(?:.*\n)*?Rss: +(\d+) kB$", re.MULTILINE)
 """Resident pages of a mapped shard (KiB), in the kernel's account of all mappings."""
 _PEAK: Final = Path("/proc/self/status")
-_AUGMENT: Final = AugmentConfig(rotation=30, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def load(flags: ResidentFlags) -> int:
         shards=flags.shards,
         batch_size=flags.batch_size,
         backend=flags.backend,
-        augment=_AUGMENT,
+        augment=AUGMENT,
         seed=flags.seed,
         threads=flags.threads,
     )

@@ -11,12 +11,13 @@ from benchmarks import data, loader
 from benchmarks.feeds import Feed, candidates
 from benchmarks.peers import common
 from benchmarks.peers.dali_reader import dali_reader
+from benchmarks.peers.decoder_alone import decoder_alone
 from benchmarks.peers.reference_way import reference_way
 from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from loaders import DataConfig, ShardSet, build_loader
-from tests.shard_factory import make_shard_set
+from tests.shard_factory import make_shard_set, spoil_pictures
 
 SAMPLES, BATCH, SIDE = 12, 4, 64
 TOLERANCE = 3.5
@@ -132,6 +133,15 @@ def test_ffcv(sets, tmp_path, form, output):
         next(batches.stream)
         time.sleep(0.5)
     assert torch.get_num_threads() == threads
+
+
+def test_decoder_alone(sets, tmp_path):
+    with decoder_alone(sets["jpeg"], BATCH, 2) as session:
+        assert session.step() == session.step() == SAMPLES
+    spoilt = make_shard_set(tmp_path / "spoilt", {"train": BATCH}, image_size=SIDE)
+    spoil_pictures(spoilt, "train", [BATCH - 1])
+    with decoder_alone(spoilt, BATCH, 2) as session, pytest.raises(ValueError, match="JPEG"):
+        session.step()
 
 
 @pytest.fixture(scope="module")
