@@ -25,7 +25,6 @@ from loaders.config import available_cores
 from loaders.manifest import FILE_NAME, Manifest, Split
 from loaders.shard_index import index_name
 from models.camera import XR_EGOPOSE
-from tools.synthesis.png import encode_png
 
 GRAIN: Final = 11.0
 """Grain with which generated frames give JPEGs as large as real ones, about 70 kB at 368 pixels and quality 95 (grey
@@ -73,7 +72,7 @@ def rewrite(root: Path, output: Path, *, alpha: bool) -> None:
         output: of the copy; what is no picture is a hard link.
         alpha: with a fourth channel, opaque.
     """
-    from PIL import Image  # noqa: PLC0415 - only this needs it
+    from PIL import Image  # noqa: PLC0415 - only this and `add_grain` need it
 
     for path in root.glob("TrainSet/*/*/cam_down/*/*"):
         copy = output / path.relative_to(root)
@@ -87,19 +86,23 @@ def rewrite(root: Path, output: Path, *, alpha: bool) -> None:
 def add_grain(root: Path, deviation: float, *, seed: int = 0) -> None:
     """Rewrite a dataset's training pictures with film grain: normal noise, blurred by a pixel, all channels alike.
 
+    They become PNGs as most programs write them: libpng's filters, zlib's level 6.
+
     Args:
         root: of the dataset.
         deviation: standard deviation of the grain (grey levels).
         seed: of the grain; each picture has its own.
     """
+    from PIL import Image  # noqa: PLC0415 - only this and `rewrite` need it
+
     paths = sorted(root.glob("TrainSet/*/*/cam_down/rgba/*"))
 
     def rewrite_one(number: int) -> None:
-        picture = np.asarray(cv2.imread(str(paths[number]), cv2.IMREAD_COLOR))
+        picture = np.asarray(cv2.imread(str(paths[number]), cv2.IMREAD_COLOR_RGB))
         noise = np.random.default_rng((seed, number)).standard_normal(picture.shape[:2], np.float32)
         grain = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.0))
         grain *= deviation / grain.std()
-        paths[number].write_bytes(encode_png(np.asarray(cv2.add(picture, cv2.merge([grain] * 3), dtype=cv2.CV_8U))))
+        Image.fromarray(np.asarray(cv2.add(picture, cv2.merge([grain] * 3), dtype=cv2.CV_8U))).save(paths[number])
 
     # drawing, filters and deflate release the interpreter's lock
     with ThreadPoolExecutor(available_cores()) as pool:
