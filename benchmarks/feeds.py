@@ -137,15 +137,24 @@ def _ours_on_the_cpu(feed: Feed, planes: bool) -> Iterator[Candidate]:
     for stored, root in (("", feed.frames.jpeg), (" raw", feed.frames.raw)):
         for backend in _BACKENDS:
             start = partial(_ours, root or feed.frames.jpeg, backend, "cpu", feed, planes=planes)
-            needs = _DALI if backend == "dali" else ()
-            yield Candidate(f"ours {backend}{stored}", start, needs=needs, absent="" if root else _NO_RAW, ours=True)
+            yield _our_candidate(f"ours {backend}{stored}", start, backend, absent="" if root else _NO_RAW)
 
 
 def _augmented(feed: Feed) -> Iterator[Candidate]:
     for backend in _BACKENDS:
         start = partial(_ours, feed.frames.jpeg, backend, "cpu", feed, augment=AUGMENT)
-        needs = _DALI if backend == "dali" else ()
-        yield Candidate(f"ours {backend}, augmented", start, _GROUPS["augmented"], needs=needs, ours=True)
+        yield _our_candidate(f"ours {backend}, augmented", start, backend, _GROUPS["augmented"])
+
+
+def _our_candidate(
+    name: str,
+    start: Callable[[], contextlib.AbstractContextManager[Session]],
+    backend: Backend,
+    group: str = "",
+    *,
+    absent: str = "",
+) -> Candidate:
+    return Candidate(name, start, group, needs=_DALI if backend == "dali" else (), absent=absent, ours=True)
 
 
 def _peers(feed: Feed, planes: bool) -> Iterator[Candidate]:
@@ -194,8 +203,7 @@ def _from_larger(feed: Feed) -> Iterator[Candidate]:
     for form, root, absent in _larger(feed):
         for backend in _BACKENDS:
             start = partial(_ours, root, backend, "cpu", feed)
-            needs = _DALI if backend == "dali" else ()
-            yield Candidate(f"ours {backend}{form}, uint8", start, group, needs=needs, absent=absent, ours=True)
+            yield _our_candidate(f"ours {backend}{form}, uint8", start, backend, group, absent=absent)
         start = partial(_session, _reader(feed, root, "cpu"))
         yield Candidate(f"DALI reader{form}, uint8", start, group, needs=_DALI, absent=absent)
 
@@ -205,7 +213,7 @@ def _on_the_gpu(feed: Feed) -> Iterator[Candidate]:
     for form, root, absent in (("", feed.frames.jpeg, ""), *_larger(feed)):
         why = no_gpu or absent
         ours = partial(_ours, root, "dali", "cuda:0", feed)
-        yield Candidate(f"ours dali{form}, gpu", ours, group, needs=_DALI, absent=why, ours=True)
+        yield _our_candidate(f"ours dali{form}, gpu", ours, "dali", group, absent=why)
         theirs = partial(_session, _reader(feed, root, "cuda:0"), "cuda:0")
         yield Candidate(f"DALI reader{form}, gpu", theirs, group, needs=_DALI, absent=why)
 
