@@ -25,7 +25,7 @@ class LossWeights:
     cosine: float = 0.01
     """Cosine between true and predicted limbs, summed over limbs, subtracted (factor)."""
     limb: float = 0.5
-    """Difference of limb lengths, summed over limbs (factor, per metre)."""
+    """Length of the difference of true and predicted limbs, summed over limbs (factor, per metre)."""
 
 
 def heatmap_loss(predicted_BJHW: Tensor, true_BJHW: Tensor) -> Tensor:
@@ -49,8 +49,11 @@ def cosine_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
 
 
 def limb_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
-    """Absolute difference of limb lengths, summed over the 14 limbs, averaged over the batch (metres)."""
-    return (_lengths(_limbs(predicted_BJ3.float())) - _lengths(_limbs(true_BJ3))).abs().sum(1).mean()
+    """Length of the difference of limb vectors, summed over the 14 limbs, averaged over the batch (metres).
+
+    Tome et al., ICCV 2019, call it the limb length term.
+    """
+    return _lengths(_limbs(predicted_BJ3.float()) - _limbs(true_BJ3)).sum(1).mean()
 
 
 def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ def test_by_hand():
     # one of 16 joints is off by sqrt(.3^2 + .2^2)
     assert float(pose_loss(predicted, true)) == pytest.approx(math.hypot(0.3, 0.2) / 16)
     # one limb (0 > 1) is 0.3 instead of 0.2 long, at a right angle; the others have no length
-    assert float(limb_loss(predicted, true)) == pytest.approx(0.1)
+    assert float(limb_loss(predicted, true)) == pytest.approx(math.hypot(0.3, 0.2))
     assert float(cosine_loss(predicted, true)) == pytest.approx(0)
     assert float(cosine_loss(true, true)) == pytest.approx(1)
 
@@ -44,7 +44,7 @@ def test_by_loops(poses):
             limb_t = [t[b][k] - t[a][k] for k in range(3)]
             norm_p, norm_t = math.hypot(*limb_p), math.hypot(*limb_t)
             cosine += sum(x * y for x, y in zip(limb_p, limb_t, strict=True)) / (norm_p * norm_t)
-            length += abs(norm_p - norm_t)
+            length += math.dist(limb_p, limb_t)
     assert float(pose_loss(predicted, true)) == pytest.approx(distance / 3, rel=1e-5)
     assert float(cosine_loss(predicted, true)) == pytest.approx(cosine / 3, rel=1e-5)
     assert float(limb_loss(predicted, true)) == pytest.approx(length / 3, rel=1e-5)
