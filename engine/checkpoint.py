@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,19 +13,28 @@ from loaders.files import publish, temporary_name
 from models import reference_weights
 
 FORMAT: Final = "egopose-checkpoint"
-VERSION: Final = 1
+VERSION: Final = 2
 
 Weights = dict[str, dict[str, torch.Tensor]]
+
+
+class DamagedError(InputError):
+    """A checkpoint whose bytes are not what was written."""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint of tensors and plain values; it appears complete or not at all."""
     temporary = temporary_name(path)
     try:
-        torch.save({"format": FORMAT, "version": VERSION, **content}, temporary)
+        write(temporary, content)
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint to a file that nobody reads yet; see `save`."""
+    torch.save({"format": FORMAT, "version": VERSION, **content}, path)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -59,13 +69,22 @@ def load_network(path: Path, network: str) -> dict[str, torch.Tensor]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read any checkpoint's dictionary into host memory. Raises InputError if it is absent or damaged."""
+    """Read any checkpoint's dictionary into host memory, every byte checked.
+
+    Raises InputError if it is absent or no checkpoint, DamagedError if its bytes are not those that were written.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a checkpoint file such as runs/NAME/best.pt")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (spoilt := archive.testzip()) is not None:  # torch does not look at the checksums
+                    raise DamagedError(f"{path} is damaged: the checksum of {spoilt} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except DamagedError:
+        raise
     except Exception as error:  # bytes that are no pickle can raise anything
-        raise InputError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file") from error
+        raise DamagedError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content

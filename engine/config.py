@@ -51,6 +51,10 @@ class TrainConfig(Command):
     """Interval of log entries (steps); between them the host never waits for the device."""
     checkpoint_every: int = 500
     """Interval of checkpoints (steps); the end of every epoch has one as well."""
+    checkpoint_minutes: float = 10.0
+    """Longest time without a checkpoint (minutes)."""
+    keep_checkpoints: int = 2
+    """How many of the newest stay: last.pt, last-1.pt, ... (checkpoints); best.pt stays in any case."""
     validate_every: int = 1
     """Interval of validations (epochs); there is one before the first step and one at the end."""
     load_2d: Path | None = None
@@ -58,14 +62,19 @@ class TrainConfig(Command):
     load_3d: Path | None = None
     """Checkpoint whose lifting network to begin with, ours or the reference code's."""
     resume: bool = False
-    """Continue the run in run_dir from its last checkpoint; a run that has none yet begins."""
+    """Continue the run in run_dir from its last checkpoint; a run that has none yet begins. Processes that torchrun
+    restarts do so by themselves."""
+    profile: bool = False
+    """Write a torch.profiler trace of steps 7 to 11 to profile.json.gz in the run folder."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("epochs", "max_steps", "log_every", "checkpoint_every", "validate_every"):
+        for name in ("epochs", "max_steps", "log_every", "checkpoint_every", "keep_checkpoints", "validate_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}: give at least 1")
+        if self.checkpoint_minutes <= 0:
+            raise InputError(f"checkpoint_minutes is {self.checkpoint_minutes}: give a positive number of minutes")
         if self.optim.micro_batches > self.data.batch_size:
             raise InputError(
                 f"optim.micro_batches is {self.optim.micro_batches}, more than data.batch_size {self.data.batch_size}"

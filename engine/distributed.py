@@ -1,22 +1,31 @@
-"""Processes: who I am among the others, what we agree on, and how a run is asked to stop."""
+"""Processes: who I am among the others, what we tell each other, and what is said when one is missing."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.command import Failure
 from loaders.errors import InputError
+
+T = TypeVar("T")
+
+_ROLL_CALL: Final = 10.0
+"""How long the others have to say that they are still there, once something went wrong (seconds)."""
+_GRACE: Final = 60.0
+"""NCCL gives up so much later than the host's own exchanges, which can tell who is missing (seconds)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +33,9 @@ class DistributedConfig:
     """How processes work together; their number comes from torchrun."""
 
     timeout: float = 600.0
-    """How long a process waits for the others before the run fails (seconds)."""
+    """How long a process waits for the others before the run fails and names those that are missing (seconds)."""
     sync_batchnorm: bool = False
-    """Normalise over the batches of all processes; for small batches per GPU."""
+    """Normalise over the batches of all processes; for small batches per GPU. On GPUs only."""
     compress_gradients: bool = False
     """Exchange gradients as bfloat16: half the bytes."""
 
@@ -38,6 +47,10 @@ class Process:
     rank: int
     world_size: int
     device: torch.device
+    restarts: int = 0
+    """How often torchrun has started the processes again."""
+    host_group: Any = None
+    """Group for what hosts tell each other, over gloo; None takes the default group."""
 
     @property
     def is_main(self) -> bool:
@@ -45,23 +58,38 @@ class Process:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum over all processes; every process must call it."""
+        """Return the sum over all processes. Waits for all of them; every process must call it."""
         if self.world_size > 1:
+            # a host that waits for a GPU cannot say who is missing; one that waits for hosts can
+            self.barrier()
             dist.all_reduce(tensor)
         return tensor
 
+    def gather(self, value: T) -> list[T]:
+        """Return every process's value, by rank; every process must call it."""
+        if self.world_size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, value, group=self.host_group)
+        return gathered
+
     def everyones_keys(self, values: Mapping[str, object]) -> list[str]:
         """Return the sorted union of the keys on all processes; every process must call it."""
+        return sorted(set().union(*self.gather(list(values))))
+
+    def from_main(self, value: T) -> T:
+        """Return the main process's value; every process must call it."""
         if self.world_size == 1:
-            return sorted(values)
-        gathered: list[list[str]] = [[] for _ in range(self.world_size)]
-        dist.all_gather_object(gathered, list(values))
-        return sorted(set().union(*gathered))
+            return value
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, 0, group=self.host_group)
+        received: T = values[0]
+        return received
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.host_group)
 
     def same_buffers(self, model: nn.Module) -> None:
         """Give every process the main one's buffers, so that all evaluate the same network."""
@@ -77,6 +105,8 @@ class Process:
             model,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
+            # statistics of BatchNorm take no part in training; the main process's are what is judged and saved
+            broadcast_buffers=False,
         )
         if config.compress_gradients:
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook  # noqa: PLC0415
@@ -101,53 +131,61 @@ def choose_device(device: str) -> torch.device:
 def join_processes(device: str, timeout: float) -> Iterator[Process]:
     """Join the processes that torchrun started, or be alone; leave them in the end.
 
+    An error is left where the others can read it. Where an exchange breaks off, Failure names the processes that failed
+    or did not come.
+
     Args:
         device: see `choose_device`.
-        timeout: how long collectives wait (seconds).
+        timeout: how long exchanges wait (seconds).
     """
     chosen = choose_device(device)
     if "RANK" not in os.environ:
         yield Process(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout))
+    store, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    cuda = chosen.type == "cuda"
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        store=store,
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=timeout + _GRACE if cuda else timeout),
+    )
     try:
-        yield Process(dist.get_rank(), dist.get_world_size(), chosen)
+        host_group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        yield Process(rank, world_size, chosen, restarts, host_group)
+    except Exception as error:
+        reason = _missing(store, rank, world_size, timeout) if _is_broken_exchange(error) else ""
+        store.set(f"failed/{rank}", reason or f"{type(error).__name__}: {error}")
+        ErrorHandler().record_exception(error)  # torchrun shows it in its own account
+        if reason:
+            raise Failure(reason) from error
+        raise
     finally:
         dist.destroy_process_group()
 
 
-class StopRequest:
-    """SIGTERM and SIGINT, noted, not obeyed at once; all processes learn of one at the same step.
+def _is_broken_exchange(error: Exception) -> bool:
+    """Whether an error says that another process is gone; gloo's are plain RuntimeErrors."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
-    The flag travels in the background: what is sent in one step is read in the next, so no step waits for it.
-    """
 
-    def __init__(self, process: Process) -> None:
-        self._signal = 0
-        self._process = process
-        self._flag = torch.zeros(1, dtype=torch.int32)
-        self._group: Any = dist.new_group(backend="gloo") if process.world_size > 1 else None
-        self._sent: dist.Work | None = None
-        self._previous = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def received(self) -> int:
-        """Return the signal that stops the run, 0 for none; every process must call it once per step."""
-        if self._group is None:
-            return self._signal
-        agreed = 0
-        if self._sent is not None:
-            self._sent.wait()
-            agreed = int(self._flag)
-        self._flag = torch.tensor([self._signal], dtype=torch.int32)
-        self._sent = dist.all_reduce(self._flag, dist.ReduceOp.MAX, group=self._group, async_op=True)
-        return agreed
-
-    def close(self) -> None:
-        """Hand the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        if self._sent is not None:
-            self._sent.wait()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
+def _missing(store: Any, rank: int, world_size: int, timeout: float) -> str:
+    """Return who is missing and why, as far as those know who are left; empty if all are there."""
+    store.set(f"present/{rank}", "")
+    others = [other for other in range(world_size) if other != rank]
+    until = time.monotonic() + _ROLL_CALL
+    while silent := [o for o in others if not (store.check([f"present/{o}"]) or store.check([f"failed/{o}"]))]:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    failed = [o for o in others if store.check([f"failed/{o}"]) and not store.check([f"present/{o}"])]
+    found = [f"process {o} failed: {store.get(f'failed/{o}').decode()}" for o in failed]
+    if silent:
+        names = " and ".join(f"process {o}" for o in silent)
+        found.append(
+            f"{names} of {world_size} did not answer within {timeout:g} s or was killed: look at its output and its "
+            "machine; more patience is distributed.timeout"
+        )
+    return "; ".join(found)

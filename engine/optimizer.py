@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from loaders.errors import InputError
 
@@ -16,8 +17,8 @@ from loaders.errors import InputError
 class OptimConfig:
     """How weights are updated."""
 
-    kind: Literal["adam", "adamw", "sgd"] = "adamw"
-    """Optimizer."""
+    kind: Literal["adam", "adamw", "sgd", "lamb"] = "adamw"
+    """Optimizer; lamb is Apex's alone."""
     lr: float = 1e-3
     """Highest learning rate."""
     weight_decay: float = 0.0
@@ -38,6 +39,8 @@ class OptimConfig:
     """Parts that a process's batch is computed in, one after another; equal to the whole, with less memory."""
     apex: bool = False
     """Take NVIDIA Apex's fused optimizer."""
+    ema: float | None = None
+    """Decay of an exponential average of the weights, such as 0.999, which is then judged and kept; None has none."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -47,6 +50,12 @@ class OptimConfig:
             raise InputError(f"optim.micro_batches is {self.micro_batches}: give at least 1")
         if self.step_epochs <= 0:
             raise InputError(f"optim.step_epochs is {self.step_epochs}: give a positive number of epochs")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"optim.ema is {self.ema}: give a decay between 0 and 1, such as 0.999")
+        if self.clip is not None and self.clip <= 0:
+            raise InputError(f"optim.clip is {self.clip}: give a positive norm")
+        if self.kind == "lamb" and not self.apex:
+            raise InputError("optim.kind lamb is NVIDIA Apex's: add --optim.apex, or take adamw")
         for name in ("weight_decay", "warmup_epochs"):
             if getattr(self, name) < 0:
                 raise InputError(f"optim.{name} is {getattr(self, name)}: give 0 or more")
@@ -84,9 +93,16 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
     return kind(groups, lr=config.lr, fused=True)
 
 
+def build_average(config: OptimConfig, model: nn.Module) -> AveragedModel | None:
+    """Return the average of the model's weights and buffers, which follows it by `update_parameters`; None without."""
+    if config.ema is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+
+
 def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     try:
-        from apex.optimizers import FusedAdam, FusedSGD  # noqa: PLC0415
+        from apex.optimizers import FusedAdam, FusedLAMB, FusedSGD  # noqa: PLC0415
     except ImportError:
         raise InputError(
             "optim.apex needs NVIDIA Apex, built from its source with --cuda_ext (the package named apex in the "
@@ -95,6 +111,8 @@ def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.
     optimizer: torch.optim.Optimizer
     if config.kind == "sgd":
         optimizer = FusedSGD(groups, lr=config.lr, momentum=config.momentum)
+    elif config.kind == "lamb":
+        optimizer = FusedLAMB(groups, lr=config.lr)
     else:
         optimizer = FusedAdam(groups, lr=config.lr, adam_w_mode=config.kind == "adamw")
     return optimizer

@@ -46,6 +46,8 @@ class Prediction:
     """(B, 15, S, S)."""
     joints_3d: Tensor | None = None
     """(B, 16, 3), metres relative to Neck."""
+    reconstruction: Tensor | None = None
+    """(B, 15, S, S): the heatmaps as the lifting network's code remembers them."""
 
 
 class Stage(ABC):
@@ -160,7 +162,9 @@ class Train3d(Stage):
         heatmap = self.targets(batch)
         joints_3d, reconstruction = model(heatmap)
         terms = {"reconstruction": self.weights.reconstruction * heatmap_loss(reconstruction, heatmap)}
-        return Prediction(joints_3d=joints_3d), terms | pose_terms(self.weights, joints_3d, batch.joints_3d)
+        return Prediction(joints_3d=joints_3d, reconstruction=reconstruction), terms | pose_terms(
+            self.weights, joints_3d, batch.joints_3d
+        )
 
 
 class Finetune(Stage):
@@ -190,7 +194,7 @@ class Finetune(Stage):
             "reconstruction": self.weights.reconstruction * reconstruction_loss(output.reconstruction, output.heatmap),
         }
         terms |= pose_terms(self.weights, output.joints_3d, batch.joints_3d)
-        return Prediction(output.heatmap, output.joints_3d), terms
+        return Prediction(output.heatmap, output.joints_3d, output.reconstruction), terms
 
 
 STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (Train2d, Train3d, Finetune)}
@@ -217,7 +221,12 @@ def _heatmap_net(config: ModelConfig) -> HeatmapNet:
                 f"model.trunk_weights is {config.trunk_weights!r}: neither a file nor torchvision weights of "
                 f"{config.trunk}"
             ) from None
-        state = weights.get_state_dict(progress=False)
+        try:
+            state = weights.get_state_dict(progress=False)
+        except OSError as error:
+            raise InputError(
+                f"model.trunk_weights {config.trunk_weights} cannot be downloaded ({error}): give a file instead"
+            ) from None
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     trunk = {name for name in net.state_dict() if not name.startswith(("deconv_layers.", "final_layer."))}
     if absent := sorted(trunk - state.keys()):

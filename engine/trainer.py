@@ -6,29 +6,31 @@ import contextlib
 import dataclasses
 import json
 import math
+import time
 from typing import Any
 
 import torch
 import yaml
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
+from torch.profiler import record_function
 
-from engine import checkpoint
 from engine.command import Failure
 from engine.config import TrainConfig, to_plain
-from engine.distributed import Process, StopRequest
-from engine.drawing import overlay_grid
-from engine.optimizer import build_optimizer
-from engine.precision import Precision
+from engine.distributed import Process
+from engine.heartbeat import Heartbeat
+from engine.learner import Learner
+from engine.profiling import StepProfile
+from engine.random_state import random_state, restore_random_state, seed_all
+from engine.run_checkpoints import LAST, CheckpointWriter, load_newest
 from engine.run_log import RunLog
 from engine.running_means import RunningMeans
 from engine.stages import STAGES
 from engine.throughput import Stopwatch
-from engine.validation import Validation, validate
+from engine.training_pictures import draw_examples
+from engine.validation import validate
 from loaders import DataConfig, Loader, PoseBatch, build_loader
 from loaders.errors import InputError
-from loaders.files import remove_partials
-from models.heatmaps import find_joints, select_heatmap_joints
+from loaders.files import remove_partials, write_whole
 
 
 class Trainer:
@@ -42,102 +44,105 @@ class Trainer:
         """
         self.config = config
         self.process = process
-        self._last = config.run_dir / "last.pt"
-        if (config.run_dir / "config.yaml").exists() and not config.resume:
+        resume = config.resume or process.restarts > 0
+        if process.is_main and (config.run_dir / "config.yaml").exists() and not resume:
             raise InputError(
                 f"{config.run_dir} already holds a run: add --resume to continue it, or give another folder"
             )
         stage = STAGES[config.stage]
         data = dataclasses.replace(config.data, outputs=stage.outputs)
-        self.loader = self._loader(data, "train", training=True)
-        self.val_loader = self._loader(data, "val", training=False)
-        self.stage = stage(config.model, self.loader.image_size, config.loss)
-
-        torch.manual_seed(config.seed)
-        self.model = self._new_model()
-        self.optimizer = build_optimizer(config.optim, self.model)
-        self.precision = Precision.choose(config.precision, process.device)
-        self.scaler = self.precision.scaler()
-        self.step = 0
-        self.best = math.inf
-        self.means = RunningMeans()
-        self._log_position = 0
-        self.validations: list[dict[str, float]] = []
-        self.skipped: set[str] = set()
-        """Samples that cannot be decoded, on all processes."""
-        if config.resume and self._last.exists():
-            self._load_state(checkpoint.load(self._last))
-        self.trained = self._wrap(self.model)
-
-        self.stopwatch = Stopwatch()
-        process.barrier()
-        if process.is_main:
-            config.run_dir.mkdir(parents=True, exist_ok=True)
-            remove_partials(config.run_dir)
-            (config.run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
-        self.log = RunLog(
-            config.run_dir,
-            on=process.is_main,
-            position=self._log_position,
-            step=self.step,
-            total_steps=self.step + self.steps_left,
-        )
-        self.stop = StopRequest(process)
+        with contextlib.ExitStack() as opened:
+            self.loader = self._open_loader(opened, data, "train", training=True)
+            self.val_loader = self._open_loader(opened, data, "val", training=False)
+            self.stage = stage(config.model, self.loader.image_size, config.loss)
+            seed_all(config.seed)
+            self.learner = Learner(config, self.stage, process)
+            self.step = 0
+            self.best = math.inf
+            self.means = RunningMeans()
+            self.validations: list[dict[str, float]] = []
+            self.validated_at: int | None = None
+            """Step of the last validation."""
+            self.skipped: set[str] = set()
+            """Samples that cannot be decoded, on all processes."""
+            log_position = 0
+            faults: list[str] = []
+            if resume:
+                # read once: all processes go on from the same checkpoint, also where they share no disk
+                state, faults = process.from_main(load_newest(config.run_dir) if process.is_main else (None, []))
+                if state is not None:
+                    self._load_state(state)
+                    log_position = state["log_position"]
+            if process.is_main:
+                config.run_dir.mkdir(parents=True, exist_ok=True)
+                remove_partials(config.run_dir)
+                write_whole(config.run_dir / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False).encode())
+            self.stopwatch = Stopwatch()
+            self.log = RunLog(
+                config.run_dir,
+                on=process.is_main,
+                position=log_position,
+                step=self.step,
+                total_steps=self.step + self.steps_left,
+            )
+            opened.callback(self.log.close)
+            for fault in faults:
+                self.log.note(f"warning: {fault}; going on from the checkpoint before it, step {self.step}")
+            self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)
+            opened.callback(self.profile.close)
+            self.writer = CheckpointWriter(config.run_dir, config.keep_checkpoints)
+            self._saved = time.monotonic()
+            self._gradient_norm: Tensor | None = None
+            opened.callback(self.writer.close)
+            self.heartbeat = Heartbeat(process)
+            opened.callback(self.heartbeat.close)
+            self._opened = opened.pop_all()
 
     def fit(self) -> int:
         """Train to the end, or until a signal asks to stop. Returns that signal, 0 at the end."""
-        if self.step == 0:
-            self.validate()
-        while not self.finished():
-            epoch = self.loader.epoch
-            self.set_learning_rate()
-            for batch in self.stopwatch.waiting(self.loader):
-                self.train_step(batch)
-                self.set_learning_rate()
-                if self.step % self.config.log_every == 0:
-                    self.write_log()
-                if number := self.stop.received():
-                    self.save("last.pt")
-                    return number
-                if self.finished():
-                    break
-                if self.step % self.config.checkpoint_every == 0:
-                    self.save("last.pt")
-            if self.finished() or (epoch + 1) % self.config.validate_every == 0:
+        while True:
+            if self.validation_due():
                 self.validate()
-            self.save("last.pt")
+            if self.finished():
+                break
+            if stopped_by := self.train_epoch():
+                return stopped_by
+        self.writer.wait()
         self.write_summary()
+        return 0
+
+    def train_epoch(self) -> int:
+        """Train to the end of the epoch, or of the run. Returns the signal that asked to stop, 0 if none did."""
+        self.set_learning_rate()
+        for batch in self.stopwatch.waiting(self.loader):
+            self.train_step(batch)
+            self.set_learning_rate()
+            agreed = self.heartbeat.beat(checkpoint=self._checkpoint_overdue())
+            if self.step % self.config.log_every == 0:
+                self.write_log()
+            if agreed.signal:
+                self.save()
+                return agreed.signal
+            if self.finished():
+                break
+            if agreed.checkpoint or self.step % self.config.checkpoint_every == 0:
+                self.save()
+        self.save()
         return 0
 
     def train_step(self, batch: PoseBatch) -> None:
         """Update the weights by one batch. Nothing here waits for the device."""
-        parts = batch.split(self.config.optim.micro_sizes(len(batch)))
-        for i, part in enumerate(parts):
-            # gradients are exchanged once, after the last part
-            with self._without_exchange(i + 1 < len(parts)):
-                with self.precision.autocast():
-                    _, terms = self.stage.learn(self.trained, part)
-                terms = {name: term * (len(part) / len(batch)) for name, term in terms.items()}
-                loss = torch.stack(list(terms.values())).sum()
-                self.scaler.scale(loss).backward()
-            self.means.add({"loss": loss, **{f"loss/{name}": term for name, term in terms.items()}})
-        if self.config.optim.clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)
-            self.means.add({"gradient_norm": norm})
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.means.end_step(batch.index)
+        found = self.learner.step(batch, measure=self.step % self.config.log_every == 0)
+        self._gradient_norm = found.pop("gradient_norm", None)
+        self.means.add(found, batch.index)
         self.stopwatch.count(len(batch) * self.process.world_size)
+        self.profile.step()
         self.log.advance()
 
     def set_learning_rate(self) -> None:
         """Set the learning rate of the next step."""
-        rate = self.config.optim.lr_at(self.loader.progress, self.horizon)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.learner.lr = self.config.optim.lr_at(self.loader.progress, self.horizon)
 
     def write_log(self) -> None:
         """Write the means since the last entry. Waits for the device; raises Failure for a non-finite loss."""
@@ -146,29 +151,45 @@ class Trainer:
         rate = self.stopwatch.read()
         values = {
             **{f"train/{name}": value for name, value in means.items()},
-            "train/lr": self.optimizer.param_groups[0]["lr"],
+            "train/lr": self.learner.lr,
             "train/epoch": self.loader.progress,
             "speed/images_per_second": rate.images_per_second,
             "speed/data_wait_share": rate.wait_share,
         }
+        # fp16 that overflowed has no norm at this step: the update was skipped
+        if self._gradient_norm is not None and math.isfinite(norm := float(self._gradient_norm)):
+            values["train/gradient_norm"] = norm
+        if self.learner.scaler.is_enabled():
+            values["train/gradient_scale"] = self.learner.scaler.get_scale()
         if self.process.device.type == "cuda":
             values["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self.log.scalars(self.step, values)
         self.log.show({"loss": f"{means['loss']:.4g}", "images/s": f"{rate.images_per_second:.0f}"})
 
+    def validation_due(self) -> bool:
+        """Whether the network is to be judged now: before the first step, after every so many epochs, at the end."""
+        if self.validated_at == self.step:
+            return False
+        epochs = self.loader.progress
+        return self.finished() or (epochs == int(epochs) and int(epochs) % self.config.validate_every == 0)
+
     def validate(self) -> None:
         """Judge the network on the validation split, and keep it if it is the best so far."""
+        learner = self.learner
         with self.stopwatch.paused():
-            found = validate(self.stage, self.model, self.val_loader, self.process, self.precision)
+            found = validate(self.stage, learner.judged, self.val_loader, self.process, learner.precision)
         self.validations.append(found.values)
+        self.validated_at = self.step
         self.log.scalars(self.step, {f"val/{name}": value for name, value in found.values.items()})
         figures = ", ".join(f"{name} {value:.4g}" for name, value in found.values.items() if "/" not in name)
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
-        self._log_pictures(found)
+        if self.process.is_main and found.example is not None:
+            self.log.picture(self.step, "val/examples", draw_examples(self.stage, *found.example))
         self.note_skipped()
-        if found.values[self.stage.measure] < self.best:
+        better = found.values[self.stage.measure] < self.best
+        if better:
             self.best = found.values[self.stage.measure]
-            self.save("best.pt")
+        self.save(best=better)
 
     def note_skipped(self) -> None:
         """Name the samples that were skipped since the last call."""
@@ -178,13 +199,13 @@ class Trainer:
                 self.skipped.add(sample)
                 self.log.note(f"skipped: {sample}")
 
-    def save(self, name: str) -> None:
-        """Write a checkpoint. A network spoilt by a non-finite loss is never written."""
-        with self.stopwatch.paused():
+    def save(self, *, best: bool = False) -> None:
+        """Begin to write a checkpoint. A network spoilt by a non-finite loss is never written."""
+        with self.stopwatch.paused(), record_function("checkpoint"):
             self._finite_means()
             if self.process.is_main:
-                checkpoint.save(self.config.run_dir / name, self._state())
-            self.process.barrier()
+                self.writer.write(self._state(), best=best)
+        self._saved = time.monotonic()
 
     def write_summary(self) -> None:
         """Write summary.json: how fast, how good."""
@@ -198,21 +219,17 @@ class Trainer:
             "skipped_samples": len(self.skipped),
             "processes": self.process.world_size,
             "device": self.process.device.type,
-            "precision": self.precision.name,
+            "precision": self.learner.precision.name,
             "best": {self.stage.measure: self.best},
             "first_validation": self.validations[0],
             "last_validation": self.validations[-1],
         }
         if self.process.is_main:
-            path = self.config.run_dir / "summary.json"
-            path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+            write_whole(self.config.run_dir / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
 
     def close(self) -> None:
-        """Free loaders, log and signal handlers."""
-        self.stop.close()
-        self.log.close()
-        self.loader.close()
-        self.val_loader.close()
+        """Finish writing; free loaders, log and signal handlers. Raises OSError if a checkpoint was not written."""
+        self._opened.close()
 
     def finished(self) -> bool:
         """Whether the run has reached its end."""
@@ -233,56 +250,38 @@ class Trainer:
             return self.config.epochs
         return min(self.config.epochs, self.config.max_steps / self.loader.batches_per_epoch)
 
-    def _loader(self, data: DataConfig, split: str, *, training: bool) -> Loader:
+    def _open_loader(self, opened: contextlib.ExitStack, data: DataConfig, split: str, *, training: bool) -> Loader:
         process = self.process
-        return build_loader(
+        loader = build_loader(
             data, split, rank=process.rank, world_size=process.world_size, device=process.device, training=training
         )
+        opened.callback(loader.close)
+        return loader
 
-    def _new_model(self) -> nn.Module:
-        model = self.stage.build_model()
-        for network, path in (("heatmap_net", self.config.load_2d), ("lifting_net", self.config.load_3d)):
-            if path is not None:
-                self.stage.load_weights(model, {network: checkpoint.load_network(path, network)}, path)
-        return model.to(self.process.device).to(memory_format=torch.channels_last)
-
-    def _wrap(self, model: nn.Module) -> nn.Module:
-        if self.config.distributed.sync_batchnorm and self.process.world_size > 1:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        if self.config.compile != "off":
-            model = torch.compile(model, mode=self.config.compile)  # type: ignore[assignment]
-        return self.process.parallel(model, self.config.distributed)
-
-    def _without_exchange(self, unfinished: bool) -> contextlib.AbstractContextManager[None]:
-        if unfinished and isinstance(self.trained, DistributedDataParallel):
-            return self.trained.no_sync()
-        return contextlib.nullcontext()
+    def _checkpoint_overdue(self) -> bool:
+        return self.process.is_main and time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
 
     def _finite_means(self) -> dict[str, float]:
         """Return the means since the last log entry. Raises Failure if one is not a finite number."""
         means = self.means.read(self.process)
         if not all(map(math.isfinite, means.values())):
-            keys = ", ".join(map(self.loader.shard_set.key, self.means.last_samples[:3]))
-            raise Failure(
-                f"the loss is not finite: step {self.step} or one of the {self.means.steps - 1} before it (last batch: "
-                f"{keys}, ...); continue from {self._last} with a lower optim.lr, with optim.clip, or in "
-                "--precision bf16 or fp32"
-            )
+            raise Failure(self._describe_spoilt())
         return means
 
-    def _log_pictures(self, found: Validation) -> None:
-        if not self.process.is_main or found.example is None:
-            return
-        batch, prediction = found.example
-        if batch.image is None or prediction.heatmap is None:
-            return
-        predicted, _ = find_joints(prediction.heatmap[:8], self.stage.image_size)
-        pictures = overlay_grid(
-            batch.image[:8].permute(0, 2, 3, 1).cpu().numpy(),
-            predicted.cpu().numpy(),
-            select_heatmap_joints(batch.joints_2d[:8]).cpu().numpy(),
+    def _describe_spoilt(self) -> str:
+        """Return which step's loss was the first that is no finite number, and on which samples."""
+        own = self.means.first_spoilt()
+        spoilt = None if own is None else (own[0], self.process.rank, [*map(self.loader.shard_set.key, own[1])])
+        first = min((found for found in self.process.gather(spoilt) if found is not None), default=None)
+        where = f"within the {self.means.steps} steps to {self.step}"
+        if first is not None:
+            number, rank, keys = first
+            samples = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+            where = f"at step {self.step - self.means.steps + number + 1}, process {rank}, samples {samples}"
+        return (
+            f"the loss is not finite {where}; continue from {self.config.run_dir / LAST} by --resume with a lower "
+            "optim.lr, with optim.clip, or in --precision bf16 or fp32"
         )
-        self.log.picture(self.step, "val/examples", pictures)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -291,29 +290,22 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "validations": self.validations,
+            "validated_at": self.validated_at,
             "means": self.means.state_dict(),
             "log_position": self.log.position,
-            "model": {name: net.state_dict() for name, net in self.stage.networks(self.model).items()},
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            **self.learner.state_dict(),
             "loader": self.loader.state_dict(),
-            "random": {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if self.process.device.type == "cuda" else [],
-            },
+            "random": random_state(),
             "config": to_plain(self.config),
         }
 
     def _load_state(self, state: dict[str, Any]) -> None:
+        source = self.config.run_dir / LAST
         if state["stage"] != self.stage.name:
-            raise InputError(f"{self._last} is a {state['stage']} run, not {self.stage.name}: give another folder")
-        self.stage.load_weights(self.model, state["model"], self._last)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+            raise InputError(f"{source} is a {state['stage']} run, not {self.stage.name}: give another folder")
+        self.learner.load_state_dict(state, source)
         self.loader.load_state_dict(state["loader"])
-        torch.set_rng_state(state["random"]["torch"])
-        if state["random"]["cuda"]:
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
-        self.step, self.best, self.validations = state["step"], state["best"], state["validations"]
+        restore_random_state(state["random"])
+        self.step, self.best = state["step"], state["best"]
+        self.validations, self.validated_at = state["validations"], state["validated_at"]
         self.means.load_state_dict(state["means"], self.process.device)
-        self._log_position = state["log_position"]

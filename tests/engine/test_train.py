@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from engine import checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
+from engine.heartbeat import Agreed
 from engine.train import main
 from engine.trainer import Trainer
 from loaders import ShardSet
@@ -87,7 +88,7 @@ def test_a_stage_trains_and_leaves_what_is_promised(tmp_path, monkeypatch, shard
     assert {"train/loss", "train/lr", "speed/images_per_second", "speed/data_wait_share", "val/loss"} <= set(
         board.Tags()["scalars"]
     )
-    assert board.Tags()["images"] == ([] if stage == "train3d" else ["val/examples"])
+    assert board.Tags()["images"] == ["val/examples"]
     again = parse_train(["--config", str(run_dir / "config.yaml")])
     assert again.stage == stage
 
@@ -109,7 +110,7 @@ def test_finetune_begins_with_both_networks(tmp_path, monkeypatch, shards):
     expected = weights(tmp_path / "2d", "best.pt") | weights(tmp_path / "3d", "best.pt")
     found = {
         f"{name}.{key}": tensor
-        for name, net in trainer.stage.networks(trainer.model).items()
+        for name, net in trainer.stage.networks(trainer.learner.model).items()
         for key, tensor in net.state_dict().items()
     }
     assert same(found, expected)
@@ -166,11 +167,11 @@ def test_micro_batches_give_the_whole_batchs_gradient(shards, tmp_path, stage):
         more = ("--optim.micro-batches", parts, "--optim.kind", "sgd")
         config = parse_train(flags(shards, tmp_path / parts, stage, *more))
         trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
-        trainer.model.eval()  # BatchNorm's statistics are those of a micro-batch; fixed, the sums must agree
-        before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+        trainer.learner.model.eval()  # BatchNorm's statistics are those of a micro-batch; fixed, the sums must agree
+        before = {k: v.clone() for k, v in trainer.learner.model.state_dict().items()}
         batch = next(iter(trainer.loader))
         trainer.train_step(batch)
-        gradients.append({k: v - before[k] for k, v in trainer.model.state_dict().items()})
+        gradients.append({k: v - before[k] for k, v in trainer.learner.model.state_dict().items()})
         trainer.close()
     for key in gradients[0]:
         torch.testing.assert_close(gradients[0][key], gradients[1][key], rtol=1e-3, atol=1e-5)
@@ -182,7 +183,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards
     assert run(monkeypatch, *flags(shards, tmp_path / "whole", "finetune", *more)) == 0
     config = parse_train(flags(shards, tmp_path / "parts", "finetune", *more))
     trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
-    monkeypatch.setattr(trainer.stop, "received", lambda: signal.SIGTERM if trainer.step == 6 else 0)
+    beat = trainer.heartbeat.beat
+    monkeypatch.setattr(
+        trainer.heartbeat,
+        "beat",
+        lambda **wish: Agreed(signal.SIGTERM) if trainer.step == 6 else beat(**wish),
+    )
     assert trainer.fit() == signal.SIGTERM
     trainer.close()
     assert run(monkeypatch, *flags(shards, tmp_path / "parts", "finetune", *more, "--resume")) == 0
@@ -263,4 +269,4 @@ def test_pretrained_trunks(tmp_path, shards):
     )
     trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
     trainer.close()
-    assert torch.equal(trainer.model.state_dict()["layer4.1.conv2.weight"], trunk.layer4[1].conv2.weight)
+    assert torch.equal(trainer.learner.model.state_dict()["layer4.1.conv2.weight"], trunk.layer4[1].conv2.weight)

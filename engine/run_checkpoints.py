@@ -1,0 +1,123 @@
+"""The checkpoints of a run: written in the background, the newest kept, a damaged one passed over."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from engine import checkpoint
+from loaders.files import publish, temporary_name
+
+LAST: Final = "last.pt"
+"""The newest; the ones before it are last-1.pt, last-2.pt, ..."""
+BEST: Final = "best.pt"
+"""The one that validation liked best."""
+
+
+class CheckpointWriter:
+    """Writes what it is given in a thread of its own, from a copy: training waits for the copy alone."""
+
+    def __init__(self, run_dir: Path, keep: int) -> None:
+        """Write into ``run_dir``, where the ``keep`` newest stay."""
+        self._run_dir = run_dir
+        self._keep = keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def write(self, state: dict[str, Any], *, best: bool = False) -> None:
+        """Copy a state and begin to write it, after the one before. Raises OSError if that one failed.
+
+        Args:
+            state: tensors and plain values; may change as soon as this returns.
+            best: keep it as the best one, too.
+        """
+        self.wait()
+        self._writing = self._thread.submit(self._write, copy_to_host(state), best)
+
+    def wait(self) -> None:
+        """Return when everything is on the disk. Raises OSError if it could not be written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """As `wait`, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def _write(self, state: dict[str, Any], best: bool) -> None:
+        last = self._run_dir / LAST
+        temporary = temporary_name(last)
+        try:
+            checkpoint.write(temporary, state)
+            if best:  # before last.pt, which says that it is there
+                _publish_copy(temporary, self._run_dir / BEST)
+            for age in range(self._keep - 1, 0, -1):
+                if (newer := _place(self._run_dir, age - 1)).exists():
+                    newer.replace(_place(self._run_dir, age))
+            publish(temporary, last)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return a run's newest checkpoint that is whole, and what was wrong with newer ones; None if it has none yet.
+
+    Raises InputError if all are damaged, or if one is no checkpoint of this program.
+    """
+    faults: list[checkpoint.DamagedError] = []
+    for path in [_place(run_dir, 0), *_older(run_dir)]:
+        if path.exists():
+            try:
+                return checkpoint.load(path), [str(fault) for fault in faults]
+            except checkpoint.DamagedError as fault:
+                faults.append(fault)
+    if faults:
+        raise faults[0]
+    return None, []
+
+
+def copy_to_host(value: Any) -> Any:
+    """Return a copy, in host memory, of tensors in nested dictionaries and lists."""
+    copied = _copy(value)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # the copies ran side by side
+    return copied
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", non_blocking=True, copy=True)
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(item) for item in value)
+    return value
+
+
+def _publish_copy(source: Path, path: Path) -> None:
+    temporary = temporary_name(path)
+    try:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # some file systems have no links
+            shutil.copyfile(source, temporary)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _place(run_dir: Path, age: int) -> Path:
+    return run_dir / (f"last-{age}.pt" if age else LAST)
+
+
+def _older(run_dir: Path) -> list[Path]:
+    """Return the checkpoints before the newest, younger ones first; a run may have kept more than it does now."""
+    return sorted(run_dir.glob("last-*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
