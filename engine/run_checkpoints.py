@@ -63,6 +63,8 @@ class CheckpointWriter:
                 if (newer := _place(self._run_dir, age - 1)).exists():
                     newer.replace(_place(self._run_dir, age))
             publish(temporary, last)
+        except RuntimeError as error:  # torch's writer, for a full disk as for anything
+            raise OSError(f"{last} cannot be written ({error}): is there space left?") from error
         finally:
             temporary.unlink(missing_ok=True)
 

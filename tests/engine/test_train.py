@@ -1,9 +1,7 @@
 """Training, as a user starts it: the three stages, alone and under torchrun, stopped and resumed."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -19,21 +17,10 @@ from engine.heartbeat import Agreed
 from engine.train import main
 from engine.trainer import Trainer
 from loaders import ShardSet
+from tests.engine.training_runs import flags, read_metrics, same, start, weights
 from tests.shard_factory import make_shard_set, spoil_pictures
 
-SMALL = ["--data.batch-size", "4", "--model.trunk", "resnet18", "--log-every", "2", "--data.threads", "1"]
 STAGES = ("train2d", "train3d", "finetune")
-
-
-def read_metrics(path):
-    """Return the entries of a metrics.jsonl; a line cut short by a crash is left out."""
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue
-    return entries
 
 
 @pytest.fixture(scope="module")
@@ -41,33 +28,9 @@ def shards(tmp_path_factory):
     return make_shard_set(tmp_path_factory.mktemp("train") / "shards", {"train": 18, "val": 5}, image_size=64)
 
 
-def flags(shards, run_dir, stage, *more):
-    return ["--stage", stage, "--data.shards", str(shards), "--run-dir", str(run_dir), *SMALL, *more]
-
-
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
     return main()
-
-
-def start(arguments, processes=0):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes else []
-    return subprocess.Popen(
-        [sys.executable, *launcher, "engine/train.py", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-
-
-def weights(run_dir, name="last.pt"):
-    model = checkpoint.load(run_dir / name)["model"]
-    return {f"{net}.{key}": tensor for net, state in model.items() for key, tensor in state.items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.mark.parametrize("stage", STAGES)
