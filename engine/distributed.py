@@ -105,8 +105,6 @@ class Process:
             model,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            # statistics of BatchNorm take no part in training; the main process's are what is judged and saved
-            broadcast_buffers=False,
         )
         if config.compress_gradients:
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook  # noqa: PLC0415
@@ -143,6 +141,9 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
         yield Process(0, 1, chosen)
         return
     store, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    # the store outlives a restart, and with it the addresses of processes that are gone
+    store = dist.PrefixStore(f"attempt-{restarts}", store)
     cuda = chosen.type == "cuda"
     dist.init_process_group(
         "nccl" if cuda else "gloo",
@@ -153,7 +154,6 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
     )
     try:
         host_group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
         yield Process(rank, world_size, chosen, restarts, host_group)
     except Exception as error:
         reason = _missing(store, rank, world_size, timeout) if _is_broken_exchange(error) else ""
