@@ -143,7 +143,7 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
     store, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     # the store outlives a restart, and with it the addresses of processes that are gone
-    store = dist.PrefixStore(f"attempt-{restarts}", store)
+    store = dist.PrefixStore(f"attempt-{restarts}", store)  # type: ignore[attr-defined]
     cuda = chosen.type == "cuda"
     dist.init_process_group(
         "nccl" if cuda else "gloo",
