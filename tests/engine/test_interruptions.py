@@ -11,7 +11,7 @@ from tests.shard_factory import make_shard_set
 
 ROUNDS = 4
 """Interruptions of each of the six runs: 24 in all."""
-STEPS = 40
+STEPS = 16
 
 
 @pytest.fixture(scope="module")
