@@ -48,8 +48,8 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path, shards, stage,
         number = {"term": signal.SIGTERM, "int": signal.SIGINT}.get(way, signal.SIGKILL)
         process.send_signal(number)
         output, _ = process.communicate(timeout=120)
-        # it may have ended just before
-        assert process.returncode in (0, -number if number == signal.SIGKILL else 128 + number), output
+        # it may have been at its end already, where nothing is left to save
+        assert process.returncode in (0, -number, 128 + number), output
     finish(start(flags(shards, parts, stage, *more, "--resume")))
     assert same(weights(whole), weights(parts))
     assert same(weights(whole, "best.pt"), weights(parts, "best.pt"))
