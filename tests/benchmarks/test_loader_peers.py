@@ -17,6 +17,7 @@ from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from loaders import DataConfig, ShardSet, build_loader
+from models.heatmaps import draw_heatmaps, select_heatmap_joints
 from tests.shard_factory import make_shard_set, spoil_pictures
 
 SAMPLES, BATCH, SIDE = 12, 4, 64
@@ -157,16 +158,16 @@ def test_reference_way(generated):
     ours.close()
     with reference_way(generated.dataset, 2, 2, seed=0) as batches:
         found = list(itertools.islice(batches.stream, 2))
-    image, joints_2d, joints_3d = (torch.cat(parts) for parts in zip(*found, strict=True))
-    assert (image.shape, image.dtype, joints_2d.shape) == ((4, 3, 368, 368), torch.float32, (4, 16, 2))
+    image, heatmaps, joints_3d = (torch.cat(parts) for parts in zip(*found, strict=True))
+    assert (image.shape, image.dtype) == ((4, 3, 368, 368), torch.float32)
     assert -1 <= image.min() < image.max() <= 1
-    distance = (joints_3d - joints_3d[:, :1])[:, None] - expected.joints_3d[None]
+    distance = joints_3d[:, None] - expected.joints_3d[None]
     which = distance.abs().amax((2, 3)).argmin(1)
     assert sorted(which.tolist()) == [0, 1, 2, 3]
     assert distance.abs().amax((2, 3)).amin(1).max() < 1e-4
     # its labels count from a pixel's corner, ours from its centre
-    offset = 0.5 * (1 - 368 / 800)
-    torch.testing.assert_close(joints_2d, expected.joints_2d[which] + offset, atol=1e-3, rtol=0)
+    joints_2d = select_heatmap_joints(expected.joints_2d[which]) + 0.5 * (1 - 368 / 800)
+    torch.testing.assert_close(heatmaps, draw_heatmaps(joints_2d, 368, 48, rounded=True), atol=1e-6, rtol=0)
     # its filter is a little wider than the area of a pixel
     assert ((image + 1) * 127.5 - expected.image[which].float()).abs().mean() < 4
 

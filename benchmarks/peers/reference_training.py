@@ -1,0 +1,136 @@
+"""How the reference code trains, as its recipe describes it: plain PyTorch in full precision."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, mse_loss
+
+from benchmarks.harness import Session
+from benchmarks.peers.common import from_workers
+from benchmarks.peers.reference_way import Sample, frame_loader
+from engine.stages import StageName
+from engine.throughput import Stopwatch
+from models.heatmap_net import HeatmapNet, heatmap_size
+from models.lifting_net import LiftingNet
+from models.skeleton import LIMBS
+
+_PRINT_EVERY: Final[dict[StageName, int]] = {"train2d": 100, "train3d": 1000, "finetune": 1000}
+"""How often the loss is printed (steps)."""
+
+
+class Recipe:
+    """Networks, loss and optimizer of a stage."""
+
+    def __init__(self, stage: StageName, trunk: str, image_size: int, device: torch.device) -> None:
+        """Make the networks with new weights.
+
+        Args:
+            stage: train2d, train3d or finetune.
+            trunk: of the heatmap network.
+            image_size: side of the picture (pixels).
+            device: where to train.
+        """
+        self.stage = stage
+        self.device = device
+        self.networks = nn.ModuleDict()
+        if stage != "train3d":
+            # the layers alone: our network normalises bytes before them, the reference's workers have done so
+            self.networks["heatmap"] = nn.Sequential(*HeatmapNet(trunk).children())
+        if stage != "train2d":
+            self.networks["lifting"] = LiftingNet(heatmap_size(image_size))
+        self.networks.to(device).train()
+        self._optimizer = torch.optim.Adam(self.networks.parameters(), lr=1e-3)
+
+    def step(self, batch: Sample) -> Tensor:
+        """Train on a batch and return the loss, on the device."""
+        # train3d moves the picture too, though it has no use for it
+        picture, heatmaps, joints_3d = (part.to(self.device) for part in batch)
+        self._optimizer.zero_grad()
+        loss = self.loss(picture, heatmaps, joints_3d)
+        loss.backward()
+        self._optimizer.step()
+        return loss
+
+    def loss(self, picture: Tensor, heatmaps: Tensor, joints_3d: Tensor) -> Tensor:
+        """Return the stage's loss for pictures (B, 3, S, S), heatmaps (B, 15, H, H) and joints_3d (B, 16, 3)."""
+        if self.stage == "train3d":
+            pose, reconstruction = self.networks["lifting"](heatmaps)
+            return 0.001 * mse_loss(reconstruction, heatmaps) + pose_error(pose, joints_3d)
+        predicted = self.networks["heatmap"](picture)
+        error = mse_loss(predicted, heatmaps)
+        if self.stage == "train2d":
+            return error
+        pose, reconstruction = self.networks["lifting"](predicted)
+        return error + 0.001 * summed_error(reconstruction, predicted) + pose_error(pose, joints_3d)
+
+
+def summed_error(reconstruction: Tensor, heatmaps: Tensor) -> Tensor:
+    """Squared error summed over the cells of a sample, averaged over the batch."""
+    return ((reconstruction - heatmaps) ** 2).sum(dim=(1, 2, 3)).mean()
+
+
+def pose_error(predicted: Tensor, true: Tensor) -> Tensor:
+    """Weighted sum of what compares poses (B, 16, 3): distance of joints, cosine and difference of limbs."""
+    distance: Tensor = torch.norm(predicted - true, dim=2).mean()
+    predicted_limbs = torch.zeros(len(true), len(LIMBS), 3, device=true.device)
+    true_limbs = torch.zeros(len(true), len(LIMBS), 3, device=true.device)
+    for limb, (start, end) in enumerate(LIMBS):  # the reference's loop: four small kernels a limb, and more backwards
+        predicted_limbs[:, limb] = predicted[:, end] - predicted[:, start]
+        true_limbs[:, limb] = true[:, end] - true[:, start]
+    cosine = cosine_similarity(predicted_limbs, true_limbs, dim=2).sum(dim=1).mean()
+    length: Tensor = torch.norm(predicted_limbs - true_limbs, dim=2).sum(dim=1).mean()
+    return 0.1 * distance - 0.01 * cosine + 0.5 * length
+
+
+@contextlib.contextmanager
+def reference_training(
+    dataset: Path,
+    stage: StageName,
+    trunk: str,
+    *,
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    seed: int,
+) -> Iterator[Session]:
+    """Train on the extracted dataset; a step of the session is one of the optimizer.
+
+    Args:
+        dataset: folder that holds TrainSet.
+        stage: train2d, train3d or finetune.
+        trunk: of the heatmap network.
+        image_size: side of the picture (pixels).
+        batch_size: samples of a batch.
+        workers: processes that load; 0 loads in this one.
+        device: where to train.
+        seed: of weights and shuffle.
+    """
+    torch.manual_seed(seed)
+    recipe = Recipe(stage, trunk, image_size, device)
+    watch = Stopwatch()
+    steps = 0
+    loader = frame_loader(dataset, image_size, batch_size, workers, seed=seed)
+    with from_workers(loader, workers) as batches:
+        stream = watch.waiting(batches.stream)
+
+        def step() -> int:
+            nonlocal steps
+            batch = next(stream)
+            loss = recipe.step(batch)
+            steps += 1
+            if steps % _PRINT_EVERY[stage] == 0:
+                loss.item()  # printing it waits for the device
+            watch.count(len(batch[0]))
+            return len(batch[0])
+
+        def figures() -> dict[str, float]:
+            return {"data-wait share": watch.read().wait_share}
+
+        yield Session(step, torch.cuda.synchronize if device.type == "cuda" else lambda: None, figures)
