@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -35,7 +35,6 @@ def train_steps(config: TrainConfig) -> Iterator[Session]:
 def _session(trainer: Trainer) -> Session:
     watch = Stopwatch()
     batches = _batches(trainer, watch)
-    cuda = trainer.process.device.type == "cuda"
 
     def step() -> int:
         batch = next(batches)
@@ -48,10 +47,16 @@ def _session(trainer: Trainer) -> Session:
             raise KeyboardInterrupt
         return len(batch)
 
+    return training_session(step, watch, trainer.process.device)
+
+
+def training_session(step: Callable[[], int], watch: Stopwatch, device: torch.device) -> Session:
+    """Return a session of training steps on ``device``; ``watch`` notes how long they wait for data."""
+
     def figures() -> dict[str, float]:
         return {"data-wait share": watch.read().wait_share}
 
-    return Session(step, torch.cuda.synchronize if cuda else lambda: None, figures)
+    return Session(step, torch.cuda.synchronize if device.type == "cuda" else lambda: None, figures)
 
 
 def _batches(trainer: Trainer, watch: Stopwatch) -> Iterator[PoseBatch]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from loaders.errors import InputError
-from loaders.files import publish, temporary_name
+from loaders.files import appearing
 from models import reference_weights
 
 FORMAT: Final = "egopose-checkpoint"
@@ -24,12 +24,8 @@ class DamagedError(InputError):
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint of tensors and plain values; it appears complete or not at all."""
-    temporary = temporary_name(path)
-    try:
+    with appearing(path) as temporary:
         write(temporary, content)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -76,15 +72,20 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a checkpoint file such as runs/NAME/best.pt")
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if (spoilt := archive.testzip()) is not None:  # torch does not look at the checksums
-                    raise DamagedError(f"{path} is damaged: the checksum of {spoilt} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except DamagedError:
-        raise
+        spoilt = _spoilt_member(path)
+        content = torch.load(path, map_location="cpu", weights_only=True) if spoilt is None else {}
     except Exception as error:  # bytes that are no pickle can raise anything
         raise DamagedError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file") from error
+    if spoilt is not None:
+        raise DamagedError(f"{path} is damaged: the checksum of {spoilt} is wrong")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def _spoilt_member(path: Path) -> str | None:
+    """Return the first part whose checksum is wrong, which torch does not look at; None for the old kind of file."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()

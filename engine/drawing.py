@@ -67,7 +67,7 @@ def overlay_grid(
     cells = []
     for i, image in enumerate(images):
         large = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
-        cells.append(overlay(large, _enlarge(predicted[i], scale), None if true is None else _enlarge(true[i], scale)))
+        cells.append(overlay(large, rescale(predicted[i], scale), None if true is None else rescale(true[i], scale)))
         if labels is not None:
             _write(cells[-1], labels[i])
     return tile(cells, columns)
@@ -85,13 +85,14 @@ def tile(images: Sequence[Image], columns: int, *, gap: int = 4, background: int
     return grid
 
 
+def rescale(positions: Positions, scale: float) -> Positions:
+    """Return positions in a picture, pixel centres at integers, as those in a copy of ``scale`` times its size."""
+    return (positions + 0.5) * scale - 0.5
+
+
 def encode_image(extension: str, image: Image) -> bytes:
     """Encode an RGB picture (H, W, 3) as the format of a file name's extension, such as ".png"."""
     return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _enlarge(positions: Positions, scale: float) -> Positions:
-    return (positions + 0.5) * scale - 0.5
 
 
 def _draw_pose(image: Image, positions: Positions, colour: Colour, thickness: int, radius: float) -> None:

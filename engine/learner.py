@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from engine import checkpoint
+from engine.config import TrainConfig
 from engine.distributed import Process
 from engine.optimizer import build_average, build_optimizer
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
 from loaders import PoseBatch
 from loaders.errors import InputError
-
-if TYPE_CHECKING:
-    from engine.config import TrainConfig
 
 
 class Objective(nn.Module):
@@ -107,7 +106,7 @@ class Learner:
             state["averaged"] = self._average.n_averaged
         return state
 
-    def load_state_dict(self, state: dict[str, Any], source: Any) -> None:
+    def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
         """Go on from ``state``. Raises InputError if it does not fit."""
         if ("trained" in state) != (self._average is not None):
             raise InputError(f"{source} was trained {'with' if 'trained' in state else 'without'} optim.ema: keep it")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.drawing import encode_image, overlay
+from engine.drawing import encode_image, overlay, rescale
 from engine.pose_model import Turn, View
 from loaders.errors import InputError
 from loaders.pictures import decode
@@ -114,7 +114,7 @@ def draw(picture: Picture, joints_2d: NDArray[np.floating[Any]]) -> bytes:
     """Return a picture with a prediction (15, 2), in pixels of the picture, drawn; in its own file format."""
     assert picture.shown is not None
     scale = picture.shown.shape[1] / picture.view.width
-    drawn = overlay(picture.shown, (joints_2d + 0.5) * scale - 0.5)
+    drawn = overlay(picture.shown, rescale(joints_2d, scale))
     return encode_image(picture.file.suffix.lower(), drawn)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine import checkpoint
-from loaders.files import publish, temporary_name
+from loaders.files import appearing
 
 LAST: Final = "last.pt"
 """The newest; the ones before it are last-1.pt, last-2.pt, ..."""
@@ -54,19 +54,16 @@ class CheckpointWriter:
 
     def _write(self, state: dict[str, Any], best: bool) -> None:
         last = self._run_dir / LAST
-        temporary = temporary_name(last)
         try:
-            checkpoint.write(temporary, state)
-            if best:  # before last.pt, which says that it is there
-                _publish_copy(temporary, self._run_dir / BEST)
-            for age in range(self._keep - 1, 0, -1):
-                if (newer := _place(self._run_dir, age - 1)).exists():
-                    newer.replace(_place(self._run_dir, age))
-            publish(temporary, last)
+            with appearing(last) as temporary:
+                checkpoint.write(temporary, state)
+                if best:  # before last.pt, which says that it is there
+                    _publish_copy(temporary, self._run_dir / BEST)
+                for age in range(self._keep - 1, 0, -1):
+                    if (newer := _place(self._run_dir, age - 1)).exists():
+                        newer.replace(_place(self._run_dir, age))
         except RuntimeError as error:  # torch's writer, for a full disk as for anything
             raise OSError(f"{last} cannot be written ({error}): is there space left?") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
@@ -89,7 +86,7 @@ def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
 def copy_to_host(value: Any) -> Any:
     """Return a copy, in host memory, of tensors in nested dictionaries and lists."""
     copied = _copy(value)
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # else waiting would take a GPU that nobody uses
         torch.cuda.synchronize()  # the copies ran side by side
     return copied
 
@@ -105,15 +102,11 @@ def _copy(value: Any) -> Any:
 
 
 def _publish_copy(source: Path, path: Path) -> None:
-    temporary = temporary_name(path)
-    try:
+    with appearing(path) as temporary:
         try:
             temporary.hardlink_to(source)
         except OSError:  # some file systems have no links
             shutil.copyfile(source, temporary)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _place(run_dir: Path, age: int) -> Path:

@@ -65,14 +65,7 @@ class Trainer:
             """Step of the last validation."""
             self.skipped: set[str] = set()
             """Samples that cannot be decoded, on all processes."""
-            log_position = 0
-            faults: list[str] = []
-            if resume:
-                # read once: all processes go on from the same checkpoint, also where they share no disk
-                state, faults = process.from_main(load_newest(config.run_dir) if process.is_main else (None, []))
-                if state is not None:
-                    self._load_state(state)
-                    log_position = state["log_position"]
+            log_position, faults = self._resume() if resume else (0, [])
             if process.is_main:
                 config.run_dir.mkdir(parents=True, exist_ok=True)
                 remove_partials(config.run_dir)
@@ -298,6 +291,18 @@ class Trainer:
             "random": random_state(),
             "config": to_plain(self.config),
         }
+
+    def _resume(self) -> tuple[int, list[str]]:
+        """Go on from the newest checkpoint that is whole; return where the log was, and what is wrong with newer ones.
+
+        It is read once: all processes go on from the same one, also where they share no disk.
+        """
+        found = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
+        state, faults = self.process.from_main(found)
+        if state is None:
+            return 0, faults
+        self._load_state(state)
+        return state["log_position"], faults
 
     def _load_state(self, state: dict[str, Any]) -> None:
         source = self.config.run_dir / LAST

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,14 +25,21 @@ def publish(temporary: Path, path: Path) -> None:
     _sync(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that it appears complete or not at all."""
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give another name to write to; what is there in the end gets its own, and nothing is left if that fails."""
     temporary = temporary_name(path)
     try:
-        temporary.write_bytes(content)
+        yield temporary
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that it appears complete or not at all."""
+    with appearing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def remove_partials(folder: Path) -> None:

@@ -17,7 +17,7 @@ from engine import checkpoint
 from engine.command import OK, Command, run
 from engine.trained import describe_reference
 from loaders.errors import InputError
-from loaders.files import publish, temporary_name
+from loaders.files import appearing
 from models import reference_weights
 
 PROGRAM: Final = "tools.convert_checkpoint"
@@ -56,12 +56,8 @@ def convert(flags: ConvertFlags) -> int:
         form = f"a {ours['stage']} checkpoint of this engine, {ours['image_size']} px"
     else:
         sections = reference_weights.to_reference(checkpoint.check(content, flags.input)["model"])
-        temporary = temporary_name(flags.output)
-        try:
+        with appearing(flags.output) as temporary:
             torch.save(sections, temporary)
-            publish(temporary, flags.output)
-        finally:
-            temporary.unlink(missing_ok=True)
         form = f"the reference code's dictionary with {' and '.join(sections)}"
     sys.stdout.write(f"{flags.output}: {form}\n")
     return OK

@@ -14,6 +14,7 @@ from torch.nn.functional import cosine_similarity, mse_loss
 from benchmarks.harness import Session
 from benchmarks.peers.common import from_workers
 from benchmarks.peers.reference_way import Sample, frame_loader
+from benchmarks.train_steps import training_session
 from engine.stages import StageName
 from engine.throughput import Stopwatch
 from models.heatmap_net import HeatmapNet, heatmap_size
@@ -130,7 +131,4 @@ def reference_training(
             watch.count(len(batch[0]))
             return len(batch[0])
 
-        def figures() -> dict[str, float]:
-            return {"data-wait share": watch.read().wait_share}
-
-        yield Session(step, torch.cuda.synchronize if device.type == "cuda" else lambda: None, figures)
+        yield training_session(step, watch, device)

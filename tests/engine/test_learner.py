@@ -1,7 +1,7 @@
 """Steps that go wrong, and what follows the weights."""
 
+import gzip
 import math
-import sys
 
 import pytest
 import torch
@@ -10,10 +10,9 @@ from torch import nn
 from engine import checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
-from engine.train import main
 from engine.trainer import Trainer
 from loaders import ShardSet
-from tests.engine.training_runs import flags, read_metrics, same, weights
+from tests.engine.training_runs import flags, read_metrics, run, same, weights
 from tests.shard_factory import make_shard_set
 
 CPU = Process(0, 1, torch.device("cpu"))
@@ -45,21 +44,21 @@ def state(trainer):
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("clip", ["None", "1.0"])
 def test_an_overflow_skips_the_step_and_halves_the_scale(trainer, kind, clip):
-    run = trainer("--precision", "fp16", "--optim.kind", kind, "--optim.clip", clip, "--log-every", "1")
-    batches = iter(run.loader)
-    run.train_step(next(batches))
-    before, scale = state(run), run.learner.scaler.get_scale()
-    bias = run.learner.model.b1_fc3.bias
+    one = trainer("--precision", "fp16", "--optim.kind", kind, "--optim.clip", clip, "--log-every", "1")
+    batches = iter(one.loader)
+    one.train_step(next(batches))
+    before, scale = state(one), one.learner.scaler.get_scale()
+    bias = one.learner.model.b1_fc3.bias
     hook = bias.register_hook(lambda gradient: torch.full_like(gradient, math.inf))
-    run.train_step(next(batches))
+    one.train_step(next(batches))
     hook.remove()
-    assert same(before, state(run))
-    assert run.learner.scaler.get_scale() == scale / 2
-    run.write_log()  # an overflow is no reason to stop
-    run.train_step(next(batches))
-    assert not same(before, state(run))
-    run.write_log()
-    entries = read_metrics(run.config.run_dir / "metrics.jsonl")
+    assert same(before, state(one))
+    assert one.learner.scaler.get_scale() == scale / 2
+    one.write_log()  # an overflow is no reason to stop
+    one.train_step(next(batches))
+    assert not same(before, state(one))
+    one.write_log()
+    entries = read_metrics(one.config.run_dir / "metrics.jsonl")
     assert ["train/gradient_norm" in entry for entry in entries] == [False, True]
     assert entries[-1]["train/gradient_scale"] == scale / 2
 
@@ -75,8 +74,7 @@ def test_a_loss_that_is_no_number_names_step_samples_and_remedy(shards, tmp_path
 
     monkeypatch.setattr(Trainer, "train_step", spoil)
     arguments = flags(shards, tmp_path / "run", "train3d", "--epochs", "4", "--log-every", "5")
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    assert main() == 1
+    assert run(monkeypatch, *arguments) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "not finite at step 3, process 0, samples" in message
     assert all(key in message for key in spoil.keys)
@@ -87,7 +85,6 @@ def test_a_loss_that_is_no_number_names_step_samples_and_remedy(shards, tmp_path
 
 def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypatch):
     more = ("--optim.ema", "0.9", "--max-steps", "4")
-    monkeypatch.setattr(sys, "argv", ["train", *flags(shards, tmp_path / "whole", "train3d", *more)])
     expected = None
     original = Trainer.train_step
 
@@ -101,7 +98,7 @@ def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypa
         )
 
     monkeypatch.setattr(Trainer, "train_step", follow)
-    assert main() == 0
+    assert run(monkeypatch, *flags(shards, tmp_path / "whole", "train3d", *more)) == 0
     for key, value in weights(tmp_path / "whole").items():
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[key.removeprefix("lifting_net.")])
@@ -111,28 +108,22 @@ def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypa
     for steps in ("2", "4"):  # interrupted in between, the same
         arguments = flags(shards, tmp_path / "parts", "train3d", "--optim.ema", "0.9", "--max-steps", steps, "--resume")
         arguments += ["--optim.schedule", "constant"]
-        monkeypatch.setattr(sys, "argv", ["train", *arguments])
-        assert main() == 0
+        assert run(monkeypatch, *arguments) == 0
     arguments = flags(shards, tmp_path / "once", "train3d", *more, "--optim.schedule", "constant")
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    assert main() == 0
+    assert run(monkeypatch, *arguments) == 0
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "once"))
 
 
 def test_a_profile_is_written_with_named_ranges(shards, tmp_path, monkeypatch):
-    import gzip
-
     arguments = flags(shards, tmp_path / "run", "train3d", "--max-steps", "14", "--epochs", "9", "--profile")
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    assert main() == 0
+    assert run(monkeypatch, *arguments) == 0
     trace = gzip.decompress((tmp_path / "run/profile.json.gz").read_bytes()).decode()
     assert all(f'"{name}"' in trace for name in ("forward", "backward", "optimizer"))
 
 
 def test_sync_batchnorm_needs_a_gpu(shards, tmp_path, monkeypatch, capsys):
     arguments = flags(shards, tmp_path / "run", "train2d", "--distributed.sync-batchnorm")
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    assert main() == 2
+    assert run(monkeypatch, *arguments) == 2
     assert "on GPUs only" in capsys.readouterr().err
 
 
@@ -140,8 +131,8 @@ def test_compiled_steps_equal_plain_ones(trainer):
     plain = trainer("--optim.kind", "sgd")
     compiled = trainer("--optim.kind", "sgd", "--resume", "--compile", "default")
     assert same(state(plain), state(compiled))
-    for run in (plain, compiled):
-        run.train_step(next(iter(run.loader)))
+    for one in (plain, compiled):
+        one.train_step(next(iter(one.loader)))
     a, b = state(plain), state(compiled)
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-6)

@@ -1,8 +1,6 @@
 """Our engine with configs/reference trains as the reference recipe does: the same losses, step by step."""
 
 import itertools
-import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,9 +8,9 @@ import torch
 
 from engine.config import parse_train
 from engine.distributed import Process
-from engine.train import main
 from engine.trainer import Trainer
 from tests.engine import reference_recipe
+from tests.engine.training_runs import read_metrics, run
 from tests.shard_factory import make_shard_set
 
 STEPS = 50
@@ -54,9 +52,8 @@ def flags(stage, shards, run_dir):
 
 def train_ours(monkeypatch, arguments, run_dir):
     """Return losses and learning rates (STEPS,)."""
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    assert main() == 0
-    entries = map(json.loads, (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    assert run(monkeypatch, *arguments) == 0
+    entries = read_metrics(run_dir / "metrics.jsonl")
     return np.array([(entry["train/loss"], entry["train/lr"]) for entry in entries if "train/loss" in entry]).T
 
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 import time
 
 import numpy as np
@@ -14,10 +13,9 @@ from engine import checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
 from engine.heartbeat import Agreed
-from engine.train import main
 from engine.trainer import Trainer
 from loaders import ShardSet
-from tests.engine.training_runs import flags, read_metrics, same, start, weights
+from tests.engine.training_runs import flags, read_metrics, run, same, start, weights
 from tests.shard_factory import make_shard_set, spoil_pictures
 
 STAGES = ("train2d", "train3d", "finetune")
@@ -26,11 +24,6 @@ STAGES = ("train2d", "train3d", "finetune")
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     return make_shard_set(tmp_path_factory.mktemp("train") / "shards", {"train": 18, "val": 5}, image_size=64)
-
-
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    return main()
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from engine import checkpoint
+from engine.train import main
 
 SMALL = ("--data.batch-size", "4", "--model.trunk", "resnet18", "--log-every", "2", "--data.threads", "1")
 
@@ -29,6 +31,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def flags(shards: Path, run_dir: Path, stage: str, *more: str) -> list[str]:
     return ["--stage", stage, "--data.shards", str(shards), "--run-dir", str(run_dir), *SMALL, *more]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Train in this process and return the exit status."""
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    return main()
 
 
 def start(arguments: list[str], processes: int = 0, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:

@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.processes import is_worker, workers_of
 from tests.tools.archive_factory import SUBJECTS, command, contents, frames_of, split_into, tar_of, times, unpack
-from tests.tools.processes import is_worker, workers_of
 from tests.tools.shard_runs import ROOT, tree
 
 

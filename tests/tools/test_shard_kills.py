@@ -13,7 +13,7 @@ import pytest
 
 from engine.command import CHECK_FAILED, OK
 from loaders.shard_set import ShardSet
-from tests.tools.processes import is_worker, workers_of
+from tests.processes import is_worker, workers_of
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
 from tools.dataset import find_environments

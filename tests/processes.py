@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def workers_of(process: subprocess.Popen[Any]) -> list[int]:
+def children_of(process: subprocess.Popen[Any]) -> list[int]:
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     except (FileNotFoundError, ProcessLookupError):
         return []  # it ended meanwhile
-    return [int(pid) for pid in children if is_worker(int(pid))]
+    return list(map(int, children))
+
+
+def workers_of(process: subprocess.Popen[Any]) -> list[int]:
+    return [pid for pid in children_of(process) if is_worker(pid)]
 
 
 def is_worker(pid: int) -> bool:
