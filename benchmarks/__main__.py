@@ -73,7 +73,7 @@ def _loader(flags: AllFlags) -> loader.LoaderFlags:
 
 def _training(flags: AllFlags) -> training.TrainingFlags:
     if not flags.quick:
-        return training.TrainingFlags(output=flags.output, rounds=3, lap=4.0, warmup=2.0)
+        return training.TrainingFlags(output=flags.output, rounds=3, lap=4.0)
     return training.TrainingFlags(
         output=flags.output,
         rounds=1,

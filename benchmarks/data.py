@@ -131,7 +131,9 @@ class Frames:
     """As they were extracted."""
 
 
-def generate(folder: Path, *, frames: int, image_size: int, grain: float, repeat: int, seed: int) -> Frames:
+def generate(
+    folder: Path, *, frames: int, image_size: int, grain: float, repeat: int, seed: int, only_jpeg: bool = False
+) -> Frames:
     """Generate training frames, as a dataset and as shard sets.
 
     Args:
@@ -141,6 +143,7 @@ def generate(folder: Path, *, frames: int, image_size: int, grain: float, repeat
         grain: its standard deviation (grey levels); 0 leaves the frames smooth.
         repeat: how often the shards are strung together.
         seed: of the grain.
+        only_jpeg: leaves out the other shard sets.
     """
     dataset = folder / "dataset"
     synthesize(dataset, frames)
@@ -153,6 +156,8 @@ def generate(folder: Path, *, frames: int, image_size: int, grain: float, repeat
         "large": ("jpeg", whole),
         "source": ("source", whole),
     }
+    if only_jpeg:
+        forms = {"jpeg": forms["jpeg"]}
     for name, (image_format, side) in forms.items():
         shard(dataset, folder / name, image_format=image_format, image_size=side)
         repeat_shards(folder / name, repeat)

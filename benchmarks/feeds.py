@@ -17,7 +17,7 @@ from benchmarks.harness import Candidate, Session, Target, not_installed
 from benchmarks.peers.common import Batches, torch_threads
 from benchmarks.peers.dali_reader import dali_reader
 from benchmarks.peers.decoder_alone import decoder_alone
-from benchmarks.peers.reference_way import reference_way
+from benchmarks.peers.reference_way import RECIPE_BATCH, reference_way
 from benchmarks.peers.spdl_pipeline import Decoder, ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
@@ -52,8 +52,6 @@ _LARGE: Final = " JPEG 800"
 _SOURCE: Final = " PNG 1280x800"
 _GENERATED: Final = "measured on generated frames only"
 _PLAIN: Final = AugmentConfig()
-_RECIPE_BATCH: Final = 16
-"""Of the reference recipe (samples)."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ def _peers(feed: Feed, planes: bool) -> Iterator[Candidate]:
 def _reference(feed: Feed, planes: bool) -> Iterator[Candidate]:
     if not planes:
         return
-    batch_size = min(feed.batch_size, _RECIPE_BATCH)
+    batch_size = min(feed.batch_size, RECIPE_BATCH)
     way = partial(reference_way, feed.frames.dataset or Path(), batch_size, feed.threads, seed=feed.seed)
     absent = "" if feed.frames.dataset else "no frames given: --dataset"
     yield Candidate("reference way", partial(_session, way), needs=("skimage",), absent=absent)

@@ -47,6 +47,9 @@ class Session:
     """Return when all work begun is done; for devices that run behind."""
     figures: Callable[[], Mapping[str, float]] = dict
     """Return further numbers since the last call; asked before and after each lap."""
+    start: int = 1
+    """Steps that belong to its start, which may take longer than the warm-up should, or, where work was done ahead,
+    shorter than steps do later (steps)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Target:
     """None only shows the value."""
     unless: str = ""
     """Reason why this run cannot judge it; empty if it can."""
+    in_turn: bool = False
+    """On both sides not the fastest counts, but all of them, as parts of one work that take turns with every item."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def measure(
         candidates: ways to compare.
         rounds: laps of each.
         lap: least time of a lap (seconds).
-        warmup: least time before each lap (seconds); at least one step is taken.
+        warmup: least time before each lap, after its start (seconds); 0 measures the start as well.
         steps: least steps of a lap.
         clock: where time comes from (seconds).
     """
@@ -189,7 +194,8 @@ def _run_lap(
 ) -> tuple[float, Mapping[str, float]]:
     with candidate.open() as session:
         if warmup > 0:
-            session.step()  # holds the start, which may take longer than the warm-up should
+            for _ in range(session.start):
+                session.step()
             _take_steps(session, warmup, 1, clock)
         session.figures()
         items, seconds = _take_steps(session, lap, steps, clock)
@@ -215,12 +221,13 @@ def judge(targets: Sequence[Target], measured: Sequence[Measured], seed: int) ->
 
 
 def _judge(target: Target, measured: Mapping[str, Measured], seed: int) -> Row:
-    of, over = (_fastest([measured[name] for name in names]) for names in (target.of, target.over))
+    choose = _in_turn if target.in_turn else _fastest
+    of, over = (choose([measured[name] for name in names]) for names in (target.of, target.over))
     if of is None or (target.over and over is None):
         missing = [f"{name}: {measured[name].absent}" for name in (*target.of, *target.over) if measured[name].absent]
         return _unmeasured(target, target.unless or "; ".join(missing))
     if over is None:
-        value, (low, high) = of.median, median_interval(of.rates, seed)
+        value, (low, high) = float(np.median(of.rates)), median_interval(of.rates, seed)
     else:
         value = median_ratio(of.rates, over.rates)
         low, high = ratio_interval(of.rates, over.rates, seed)
@@ -229,17 +236,36 @@ def _judge(target: Target, measured: Mapping[str, Measured], seed: int) -> Row:
         verdict = "not measured"
     noisy = target.at_least is not None and low < target.at_least <= high
     reason = target.unless or ("the interval holds the target: measure longer" if noisy else "")
-    names = of.candidate.name, over.candidate.name if over else ""
-    return Row(target.what, *names, value, low, high, target.at_least, verdict, reason)
+    return Row(target.what, of.name, over.name if over else "", value, low, high, target.at_least, verdict, reason)
 
 
 def _unmeasured(target: Target, reason: str) -> Row:
     return Row(target.what, "", "", None, None, None, target.at_least, "not measured", reason)
 
 
-def _fastest(candidates: Sequence[Measured]) -> Measured | None:
+@dataclass(frozen=True)
+class _Side:
+    """What stands on one side of a comparison."""
+
+    name: str
+    rates: Sequence[float]
+
+
+def _fastest(candidates: Sequence[Measured]) -> _Side | None:
     present = [one for one in candidates if one.rates]
-    return max(present, key=lambda one: one.median) if present else None
+    if not present:
+        return None
+    fastest = max(present, key=lambda one: one.median)
+    return _Side(fastest.candidate.name, fastest.rates)
+
+
+def _in_turn(parts: Sequence[Measured]) -> _Side | None:
+    """Return items per second through all parts, one after the other: none if a part was not measured."""
+    if not parts or not all(one.rates for one in parts):
+        return None
+    rounds = zip(*(one.rates for one in parts), strict=True)
+    rates = [1 / sum(1 / rate for rate in rates) for rates in rounds]
+    return _Side(", then ".join(one.candidate.name for one in parts), rates)
 
 
 def not_installed(*modules: str) -> str:

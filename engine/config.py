@@ -19,6 +19,8 @@ from loaders import DataConfig
 from loaders.errors import InputError
 from models.losses import LossWeights
 
+CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Command):
@@ -41,7 +43,7 @@ class TrainConfig(Command):
     """End earlier, after this many optimizer steps (steps)."""
     precision: PrecisionName = "auto"
     """Type of matrix products; auto is bf16 where the GPU has it, else fp32."""
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    compile: CompileMode = "off"
     """Mode of torch.compile."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU if there is one."""

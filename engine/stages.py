@@ -21,13 +21,14 @@ from models.losses import LossWeights, heatmap_loss, pose_terms, reconstruction_
 from models.pose_net import PoseNet
 
 StageName = Literal["train2d", "train3d", "finetune"]
+Trunk = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The networks and their targets."""
 
-    trunk: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
+    trunk: Trunk = "resnet50"
     """Trunk of the heatmap network."""
     trunk_weights: str | None = None
     """Pretrained trunk: a file with torchvision's parameter names, or a name such as "IMAGENET1K_V2", which

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from models.constants import made_once
 from models.skeleton import HEATMAP_JOINTS
 
 SIGMA: Final = 2.0
@@ -19,11 +19,9 @@ def select_heatmap_joints(joints_BJX: Tensor) -> Tensor:
     return joints_BJX.index_select(1, _heatmap_joints(joints_BJX.device))
 
 
-@functools.cache
+@made_once
 def _heatmap_joints(device: torch.device) -> Tensor:
-    # indexing by a list would copy it to the device, and wait for that, at every step
-    with torch.inference_mode(False):
-        return torch.tensor(HEATMAP_JOINTS, device=device)
+    return torch.tensor(HEATMAP_JOINTS, device=device)
 
 
 def draw_heatmaps(

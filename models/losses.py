@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, mse_loss
 
+from models.constants import made_once
 from models.skeleton import LIMBS
 
 
@@ -66,16 +66,13 @@ def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) ->
 
 
 def _limbs(pose_BJ3: Tensor) -> Tensor:
-    starts, ends = _limb_ends(pose_BJ3.device)
+    starts, ends = _limb_ends(pose_BJ3.device).unbind()
     return pose_BJ3.index_select(1, ends) - pose_BJ3.index_select(1, starts)
 
 
-@functools.cache
-def _limb_ends(device: torch.device) -> tuple[Tensor, Tensor]:
-    # indexing by lists would copy them to the device, and wait for that, at every step
-    with torch.inference_mode(False):
-        starts, ends = torch.tensor(LIMBS, device=device).unbind(1)
-    return starts, ends
+@made_once
+def _limb_ends(device: torch.device) -> Tensor:
+    return torch.tensor(LIMBS, device=device).T.contiguous()
 
 
 def _lengths(vectors: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def endless(epochs: Iterable[Batch]) -> Generator[Batch, None, None]:
 def from_workers(epochs: Iterable[Batch], workers: int) -> Iterator[Batches]:
     """Give the batches of a loader with worker processes; they end with the loader, which nothing else may hold."""
     with contextlib.closing(endless(epochs)) as stream:
-        yield Batches(stream, workers)
+        yield Batches(stream, max(1, workers))
 
 
 @contextlib.contextmanager

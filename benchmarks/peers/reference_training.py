@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -101,7 +102,7 @@ def reference_training(
     device: torch.device,
     seed: int,
 ) -> Iterator[Session]:
-    """Train on the extracted dataset; a step of the session is one of the optimizer.
+    """Train on the extracted dataset; a step of the session is one of the optimizer for each worker.
 
     Args:
         dataset: folder that holds TrainSet.
@@ -123,12 +124,16 @@ def reference_training(
 
         def step() -> int:
             nonlocal steps
-            batch = next(stream)
-            loss = recipe.step(batch)
-            steps += 1
-            if steps % _PRINT_EVERY[stage] == 0:
-                loss.item()  # printing it waits for the device
-            watch.count(len(batch[0]))
-            return len(batch[0])
+            done = 0
+            for _ in range(batches.at_once):
+                batch = next(stream)
+                loss = recipe.step(batch)
+                steps += 1
+                if steps % _PRINT_EVERY[stage] == 0:
+                    loss.item()  # printing it waits for the device
+                watch.count(len(batch[0]))
+                done += len(batch[0])
+            return done
 
-        yield training_session(step, watch, device)
+        # two batches of each worker are there when training begins
+        yield dataclasses.replace(training_session(step, watch, device), start=3)

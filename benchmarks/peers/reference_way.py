@@ -19,6 +19,8 @@ from models.heatmap_net import heatmap_size
 from models.skeleton import JOINTS, NECK
 from tools.dataset import find_environments
 
+RECIPE_BATCH: Final = 16
+"""Batch of the reference recipe (samples)."""
 _LEFT: Final = 240
 _RIGHT: Final = 1040
 """Columns of the centre square of a frame (pixels)."""

@@ -6,6 +6,7 @@ import re
 from functools import partial
 
 import pytest
+import torch
 
 from benchmarks import __main__ as everything
 from benchmarks import fidelity, loader, plot, png, png_decoders, sharding, training
@@ -68,6 +69,22 @@ def test_warm_up_is_not_measured():
     cold, warm = Candidate("any", start), Candidate("any", start)
     assert laps(clock, [cold], steps=2)[0].rates == pytest.approx([2 / 5.5])
     assert laps(clock, [warm], steps=2, warmup=1.0)[0].rates == pytest.approx([2.0])
+
+
+def test_what_was_done_ahead_is_not_measured():
+    clock = Clock()
+
+    @contextlib.contextmanager
+    def start():
+        pace = iter([0.0, 0.0, 0.0, *[0.5] * 100])
+
+        def step():
+            clock.now += next(pace)
+            return 1
+
+        yield Session(step, start=3)
+
+    assert laps(clock, [Candidate("any", start)], steps=2, warmup=1e-9)[0].rates == pytest.approx([2.0])
 
 
 def test_rounds_are_interleaved_and_each_begins_with_another():
@@ -146,6 +163,33 @@ def test_verdicts():
     assert (rows[0].of, rows[0].over, rows[5].reason) == ("b", "c", "not built")
 
 
+def test_parts_of_one_work_are_taken_in_turn():
+    clock = Clock()
+    measured = laps(
+        clock,
+        [
+            *(clock.candidate(f"ours {part}", 1.0, items) for part, items in (("a", 2), ("b", 4), ("c", 4))),
+            *(clock.candidate(f"theirs {part}", 1.0, items) for part, items in (("a", 1), ("b", 1), ("c", 2))),
+            clock.candidate("absent", 1.0, needs=("no_such_package",)),
+        ],
+    )
+    ours, theirs = ([f"{whose} {part}" for part in "abc"] for whose in ("ours", "theirs"))
+    rate, ratio, lacking = judge(
+        [
+            Target("a rate", ours, in_turn=True),
+            Target("a ratio", ours, theirs, in_turn=True),
+            Target("one is lacking", ours, [*theirs, "absent"], 1.0, in_turn=True),
+        ],
+        measured,
+        0,
+    )
+    # a second holds one item of 1/2 + 1/4 + 1/4, and one of 1 + 1 + 1/2
+    assert (rate.value, ratio.value) == pytest.approx((1.0, 2.5))
+    assert ratio.over == "theirs a, then theirs b, then theirs c"
+    assert (lacking.value, lacking.verdict) == (None, "not measured")
+    assert "no_such_package" in lacking.reason
+
+
 def test_a_verdict_within_the_noise_says_so():
     measured = [
         Measured(Candidate(name, Clock), rates) for name, rates in (("a", [8.0, 10.0, 13.0]), ("b", [10.0] * 3))
@@ -219,18 +263,58 @@ def test_loader_end_to_end(tmp_path):
     assert any(row["what"].startswith("best backend, JPEG to float32") and row["value"] for row in content["rows"])
 
 
+STAGES = ("train2d resnet18", "train3d", "finetune resnet18")
+
+
+def train(folder, *more):
+    flags = ["--batch-size", "2", "--image-size", "64", "--trunks", "resnet18", "--steps", "2", "--threads", "1"]
+    assert training.main([*SHORT, *flags, *more, "--device", "cpu", "--output", str(folder)]) == 0
+    return check_result(folder, "training")
+
+
 def test_training_end_to_end(tmp_path):
+    pytest.importorskip("skimage")
+    content = train(tmp_path, "--frames", "8", "--repeat", "2")
+    candidates = {one["name"]: one for one in content["candidates"]}
+    ours = [f"{stage} fp32, {source}" for stage in STAGES for source in ("shards", "resident")]
+    theirs = [f"{stage}, reference way" for stage in STAGES]
+    assert list(candidates) == ours + theirs
+    assert all(0 <= one["figures"]["data-wait share"][0] <= 1 for one in candidates.values())
+    rows = {row["what"]: row for row in content["rows"]}
+    for stage in STAGES:
+        assert rows[f"{stage}: the fastest from shards over the reference way"]["value"] > 0
+    assert (
+        rows["all stages, resnet18 fp32: over the reference way, as many epochs of each"]["verdict"] == "not measured"
+    )
+
+
+def test_training_compares_precisions(tmp_path):
     shards = make_shard_set(tmp_path / "shards", {"train": 8, "val": 2})
-    flags = ["--shards", str(shards), "--batch-size", "2", "--image-size", "64", "--trunks", "resnet18", "--steps", "2"]
-    assert training.main([*SHORT, *flags, "--device", "cpu", "--output", str(tmp_path / "results")]) == 0
-    content = check_result(tmp_path / "results", "training")
-    assert [one["name"] for one in content["candidates"]] == [
-        f"{stage}, {source}"
-        for stage in ("train2d resnet18", "train3d", "finetune resnet18")
-        for source in ("shards", "resident")
+    stage = ("--stages", "train3d", "--precisions", "auto", "bf16", "fp32")
+    content = train(tmp_path / "results", "--shards", str(shards), *stage)
+    titles = ["train3d fp32", "train3d bf16"]
+    assert content["configuration"]["trainings"] == titles
+    assert {one["name"]: one["absent"] for one in content["candidates"] if not one["rates"]} == {
+        "train3d, reference way": "no frames given: --dataset"
+    }
+    assert [row["what"] for row in content["rows"] if row["value"]] == [
+        f"{title}: shards over the resident batch" for title in titles
     ]
-    assert all(0 <= one["figures"]["data-wait share"][0] <= 1 for one in content["candidates"])
-    assert content["configuration"]["precision"] == "fp32"
+
+
+def test_training_compares_trunks_and_modes():
+    flags = training.TrainingFlags(trunks=("resnet18", "resnet34"), compile=("off", "default"))
+    titles = [one.title for one in flags.trainings(torch.device("cpu"))]
+    assert titles == [
+        *(f"train2d {trunk} fp32{mode}" for trunk in ("resnet18", "resnet34") for mode in ("", " default")),
+        *(f"train3d fp32{mode}" for mode in ("", " default")),
+        *(f"finetune {trunk} fp32{mode}" for trunk in ("resnet18", "resnet34") for mode in ("", " default")),
+    ]
+
+
+def test_training_on_frames_needs_shards_of_them(tmp_path, capsys):
+    assert training.main(["--dataset", str(tmp_path)]) == 2
+    assert "--dataset needs --shards" in capsys.readouterr().err
 
 
 def test_sharding_end_to_end(tmp_path):
