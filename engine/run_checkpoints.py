@@ -28,6 +28,8 @@ class CheckpointWriter:
         self._keep = keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._newest: int | None = None
+        """Step of the one that this writer wrote last."""
 
     def write(self, state: dict[str, Any], *, best: bool = False) -> None:
         """Copy a state and begin to write it, after the one before. Raises OSError if that one failed.
@@ -59,11 +61,20 @@ class CheckpointWriter:
                 checkpoint.write(temporary, state)
                 if best:  # before last.pt, which says that it is there
                     _publish_copy(temporary, self._run_dir / BEST)
-                for age in range(self._keep - 1, 0, -1):
-                    if (newer := _place(self._run_dir, age - 1)).exists():
-                        newer.replace(_place(self._run_dir, age))
+                if state["step"] != self._newest:  # else it takes the place of the same step's, judged meanwhile
+                    self._make_room()
+            self._newest = state["step"]
         except RuntimeError as error:  # torch's writer, for a full disk as for anything
             raise OSError(f"{last} cannot be written ({error}): is there space left?") from error
+
+    def _make_room(self) -> None:
+        age = self._keep
+        while (stale := _place(self._run_dir, age)).exists():  # more were kept once
+            stale.unlink()
+            age += 1
+        for age in range(self._keep - 1, 0, -1):
+            if (newer := _place(self._run_dir, age - 1)).exists():
+                newer.replace(_place(self._run_dir, age))
 
 
 def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:

@@ -14,12 +14,13 @@ import yaml
 from torch import Tensor
 from torch.profiler import record_function
 
+from engine.agreement import check_agreement
 from engine.command import Failure
 from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
 from engine.heartbeat import Heartbeat
 from engine.learner import Learner
-from engine.profiling import StepProfile
+from engine.profiling import TRACE, StepProfile
 from engine.random_state import random_state, restore_random_state, seed_all
 from engine.run_checkpoints import LAST, CheckpointWriter, load_newest
 from engine.run_log import RunLog
@@ -54,6 +55,7 @@ class Trainer:
         with contextlib.ExitStack() as opened:
             self.loader = self._open_loader(opened, data, "train", training=True)
             self.val_loader = self._open_loader(opened, data, "val", training=False)
+            check_agreement(config, {"train": self.loader, "val": self.val_loader}, process)
             self.stage = stage(config.model, self.loader.image_size, config.loss)
             seed_all(config.seed)
             self.learner = Learner(config, self.stage, process)
@@ -101,6 +103,8 @@ class Trainer:
             if stopped_by := self.train_epoch():
                 return stopped_by
         self.writer.wait()
+        if self.profile.missed:
+            self.log.note(f"warning: the run ended before the steps that --profile traces: no {TRACE}")
         self.write_summary()
         return 0
 

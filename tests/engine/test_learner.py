@@ -114,6 +114,12 @@ def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypa
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "once"))
 
 
+def test_a_run_too_short_for_a_profile_says_so(shards, tmp_path, monkeypatch, capsys):
+    arguments = flags(shards, tmp_path / "run", "train3d", "--max-steps", "6", "--epochs", "9", "--profile")
+    assert run(monkeypatch, *arguments) == 0
+    assert "no profile.json.gz" in capsys.readouterr().err
+
+
 def test_a_profile_is_written_with_named_ranges(shards, tmp_path, monkeypatch):
     arguments = flags(shards, tmp_path / "run", "train3d", "--max-steps", "14", "--epochs", "9", "--profile")
     assert run(monkeypatch, *arguments) == 0

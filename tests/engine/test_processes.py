@@ -1,5 +1,6 @@
 """Several processes: the same result as one, and what happens when one is lost."""
 
+import contextlib
 import os
 import re
 import signal
@@ -11,9 +12,11 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from engine import checkpoint
 from engine.config import parse_train
 from engine.distributed import Process, join_processes
 from engine.trainer import Trainer
+from loaders import InputError
 from tests.engine.training_runs import finish, flags, read_metrics, same, start, weights
 from tests.processes import children_of
 from tests.shard_factory import make_shard_set
@@ -46,10 +49,16 @@ def gradients(arguments, process, trained=False):
     return found
 
 
-def half(rank, port, arguments, trained, output):
+@contextlib.contextmanager
+def joined(rank, port):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     with join_processes("cpu", 60) as process:
+        yield process
+
+
+def half(rank, port, arguments, trained, output):
+    with joined(rank, port) as process:
         found = gradients(arguments, process, trained)
         if process.is_main:
             torch.save(found, output)
@@ -74,27 +83,54 @@ def test_two_processes_on_halves_have_the_gradient_of_the_whole(tmp_path, shards
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=2e-4 * scale)
 
 
+def start_differently(rank, port, folder, shards, others):
+    """Start a run in two processes whose flags differ, then on two shard sets."""
+    with joined(rank, port) as process:
+        arguments = flags(shards, folder / str(rank), "train3d", "--data.threads", str(rank))
+        for theirs, complaint in (
+            (["--optim.lr", "0.5"], "process 1 has optim.lr 0.5, process 0 has 0.001"),
+            (["--data.shards", str(others)], "process 1 has train shards"),
+            (["--loss.limb", "1"], "process 1 has loss.limb 1.0"),
+        ):
+            with pytest.raises(InputError, match=complaint):
+                Trainer(parse_train(arguments + theirs * rank), process)
+        Trainer(parse_train(arguments), process).close()
+
+
+def test_processes_that_were_told_different_things_do_not_begin(tmp_path, shards):
+    others = make_shard_set(tmp_path / "others", {"train": 18, "val": 5}, image_size=64, seed=1)
+    torch.multiprocessing.spawn(start_differently, (free_port(), tmp_path, shards, others), nprocs=2)
+
+
 def test_two_agents_equal_one_with_two_processes(tmp_path, shards):
-    """As two machines would; they need no common folder: the second one's is its own."""
-    more = ("--data.batch-size", "2", "--epochs", "2", "--data.augment.rotation", "20", "--distributed.timeout", "60")
-    more += ("--optim.schedule", "constant")  # the same whether the end is known or not
+    """As two nodes would that a scheduler stops; they need no common folder: the second one's is its own."""
+    more = ("--data.batch-size", "2", "--epochs", "6", "--data.augment.rotation", "20", "--distributed.timeout", "60")
     finish(start(flags(shards, tmp_path / "one", "finetune", *more), processes=2))
-    endpoint = f"127.0.0.1:{free_port()}"
-    launcher = ("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint)
-    for epochs in ("1", "2"):  # the second time they resume
-        arguments = [*more, "--resume"] if epochs == "2" else [*more, "--max-steps", "5"]
-        agents = [
-            start(
-                flags(shards, tmp_path / f"agent-{n}", "finetune", *arguments),
-                launcher=(*launcher, "--rdzv-id", epochs),
-            )
-            for n in (0, 1)
+    launcher = ("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d")
+    launcher += ("--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--max-restarts", "3")
+    folders = [tmp_path / "node-0", tmp_path / "node-1"]
+
+    def nodes(job):
+        return [
+            start(flags(shards, folder, "finetune", *more, "--resume"), launcher=(*launcher, "--rdzv-id", job))
+            for folder in folders
         ]
-        for agent in agents:
-            finish(agent)
-    wrote = [n for n in (0, 1) if (tmp_path / f"agent-{n}/last.pt").exists()]
-    assert len(wrote) == 1
-    assert same(weights(tmp_path / "one"), weights(tmp_path / f"agent-{wrote[0]}"))
+
+    stopped = nodes("stopped")
+    while not any((folder / "metrics.jsonl").exists() for folder in folders):
+        assert all(node.poll() is None for node in stopped)
+        time.sleep(0.01)
+    for node in stopped:
+        node.send_signal(signal.SIGTERM)
+    for node in stopped:
+        node.communicate(timeout=120)
+        assert node.returncode != 0
+    (wrote,) = [folder for folder in folders if (folder / "last.pt").exists()]
+    assert checkpoint.load(wrote / "last.pt")["step"] < 24
+    for node in nodes("resumed"):
+        finish(node)
+    assert checkpoint.load(wrote / "last.pt")["step"] == 24
+    assert same(weights(tmp_path / "one"), weights(wrote))
 
 
 def workers(process):

@@ -32,6 +32,18 @@ def test_the_newest_are_kept_and_the_best(tmp_path):
     assert found == {"last.pt": 4, "last-1.pt": 3, "last-2.pt": 2, "best.pt": 1}
 
 
+def test_a_step_that_is_written_again_pushes_nothing_out(tmp_path):
+    write(tmp_path, [1, 2, 2], best={2})
+    found = {path.name: checkpoint.load(path)["step"] for path in tmp_path.iterdir()}
+    assert found == {"last.pt": 2, "last-1.pt": 1, "best.pt": 2}
+
+
+def test_fewer_are_kept_from_now_on(tmp_path):
+    write(tmp_path, range(5), keep=4)
+    write(tmp_path, [5], keep=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "last-1.pt"}
+
+
 def test_a_copy_is_written_whatever_becomes_of_the_original(tmp_path, monkeypatch):
     slow = checkpoint.write
 
