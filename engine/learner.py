@@ -39,6 +39,7 @@ class Learner:
 
     def __init__(self, config: TrainConfig, stage: Stage, process: Process) -> None:
         """Build the network and its optimizer. Raises InputError if weights to begin with do not fit."""
+        _check_device(config, process.device)
         self.stage = stage
         self.model = _new_model(config, stage, process)
         """The network itself, on the device."""
@@ -130,7 +131,7 @@ class Learner:
             nn.utils.clip_grads_with_norm_(self._trainable, self._config.clip, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         if self._average is not None:
             self._average.update_parameters(self.model)
         return norm
@@ -141,14 +142,19 @@ class Learner:
         return contextlib.nullcontext()
 
 
+def _check_device(config: TrainConfig, device: torch.device) -> None:
+    gpu_only = {"optim.apex": config.optim.apex, "distributed.sync_batchnorm": config.distributed.sync_batchnorm}
+    for name, wanted in gpu_only.items():
+        if wanted and device.type != "cuda":
+            raise InputError(f"{name} works on GPUs only: leave it out on a CPU")
+
+
 def _new_model(config: TrainConfig, stage: Stage, process: Process) -> nn.Module:
     model = stage.build_model()
     for network, path in (("heatmap_net", config.load_2d), ("lifting_net", config.load_3d)):
         if path is not None:
             stage.load_weights(model, {network: checkpoint.load_network(path, network)}, path)
     if config.distributed.sync_batchnorm:
-        if process.device.type != "cuda":
-            raise InputError("distributed.sync_batchnorm works on GPUs only: leave it out on a CPU")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model.to(process.device).to(memory_format=torch.channels_last)
 

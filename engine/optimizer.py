@@ -101,18 +101,20 @@ def build_average(config: OptimConfig, model: nn.Module) -> AveragedModel | None
 
 
 def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    optimizer: torch.optim.Optimizer
     try:
         from apex.optimizers import FusedAdam, FusedLAMB, FusedSGD  # noqa: PLC0415
-    except ImportError:
+
+        if config.kind == "sgd":
+            optimizer = FusedSGD(groups, lr=config.lr, momentum=config.momentum)
+        elif config.kind == "lamb":
+            # of its own accord it would clip to 1; that is optim.clip's business
+            optimizer = FusedLAMB(groups, lr=config.lr, max_grad_norm=math.inf)
+        else:
+            optimizer = FusedAdam(groups, lr=config.lr, adam_w_mode=config.kind == "adamw")
+    except (ImportError, RuntimeError) as error:  # absent, or built without its kernels
         raise InputError(
-            "optim.apex needs NVIDIA Apex, built from its source with --cuda_ext (the package named apex in the "
-            "registry is another one); without it leave optim.apex out, torch's fused optimizers serve as well"
+            f"optim.apex needs NVIDIA Apex, built from its source with --cuda_ext ({error}; the package named apex in "
+            "the registry is another one); without it leave optim.apex out, torch's fused optimizers serve as well"
         ) from None
-    optimizer: torch.optim.Optimizer
-    if config.kind == "sgd":
-        optimizer = FusedSGD(groups, lr=config.lr, momentum=config.momentum)
-    elif config.kind == "lamb":
-        optimizer = FusedLAMB(groups, lr=config.lr)
-    else:
-        optimizer = FusedAdam(groups, lr=config.lr, adam_w_mode=config.kind == "adamw")
     return optimizer

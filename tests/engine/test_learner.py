@@ -127,10 +127,10 @@ def test_a_profile_is_written_with_named_ranges(shards, tmp_path, monkeypatch):
     assert all(f'"{name}"' in trace for name in ("forward", "backward", "optimizer"))
 
 
-def test_sync_batchnorm_needs_a_gpu(shards, tmp_path, monkeypatch, capsys):
-    arguments = flags(shards, tmp_path / "run", "train2d", "--distributed.sync-batchnorm")
-    assert run(monkeypatch, *arguments) == 2
-    assert "on GPUs only" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["distributed.sync-batchnorm", "optim.apex"])
+def test_what_needs_a_gpu_says_so(shards, tmp_path, monkeypatch, capsys, name):
+    assert run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", f"--{name}")) == 2
+    assert f"{name.replace('-', '_')} works on GPUs only" in capsys.readouterr().err
 
 
 def test_compiled_steps_equal_plain_ones(trainer):

@@ -1,11 +1,17 @@
 import math
+import sys
+from functools import partialmethod
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from engine import learner
 from engine.optimizer import OptimConfig, build_optimizer
 from loaders import InputError
+from tests.engine.training_runs import flags, run
+from tests.shard_factory import make_shard_set
 
 
 def test_steps_fall_every_so_many_epochs():
@@ -43,6 +49,60 @@ def test_every_kind_descends(kind):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.95 * losses[0]
+
+
+class ApexAdam(torch.optim.Adam):
+    """Takes what Apex's optimizers take: Apex itself needs a GPU. Its `zero_grad` has no arguments."""
+
+    def __init__(self, params, lr=1e-3, weight_decay=0.0, kernels=True, **more):
+        if not kernels:
+            raise RuntimeError("requires cuda extensions")
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.more = more
+
+    def zero_grad(self):
+        super().zero_grad()
+
+
+def install_apex(monkeypatch, **more):
+    names = ("FusedAdam", "FusedLAMB", "FusedSGD")
+    kinds = {name: type(name, (ApexAdam,), {"__init__": partialmethod(ApexAdam.__init__, **more)}) for name in names}
+    monkeypatch.setitem(sys.modules, "apex", ModuleType("apex"))
+    monkeypatch.setitem(sys.modules, "apex.optimizers", SimpleNamespace(**kinds))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "more"),
+    [
+        ("adam", "FusedAdam", {"adam_w_mode": False}),
+        ("adamw", "FusedAdam", {"adam_w_mode": True}),
+        ("sgd", "FusedSGD", {"momentum": 0.7}),
+        ("lamb", "FusedLAMB", {"max_grad_norm": math.inf}),
+    ],
+)
+def test_apex_is_told_what_torch_would_be(monkeypatch, kind, name, more):
+    install_apex(monkeypatch)
+    model = nn.Linear(2, 3)
+    config = OptimConfig(kind=kind, apex=True, lr=0.5, weight_decay=0.1, momentum=0.7)
+    optimizer = build_optimizer(config, model)
+    assert type(optimizer).__name__ == name
+    assert optimizer.more == more
+    found = [(group["params"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    assert found == [([model.weight], 0.5, 0.1), ([model.bias], 0.5, 0.0)]
+
+
+def test_apex_takes_training_steps(monkeypatch, tmp_path):
+    install_apex(monkeypatch)
+    monkeypatch.setattr(learner, "_check_device", lambda *_: None)
+    shards = make_shard_set(tmp_path / "shards", {"train": 8, "val": 2})
+    more = ("--optim.apex", "--optim.kind", "lamb", "--epochs", "2")
+    assert run(monkeypatch, *flags(shards, tmp_path / "run", "train3d", *more)) == 0
+
+
+def test_apex_without_its_kernels_is_as_good_as_none(monkeypatch):
+    install_apex(monkeypatch, kernels=False)
+    with pytest.raises(InputError, match="requires cuda extensions"):
+        build_optimizer(OptimConfig(apex=True), nn.Linear(1, 1))
 
 
 def test_apex_says_how_to_get_it():
