@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,14 @@ import torch
 
 from benchmarks.data import AUGMENT, Frames
 from benchmarks.harness import Candidate, Session, Target, not_installed
-from benchmarks.peers.common import Batches, torch_threads
+from benchmarks.peers.common import Batches, endless, torch_threads
 from benchmarks.peers.dali_reader import dali_reader
 from benchmarks.peers.decoder_alone import decoder_alone
 from benchmarks.peers.reference_way import RECIPE_BATCH, reference_way
 from benchmarks.peers.spdl_pipeline import Decoder, ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
-from loaders import AugmentConfig, DataConfig, Loader, PoseBatch, ShardSet, build_loader
+from loaders import AugmentConfig, DataConfig, ShardSet, build_loader
 from loaders.config import available_cores
 
 if TYPE_CHECKING:
@@ -280,11 +280,6 @@ def _ours(
     )
     with (
         contextlib.closing(build_loader(config, "train", device=device, training=True)) as loader,
-        contextlib.closing(_endless(loader)) as batches,
+        contextlib.closing(endless(loader)) as batches,
     ):
         yield _on(device, lambda: len(next(batches)))
-
-
-def _endless(loader: Loader) -> Generator[PoseBatch, None, None]:
-    while True:
-        yield from loader

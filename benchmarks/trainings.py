@@ -161,9 +161,10 @@ def _over_reference(bench: Bench, trainings: Sequence[Training]) -> Iterator[Tar
 
 def _whole_runs(trainings: Sequence[Training]) -> Iterator[list[Training]]:
     """Yield the three stages, for each trunk, precision and mode of which all are there."""
+    titles = {one.title for one in trainings}
     for first in trainings:
         run = [dataclasses.replace(first, stage=stage) for stage in _STAGES]
-        if first.stage == _STAGES[0] and {one.title for one in run} <= {one.title for one in trainings}:
+        if first.stage == _STAGES[0] and titles.issuperset(one.title for one in run):
             yield run
 
 

@@ -23,7 +23,6 @@ class StepProfile:
         """Write into ``run_dir``."""
         self._path = run_dir / TRACE
         self._profile: profile | None = None
-        self._steps = 0
         self.done = False
         """Whether the trace is written."""
         if on:
@@ -41,13 +40,12 @@ class StepProfile:
     def step(self) -> None:
         """Note that a step is over."""
         if self._profile is not None and not self.done:
-            self._steps += 1
             self._profile.step()
 
     @property
     def missed(self) -> bool:
         """Whether there was no step yet to trace, though it is on."""
-        return self._profile is not None and self._steps <= _SKIPPED + _WARMUP
+        return self._profile is not None and self._profile.step_num <= _SKIPPED + _WARMUP
 
     def close(self) -> None:
         """Stop; a run that ends in the midst of the trace leaves what there is."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 
 SHUFFLE_BUFFER: Final = 256
 """Samples that a reader of shards mixes (samples)."""
+
+T = TypeVar("T")
 
 Batch = tuple[Tensor, Any, Any]
 """Pictures of B samples, (B, 3, H, W) or (B, H, W, 3), and their labels: pose and meta as they are stored."""
@@ -28,7 +30,7 @@ class Batches:
     that ends between two such bursts counts too many or too few."""
 
 
-def endless(epochs: Iterable[Batch]) -> Generator[Batch, None, None]:
+def endless(epochs: Iterable[T]) -> Generator[T, None, None]:
     """Yield the batches of one epoch after the other."""
     while True:
         yield from epochs

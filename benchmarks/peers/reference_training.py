@@ -122,18 +122,18 @@ def reference_training(
     with from_workers(loader, workers) as batches:
         stream = watch.waiting(batches.stream)
 
-        def step() -> int:
+        def train() -> int:
             nonlocal steps
-            done = 0
-            for _ in range(batches.at_once):
-                batch = next(stream)
-                loss = recipe.step(batch)
-                steps += 1
-                if steps % _PRINT_EVERY[stage] == 0:
-                    loss.item()  # printing it waits for the device
-                watch.count(len(batch[0]))
-                done += len(batch[0])
-            return done
+            batch = next(stream)
+            loss = recipe.step(batch)
+            steps += 1
+            if steps % _PRINT_EVERY[stage] == 0:
+                loss.item()  # printing it waits for the device
+            watch.count(len(batch[0]))
+            return len(batch[0])
+
+        def step() -> int:
+            return sum(train() for _ in range(batches.at_once))
 
         # two batches of each worker are there when training begins
         yield dataclasses.replace(training_session(step, watch, device), start=3)
