@@ -26,6 +26,8 @@ _ROLL_CALL: Final = 10.0
 """How long the others have to say that they are still there, once something went wrong (seconds)."""
 _GRACE: Final = 60.0
 """NCCL gives up so much later than the host's own exchanges, which can tell who is missing (seconds)."""
+_BROKEN: Final = ("gloo", "pair closure")
+"""In gloo's errors: its source file, or, once another exchange has timed out, only that the pair was closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +170,9 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
 
 def _is_broken_exchange(error: Exception) -> bool:
     """Whether an error says that another process is gone; gloo's are plain RuntimeErrors."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _BROKEN)
 
 
 def _missing(store: Any, rank: int, world_size: int, timeout: float) -> str:

@@ -13,6 +13,7 @@ import torch
 import torch.multiprocessing
 
 from engine import checkpoint
+from engine.command import Failure
 from engine.config import parse_train
 from engine.distributed import Process, join_processes
 from engine.trainer import Trainer
@@ -50,10 +51,10 @@ def gradients(arguments, process, trained=False):
 
 
 @contextlib.contextmanager
-def joined(rank, port):
+def joined(rank, port, timeout=60):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    with join_processes("cpu", 60) as process:
+    with join_processes("cpu", timeout) as process:
         yield process
 
 
@@ -170,6 +171,24 @@ def test_a_process_that_hangs_is_named_within_the_time_out(tmp_path, shards):
     output, _ = process.communicate(timeout=90)
     assert process.returncode != 0
     assert "process 1 of 2 did not answer within 5 s" in output
+
+
+def exchange_after_a_failed_one(rank, port, done):
+    """Let process 0 exchange twice with process 1, which does not come: only the first error names its source."""
+    if rank == 1:
+        with joined(rank, port, timeout=2):
+            while not done.exists():
+                time.sleep(0.1)
+        return
+    with pytest.raises(Failure, match="process 1 of 2 did not answer within 2 s"), joined(rank, port, timeout=2):
+        with pytest.raises(RuntimeError, match="gloo"):
+            torch.distributed.all_reduce(torch.zeros(1))
+        torch.distributed.all_reduce(torch.zeros(1))
+    done.touch()
+
+
+def test_a_process_that_hangs_is_named_whichever_exchange_tells(tmp_path):
+    torch.multiprocessing.spawn(exchange_after_a_failed_one, (free_port(), tmp_path / "done"), nprocs=2)
 
 
 def test_processes_that_are_restarted_resume_by_themselves(tmp_path, shards):
