@@ -65,7 +65,7 @@ def _sharding(flags: AllFlags) -> sharding.ShardingFlags:
 
 def _loader(flags: AllFlags) -> loader.LoaderFlags:
     if not flags.quick:
-        return loader.LoaderFlags(output=flags.output, rounds=3, lap=1.0)
+        return loader.LoaderFlags(output=flags.output, rounds=3, lap=1.0, warmup=1.0)
     return loader.LoaderFlags(
         output=flags.output, rounds=1, lap=0.0, warmup=0.0, frames=8, repeat=4, image_size=64, batch_size=4
     )
@@ -73,7 +73,7 @@ def _loader(flags: AllFlags) -> loader.LoaderFlags:
 
 def _training(flags: AllFlags) -> training.TrainingFlags:
     if not flags.quick:
-        return training.TrainingFlags(output=flags.output, rounds=3, lap=4.0)
+        return training.TrainingFlags(output=flags.output, rounds=3, lap=3.0, warmup=1.5, steps=3)
     return training.TrainingFlags(
         output=flags.output,
         rounds=1,
