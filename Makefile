@@ -34,7 +34,7 @@ clean:
 $(INSTALLED): setup.py constraints.txt
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster,export,parquet]'
 	@touch $@
 
 $(DEMO)/dataset: | $(INSTALLED)

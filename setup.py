@@ -22,6 +22,7 @@ setup(
         "numpy",
         "nvidia-dali-cuda130>=2.4; sys_platform == 'linux'",
         "opencv-python-headless",
+        "pillow",
         "pyyaml",
         "simplejpeg",
         "tensorboard",
@@ -36,6 +37,8 @@ setup(
         # for CUDA 12 drivers: the same Python API, built for the older toolkit
         "cuda12": ["nvidia-dali-cuda120>=2.0; sys_platform == 'linux'"],
         "cluster": ["dask[distributed]"],
+        "export": ["onnx", "onnxruntime", "onnxscript"],
+        "parquet": ["pyarrow"],
         "dev": [
             "hypothesis",
             "mypy",

@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 from engine import command
 from engine.distributed import Process, join_processes
 from engine.examples import collect_examples
+from engine.frame_errors import frame_errors
+from engine.per_frame import Form, check_form, frame_columns, write_per_frame
 from engine.precision import Precision, PrecisionName
 from engine.predictions import Predictions, collect
 from engine.report import write_report
-from engine.results import action_table, frame_errors, summarise
+from engine.results import summarise
+from engine.tables import action_table
 from engine.trained import Trained, load_trained
 from loaders import DataConfig, Loader, ShardSet, build_loader
 from loaders.errors import InputError
@@ -46,6 +49,8 @@ class EvaluateConfig(command.Command):
     split: Literal["train", "val", "test"] = "test"
     """Which frames."""
     data: DataConfig
+    per_frame: Form | None = None
+    """Write a table with one row per frame: its key, every measure, every joint's error; parquet needs pyarrow."""
     examples: int = 4
     """Best, median and worst frames to show (frames of each)."""
     precision: PrecisionName = "auto"
@@ -63,6 +68,7 @@ class EvaluateConfig(command.Command):
             raise InputError("data.backend is resident, which repeats one batch: take auto, dali or torch")
         if self.data.remote:
             raise InputError("data.remote: evaluate reads labels and examples one by one, out of tars on this machine")
+        check_form(self.per_frame)
 
 
 def evaluate(config: EvaluateConfig) -> int:
@@ -124,6 +130,8 @@ def _report(
         config.data, config.split, found, errors, meta, image_size=loader.image_size, count=config.examples
     )
     page = write_report(config.output, metrics, examples, trained.run)
+    if config.per_frame:
+        write_per_frame(config.output, config.per_frame, frame_columns(shard_set, found.frames, errors))
     sys.stdout.write(
         "".join(f"{note}\n" for note in about["notes"])
         + action_table(metrics).to_text()

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.frame_errors import FrameErrors
 from engine.predictions import Predictions
-from engine.results import FrameErrors
 from loaders import DataConfig, PoseBatch, ShardSet, build_loader
 from loaders.manifest import Manifest
 from loaders.sample import JSON
@@ -86,7 +86,7 @@ def collect_examples(
     shard_set = loader.shard_set
     standing = found.true_3d.mean(0)
     examples = []
-    for kind, row in choose(errors.per_frame, meta[:, [0, 3]], count):
+    for kind, row in choose(errors.ranked, meta[:, [0, 3]], count):
         index = int(found.frames[row])
         # a loader's cursor goes to any sample
         loader.load_state_dict({**loader.state_dict(), "consumed": index})
@@ -101,7 +101,7 @@ def collect_examples(
         examples.append(
             Example(
                 kind=kind,
-                error=float(errors.per_frame[row]),
+                error=float(errors.ranked[row]),
                 unit=errors.unit,
                 key=shard_set.key(index),
                 action=shard_set.manifest.actions[meta[row, 3]],

@@ -1,37 +1,42 @@
-"""Poses of a folder of pictures: ``python engine/infer.py --checkpoint FILE --input-dir IMAGES --output-dir OUT``.
+"""Poses of pictures and videos: ``python engine/infer.py --checkpoint FILE --input-dir IMAGES --output-dir OUT``.
 
 For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `engine.pose_model.PoseModel`.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import numpy as np
+import tyro
 
 from engine import command
 from engine.distributed import choose_device
-from engine.pictures import Circle, Picture, Unreadable, draw, list_pictures, read_picture
-from engine.pose_model import PoseModel, Poses, Turn
+from engine.drawings import Drawings
+from engine.inputs import Input, find_inputs
+from engine.lens import Circle
+from engine.pictures import Picture, Preparation, Unreadable, read_picture
+from engine.pose_model import PoseModel, Turn, View
 from engine.precision import Precision, PrecisionName
+from engine.predictions_file import writing_predictions
 from engine.progress import progress_bar
 from engine.trained import load_trained
+from engine.video import Video
 from loaders.config import available_cores
 from loaders.errors import InputError
-from models.skeleton import HEATMAP_JOINTS, JOINTS
-
-_AXES: Final = "x to the right of the picture, y down, z along the camera's axis; relative to Neck"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,20 +44,21 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class InferConfig(command.Command):
-    """Poses of a folder of pictures."""
+    """Poses of pictures and videos."""
 
     checkpoint: Path
     """Checkpoint of a finetuned network, ours or of the reference code."""
-    input_dir: Path
-    """Folder of pictures of any size; the centre square counts."""
-    output_dir: Path
+    input: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--input-dir",))]
+    """Folders, pictures, videos, or patterns in quotes such as 'IMAGES/**/*.png'. The centre square counts."""
+    output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
     """Folder for predictions.json and pictures/; what it holds of these is replaced."""
     rotate: Turn = 0
     """Turn pictures clockwise before the network sees them (degrees); results are turned back."""
     mask_circle: str | None = None
-    """x,y,r: make black what is outside this circle, as around the training pictures (pixels of the input)."""
+    """Make black what is outside a circle, as around the training pictures: auto takes that of the pictures that the
+    checkpoint was trained with, x,y,r is one in the input (pixels)."""
     pictures: bool = True
-    """Write the pictures with the predictions drawn."""
+    """Write the pictures and videos with the predictions drawn."""
     batch_size: int = 32
     """Pictures that the network sees at once (pictures)."""
     threads: int = 0
@@ -64,13 +70,12 @@ class InferConfig(command.Command):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if not self.input:
+            raise InputError("input is empty: give a folder, a picture, a video, or a pattern in quotes")
         if self.batch_size < 1:
             raise InputError(f"batch_size is {self.batch_size}: give at least 1")
         if self.threads < 0:
             raise InputError(f"threads is {self.threads}: give at least 0")
-        if (self.output_dir / "pictures").resolve() == self.input_dir.resolve():
-            raise InputError(f"{self.input_dir} would be overwritten: give another output_dir")
-        Circle.parse(self.mask_circle)
 
 
 def load_model(
@@ -95,42 +100,92 @@ def load_model(
 
 
 def infer(config: InferConfig) -> int:
-    """Predict and return the exit status: 1 if a picture could not be read."""
-    files = list_pictures(config.input_dir)
+    """Predict and return the exit status: 1 if something could not be read."""
+    common, inputs = find_inputs(config.input)
+    drawn = config.output.absolute() / "pictures"
+    if clash := next((given.path for given in inputs if given.path.is_relative_to(drawn)), None):
+        raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
-    folder = config.output_dir / "pictures"
-    (folder if config.pictures else config.output_dir).mkdir(parents=True, exist_ok=True)
-    circle = Circle.parse(config.mask_circle)
+    prepare = Preparation(model.image_size, config.rotate, _circle_of(config.mask_circle, model), config.pictures)
     threads = config.threads or available_cores()
-    described: list[dict[str, Any]] = []
+    videos = {given.name: Video(given.path) for given in inputs if given.is_video}
+    expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
+    path = config.output / "predictions.json"
     unreadable: list[Unreadable] = []
+    predicted = 0
     started = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool, progress_bar(total=len(files), unit="picture") as bar:
-
-        def read(file: Path) -> Picture | Unreadable:
-            return read_picture(file, model.image_size, turn=config.rotate, circle=circle, keep=config.pictures)
-
-        def write(job: tuple[Picture, Any]) -> None:
-            (folder / job[0].file.name).write_bytes(draw(*job))
-
-        read_ahead = in_order(pool, read, files, ahead=config.batch_size + threads)
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        bar = stack.enter_context(progress_bar(total=expected, unit="picture"))
+        file = stack.enter_context(writing_predictions(path, str(config.checkpoint), common))
+        drawings = stack.enter_context(contextlib.closing(Drawings(drawn, videos)))
+        read_ahead = in_order(pool, _do, _reading(inputs, videos, prepare), ahead=config.batch_size + threads)
         while batch := list(islice(read_ahead, config.batch_size)):
             unreadable += [item for item in batch if isinstance(item, Unreadable)]
             pictures = [item for item in batch if isinstance(item, Picture)]
             poses = model.predict([picture.square for picture in pictures], [picture.view for picture in pictures])
-            described += [describe(picture, poses, i) for i, picture in enumerate(pictures)]
+            file.add(pictures, poses)
             if config.pictures:
-                deque(in_order(pool, write, zip(pictures, poses.joints_2d, strict=True), ahead=2 * threads), maxlen=0)
+                jobs = zip(pictures, poses.joints_2d, strict=True)
+                for picture, image in in_order(pool, drawings.draw, jobs, ahead=2 * threads):
+                    drawings.keep(picture, image)
+            predicted += len(pictures)
             bar.update(len(batch))
+        file.finish(unreadable)
     seconds = time.perf_counter() - started
-    write_predictions(config, described, unreadable)
     for item in unreadable:
-        sys.stderr.write(f"infer: unreadable: {item.file}: {item.reason}\n")
+        sys.stderr.write(f"infer: unreadable: {common / item.name}: {item.reason}\n")
     sys.stdout.write(
-        f"{len(described)} of {len(files)} pictures in {seconds:.1f} s: {len(files) / seconds:.1f} pictures/s\n"
-        f"predictions: {config.output_dir / 'predictions.json'}\n"
+        f"{predicted} of {predicted + len(unreadable)} pictures in {seconds:.1f} s: "
+        f"{predicted / seconds:.1f} pictures/s\npredictions: {path}\n"
     )
     return command.CHECK_FAILED if unreadable else command.OK
+
+
+Job = Callable[[], Picture | Unreadable]
+
+
+def _reading(inputs: Sequence[Input], videos: dict[str, Video], prepare: Preparation) -> Iterator[Job]:
+    """Yield what reads each picture; a video's frames are decoded here, one after another."""
+    for given in inputs:
+        if given.name not in videos:
+            yield partial(_read, given, prepare)
+            continue
+        video = videos[given.name]
+        for image, moment in video:
+            yield partial(prepare, image, given.name, moment)
+        video.close()
+        if video.fault:
+            yield partial(Unreadable, given.name, video.fault)
+
+
+def _read(given: Input, prepare: Preparation) -> Picture | Unreadable:
+    image = read_picture(given.path)
+    return Unreadable(given.name, image) if isinstance(image, str) else prepare(image, given.name)
+
+
+def _do(job: Job) -> Picture | Unreadable:
+    return job()
+
+
+def _circle_of(text: str | None, model: PoseModel) -> Callable[[View], Circle | None]:
+    """Return what tells the circle to keep of a picture, in its pixels."""
+    if text is None:
+        return lambda view: None
+    if text != "auto":
+        circle = Circle.parse(text)
+        return lambda view: circle
+    lens, size = model.lens, model.image_size
+    if lens is None:
+        raise InputError(
+            "mask_circle is auto, but the checkpoint does not hold the circle of its training pictures: give x,y,r"
+        )
+
+    def scaled(view: View) -> Circle:
+        x, y = view.to_picture(np.array([lens.x, lens.y]), size)
+        return Circle(x, y, lens.radius * view.side / size)
+
+    return scaled
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
@@ -142,41 +197,13 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T
         waiting.extend(pool.submit(work, item) for item in islice(left, 1))
 
 
-def describe(picture: Picture, poses: Poses, i: int) -> dict[str, Any]:
-    """Return a picture's entry in predictions.json."""
-    seen = [JOINTS[joint] for joint in HEATMAP_JOINTS]
-    return {
-        "file": picture.file.name,
-        "width": picture.view.width,
-        "height": picture.view.height,
-        "joints_3d_m": dict(zip(JOINTS, poses.joints_3d[i].astype(float).round(5).tolist(), strict=True)),
-        "joints_2d_px": dict(zip(seen, poses.joints_2d[i].astype(float).round(2).tolist(), strict=True)),
-        "confidence": dict(zip(seen, poses.confidence[i].astype(float).round(4).tolist(), strict=True)),
-    }
-
-
-def write_predictions(
-    config: InferConfig, described: Sequence[dict[str, Any]], unreadable: Sequence[Unreadable]
-) -> None:
-    """Write predictions.json."""
-    content = {
-        "checkpoint": str(config.checkpoint),
-        "input_dir": str(config.input_dir),
-        "axes": _AXES,
-        "pictures": described,
-        "unreadable": [{"file": item.file.name, "reason": item.reason} for item in unreadable],
-    }
-    path = config.output_dir / "predictions.json"
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     return command.run(
         InferConfig,
         infer,
         program="infer",
-        description="Predict the poses in a folder of pictures.",
+        description="Predict the poses in pictures and videos.",
         arguments=arguments,
     )
 

@@ -1,121 +1,116 @@
-"""Pictures that people hand in: found, read whatever their form, and drawn on."""
+"""Pictures that people hand in: read whatever their form, and drawn on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
-from engine.drawing import encode_image, overlay, rescale
+from engine.drawing import overlay, rescale
+from engine.lens import Circle, Image
 from engine.pose_model import Turn, View
-from loaders.errors import InputError
 from loaders.pictures import decode
-
-Image = NDArray[np.uint8]
-
-SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of file names, in any case, that are taken for pictures."""
 
 _SHOWN: Final = 1600
 """Longest side of a drawn picture (pixels); larger ones are drawn on a reduced copy, which bounds the memory."""
+_MOST_PIXELS: Final = 100_000_000
+_MOST_BYTES: Final = 1 << 30
+"""Larger pictures are refused before they are decoded: a header may claim anything."""
 
 
 @dataclass(frozen=True)
-class Circle:
-    """What a camera sees of the world, in pixels of its picture."""
+class Unreadable:
+    """A file, or the rest of a video, that could not be read."""
 
-    x: float
-    y: float
-    radius: float
-
-    @classmethod
-    def parse(cls, text: str | None) -> Circle | None:
-        """Return the circle "x,y,r"; None for None. Raises InputError if the text is no circle."""
-        if text is None:
-            return None
-        try:
-            circle = cls(*(float(number) for number in text.split(",")))
-        except (ValueError, TypeError):
-            circle = None
-        if circle is None or not circle.radius > 0 or not np.isfinite([circle.x, circle.y, circle.radius]).all():
-            raise InputError(f"mask_circle is {text!r}: give x,y,r in pixels, such as 640,400,390")
-        return circle
-
-    def cut(self, image: Image) -> Image:
-        """Return a copy of a picture (H, W, 3), black outside the circle."""
-        rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
-        inside = np.square(columns - self.x) + np.square(rows - self.y) <= self.radius**2
-        return image * inside[:, :, None].astype(np.uint8)
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was read."""
+    """A picture that was read, or a frame of a video."""
 
-    file: Path
+    name: str
+    """Of the file, below the folder that all inputs have in common."""
     view: View
     square: Image
     """(S, S, 3): what the network sees."""
     shown: Image | None
     """The picture to draw on, perhaps reduced; None if none is wanted."""
+    moment: dict[str, float]
+    """Of a video's frame: its number, from 0, and its time (seconds)."""
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """A file that could not be read."""
+class Preparation:
+    """What is done to each picture before the network sees it."""
 
-    file: Path
-    reason: str
+    size: int
+    """Side of the network's picture (pixels)."""
+    turn: Turn
+    """Turn the picture clockwise (degrees)."""
+    circle_of: Callable[[View], Circle | None]
+    """What to keep of a picture, in its pixels."""
+    keep: bool
+    """Keep the picture to draw on."""
+
+    def __call__(self, image: Image, name: str, moment: dict[str, float] | None = None) -> Picture:
+        """Return the picture (H, W, 3) as the network takes it."""
+        view = View(image.shape[1], image.shape[0], self.turn)
+        circle = self.circle_of(view)
+        if circle is not None:
+            image = circle.cut(image)
+        shown = _reduced(image) if self.keep else None
+        return Picture(name, view, view.square(image, self.size), shown, moment or {})
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """Return what has a picture's name in a folder, by name. Raises InputError if there is nothing."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give one with pictures")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise InputError(f"{folder} has no pictures: expected files that end in {', '.join(SUFFIXES)}")
-    return files
-
-
-def read_picture(file: Path, size: int, *, turn: Turn, circle: Circle | None, keep: bool) -> Picture | Unreadable:
-    """Read a picture for a network that takes ``size`` x ``size`` pixels.
+def read_picture(path: Path) -> Image | str:
+    """Return a file's picture (H, W, 3) RGB, or why there is none.
 
     Orientation in EXIF is applied; grey becomes RGB, alpha is dropped, 16 bit become 8.
-
-    Args:
-        file: a picture.
-        size: side of the network's picture (pixels).
-        turn: turn the picture clockwise (degrees).
-        circle: what to keep of the picture, in its pixels.
-        keep: keep the picture to draw on.
     """
-    if file.is_dir():
-        return Unreadable(file, "a folder")
+    if not path.is_file():
+        return "a folder" if path.is_dir() else "no regular file"
     try:
-        data = file.read_bytes()
+        if reason := _refusal(path):
+            return reason
+        data = path.read_bytes()
     except OSError as error:
-        return Unreadable(file, error.strerror or str(error))
-    image = decode(np.frombuffer(data, np.uint8)) if data else None
-    if image is None:
-        return Unreadable(file, "not a picture, or damaged" if data else "empty")
-    picture = np.asarray(image, np.uint8)
-    if circle is not None:
-        picture = circle.cut(picture)
-    view = View(picture.shape[1], picture.shape[0], turn)
-    return Picture(file, view, view.square(picture, size), _reduced(picture) if keep else None)
+        return error.strerror or str(error)
+    image = decode(np.frombuffer(data, np.uint8))
+    return "not a picture, or damaged" if image is None else image
 
 
-def draw(picture: Picture, joints_2d: NDArray[np.floating[Any]]) -> bytes:
-    """Return a picture with a prediction (15, 2), in pixels of the picture, drawn; in its own file format."""
+def draw(picture: Picture, joints_2d: NDArray[np.floating[Any]]) -> Image:
+    """Return a picture with a prediction (15, 2), in pixels of the picture, drawn."""
     assert picture.shown is not None
     scale = picture.shown.shape[1] / picture.view.width
-    drawn = overlay(picture.shown, rescale(joints_2d, scale))
-    return encode_image(picture.file.suffix.lower(), drawn)
+    return overlay(picture.shown, rescale(joints_2d, scale))
+
+
+def _refusal(path: Path) -> str:
+    """Return why a file is not worth decoding, by its size and its header alone; empty if it is."""
+    size = path.stat().st_size
+    if size == 0:
+        return "empty"
+    if size > _MOST_BYTES:
+        return f"{size >> 20} MiB: pictures of up to {_MOST_BYTES >> 20} MiB are read"
+    try:
+        with PIL.Image.open(path) as header:
+            width, height = header.size
+    except PIL.Image.DecompressionBombError:
+        return f"too large: pictures of up to {_MOST_PIXELS // 1_000_000} megapixels are read"
+    except Exception:  # bytes that are no picture can raise anything
+        return "not a picture, or damaged"
+    if width * height > _MOST_PIXELS:
+        return f"{width}x{height}: pictures of up to {_MOST_PIXELS // 1_000_000} megapixels are read"
+    return ""
 
 
 def _reduced(image: Image) -> Image:

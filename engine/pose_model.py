@@ -94,6 +94,8 @@ class PoseModel:
             )
         self.image_size = trained.stage.image_size
         """Side of the network's picture (pixels)."""
+        self.lens = trained.lens
+        """The circle that the training pictures show (pixels of the network's picture); None if it is not known."""
         self._model = trained.model
         self._precision = precision
 

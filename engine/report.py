@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.charts import per_action_chart, per_joint_chart
 from engine.drawing import encode_image, overlay_grid
 from engine.examples import Example
-from engine.figures import DARK, LIGHT, per_action_chart, pose_picture, poses_chart
+from engine.figures import DARK, LIGHT
+from engine.pose_views import pose_picture, poses_chart
 from engine.report_page import page
 
 
@@ -31,10 +33,11 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
         per_row = max(1, sum(example.kind == examples[0].kind for example in examples))
         labels = [example.label for example in examples]
         (folder / "overlays.png").write_bytes(encode_image(".png", overlays(examples, columns=per_row, labels=labels)))
-    charts = None
+    charts = {}
     if "mpjpe_mm" in metrics:
-        charts = per_action_chart(metrics, LIGHT), per_action_chart(metrics, DARK)
-        (folder / "per_action.png").write_bytes(charts[0])
+        for name, chart in (("per_action", per_action_chart), ("per_joint", per_joint_chart)):
+            charts[name] = chart(metrics, LIGHT), chart(metrics, DARK)
+            (folder / f"{name}.png").write_bytes(charts[name][0])
         (folder / "poses_3d.png").write_bytes(poses_chart(examples, LIGHT))
     pictured = [(example, _overlay_jpeg(example), _views(example)) for example in examples]
     path = folder / "report.html"

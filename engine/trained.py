@@ -11,6 +11,7 @@ from torch import nn
 
 from engine import checkpoint
 from engine.config import to_plain
+from engine.lens import Circle
 from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from models import reference_weights
@@ -39,6 +40,8 @@ class Trained:
     """On the device asked for, channels_last, for evaluation."""
     run: dict[str, Any]
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
+    lens: Circle | None
+    """The circle that the training pictures show (pixels of the network's picture); None if it is not known."""
 
     @property
     def trunk(self) -> str | None:
@@ -60,7 +63,8 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     model = stage.build_model()
     stage.load_weights(model, content["model"], path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    return Trained(path, stage, model, config)
+    lens = content.get("lens")
+    return Trained(path, stage, model, config, Circle(**lens) if lens else None)
 
 
 def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
 from engine.heartbeat import Heartbeat
 from engine.learner import Learner
+from engine.lens import find_circle
 from engine.profiling import TRACE, StepProfile
 from engine.random_state import random_state, restore_random_state, seed_all
 from engine.run_checkpoints import LAST, CheckpointWriter, load_newest
@@ -65,6 +66,7 @@ class Trainer:
             self.validations: list[dict[str, float]] = []
             self.validated_at: int | None = None
             """Step of the last validation."""
+            self.lens: dict[str, float] | None = None
             self.skipped: set[str] = set()
             """Samples that cannot be decoded, on all processes."""
             log_position, faults = self._resume() if resume else (0, [])
@@ -182,11 +184,17 @@ class Trainer:
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
         if self.process.is_main and found.example is not None:
             self.log.picture(self.step, "val/examples", draw_examples(self.stage, *found.example))
+            self.note_lens(found.example[0])
         self.note_skipped()
         better = found.values[self.stage.measure] < self.best
         if better:
             self.best = found.values[self.stage.measure]
         self.save(best=better)
+
+    def note_lens(self, batch: PoseBatch) -> None:
+        """Note the circle that the pictures show, for `engine.infer` to cut out of other cameras' pictures."""
+        if self.lens is None and batch.image is not None and (circle := find_circle(batch.image)):
+            self.lens = dataclasses.asdict(circle)
 
     def note_skipped(self) -> None:
         """Name the samples that were skipped since the last call."""
@@ -288,6 +296,7 @@ class Trainer:
             "best": self.best,
             "validations": self.validations,
             "validated_at": self.validated_at,
+            "lens": self.lens,
             "means": self.means.state_dict(),
             "log_position": self.log.position,
             **self.learner.state_dict(),
@@ -317,4 +326,5 @@ class Trainer:
         restore_random_state(state["random"])
         self.step, self.best = state["step"], state["best"]
         self.validations, self.validated_at = state["validations"], state["validated_at"]
+        self.lens = state.get("lens")  # older ones have none
         self.means.load_state_dict(state["means"], self.process.device)

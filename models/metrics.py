@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.skeleton import LIMBS
+
 Floats = NDArray[np.floating[Any]]
+
+PCK_THRESHOLD: Final = 150.0
+"""A joint nearer than this to the truth counts as found (mm)."""
+AUC_THRESHOLDS: Final = np.arange(0.0, PCK_THRESHOLD + 1, 5.0)
+"""Thresholds over which the area under the PCK curve is averaged (mm).
+
+Both as in Mehta et al., "Monocular 3D Human Pose Estimation In The Wild Using Improved CNN Supervision", 3DV 2017. The
+threshold 0 is one of the 31, so that perfect poses have 96.8 %.
+"""
 
 
 def joint_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
@@ -36,3 +47,24 @@ def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
 def pa_joint_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     """Return (n, J): distance of each joint after Procrustes alignment."""
     return joint_errors(align(predicted, true), true)
+
+
+def pck(errors_mm: Floats) -> NDArray[np.float64]:
+    """Return (n,): share of a frame's joints (n, J) that are found (%)."""
+    return np.asarray(100 * (errors_mm < PCK_THRESHOLD).mean(1))
+
+
+def auc(errors_mm: Floats) -> NDArray[np.float64]:
+    """Return (n,): the same share (%), averaged over `AUC_THRESHOLDS`."""
+    missed = np.searchsorted(AUC_THRESHOLDS, errors_mm, side="right")
+    return np.asarray(100 * (1 - missed / len(AUC_THRESHOLDS)).mean(1))
+
+
+def bone_length_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
+    """Return (n, 14): by how much each limb of the poses (n, 16, 3) is too long or too short, in their unit."""
+    return np.abs(_lengths(predicted) - _lengths(true))
+
+
+def _lengths(poses: Floats) -> NDArray[np.float64]:
+    start, end = np.array(LIMBS).T
+    return joint_errors(poses[:, start], poses[:, end])

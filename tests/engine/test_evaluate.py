@@ -1,11 +1,13 @@
 """Evaluation, as a user starts it."""
 
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from engine.evaluate import main, mean_pose
 from engine.trained import load_trained
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import draw_heatmaps, find_joints
-from models.skeleton import HEATMAP_JOINTS, action_group
+from models.skeleton import HEATMAP_JOINTS, JOINTS, action_group
 from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import make_shard_set, spoil_pictures
 from tools.convert_checkpoint import main as convert
@@ -42,12 +44,15 @@ def evaluated(*arguments):
     return json.loads((arguments[2] / "metrics.json").read_text())
 
 
-def figures(metrics):
-    """All numbers but those about the run itself."""
+def figures(metrics, prefix=""):
+    """All numbers but those about the run itself, by the path to them."""
     flat = {}
     for key, value in metrics.items():
-        if key != "evaluation":
-            flat |= {f"{key}/{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+        if isinstance(value, dict | list):
+            inner = value if isinstance(value, dict) else dict(enumerate(value))
+            flat |= {} if key == "evaluation" else figures(inner, f"{prefix}{key}/")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
@@ -86,7 +91,42 @@ def test_the_figures_are_those_of_the_frames(tmp_path, capsys, shards, finetuned
     assert f"{metrics['mpjpe_mm']['All']:.1f}" in said.splitlines()[2]
     assert said.splitlines()[-1] == f"report: {tmp_path / 'report' / 'report.html'}"
     written = {path.name for path in (tmp_path / "report").iterdir()}
-    assert written == {"metrics.json", "overlays.png", "poses_3d.png", "per_action.png", "report.html"}
+    assert written == {
+        "metrics.json",
+        "overlays.png",
+        "poses_3d.png",
+        "per_action.png",
+        "per_joint.png",
+        "report.html",
+    }
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_row_for_every_frame(tmp_path, shards, finetuned, form):
+    metrics = evaluated(finetuned, shards, tmp_path / "report", "--per-frame", form)
+    path = tmp_path / "report" / f"per_frame.{form}"
+    if form == "csv":
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    else:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    shard_set = ShardSet(shards, "test")
+    assert [row["key"] for row in rows] == [shard_set.key(index) for index in range(10)]
+    for row in rows:
+        assert row["key"] == f"{row['subject']}-{row['environment']}-{int(row['frame']):06d}"
+        assert row["group"] == (action_group(row["action"]) or "")
+        joints = [float(row[f"error_mm_{joint}"]) for joint in JOINTS]
+        assert float(row["mpjpe_mm"]) == pytest.approx(np.mean(joints), abs=1e-3)
+        pixels = [float(row[f"error_px_{JOINTS[joint]}"]) for joint in HEATMAP_JOINTS]
+        assert float(row["error_2d_px"]) == pytest.approx(np.mean(pixels), abs=1e-3)
+    for name in ("pa_mpjpe_mm", "auc_150mm_percent", "bone_length_error_mm", "upper_body_mpjpe_mm"):
+        assert np.mean([float(row[name]) for row in rows]) == pytest.approx(metrics[name], abs=1e-3)
+
+
+def test_parquet_needs_its_library(tmp_path, capsys, monkeypatch, shards, finetuned):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert main(flags(finetuned, shards, tmp_path / "r", "--per-frame", "parquet")) == 2
+    assert "egopose-engine[parquet]" in capsys.readouterr().err
 
 
 def test_batch_size_does_not_matter(tmp_path, shards, finetuned):

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.drawing import encode_image
 from engine.infer import load_model, main
-from engine.pictures import Circle, Picture, Unreadable, read_picture
+from engine.lens import Circle
+from engine.pictures import Preparation, read_picture
 from engine.pose_model import View
-from loaders import InputError
+from loaders import InputError, ShardSet
+from loaders.pictures import decode
+from models.camera import XR_EGOPOSE
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint
 
@@ -41,6 +45,10 @@ def write(path, image):
 def run(finetuned, folder, output, *more):
     flags = ["--checkpoint", finetuned, "--input-dir", folder, "--output-dir", output, "--device", "cpu", *more]
     return main([str(flag) for flag in flags])
+
+
+def prepare(size=64, *, circle=None):
+    return Preparation(size, 0, lambda view: circle, keep=True)
 
 
 def same(a, b, **tolerance):
@@ -126,8 +134,7 @@ def test_every_form_of_a_picture_is_read(tmp_path):
     Image.fromarray(np.rot90(image).copy()).save(tmp_path / "exif.jpg", exif=orientation, quality=100, subsampling=0)
     squares = {}
     for path in tmp_path.iterdir():
-        read = read_picture(path, 64, turn=0, circle=None, keep=True)
-        assert isinstance(read, Picture)
+        read = prepare()(read_picture(path), path.name)
         assert (read.view.width, read.view.height) == (160, 96)
         assert read.shown.shape == (96, 160, 3)
         squares[path.name] = read.square.astype(int)
@@ -140,7 +147,7 @@ def test_every_form_of_a_picture_is_read(tmp_path):
 
 def test_large_pictures_are_drawn_reduced(tmp_path):
     write(tmp_path / "large.png", np.zeros((20, 4000, 3), np.uint8))
-    read = read_picture(tmp_path / "large.png", 64, turn=0, circle=None, keep=True)
+    read = prepare()(read_picture(tmp_path / "large.png"), "large.png")
     assert read.shown.shape == (8, 1600, 3)
     assert read.view.width == 4000
 
@@ -201,13 +208,65 @@ def test_a_folder_of_nothing_readable(tmp_path, finetuned):
 
 def test_the_mask_blackens_what_is_outside(tmp_path):
     write(tmp_path / "white.png", np.full((100, 160, 3), 255, np.uint8))
-    read = read_picture(tmp_path / "white.png", 100, turn=0, circle=Circle.parse("80,50,30"), keep=True)
+    read = prepare(100, circle=Circle.parse("80,50,30"))(read_picture(tmp_path / "white.png"), "white.png")
     for centre, image in ((80, read.shown), (50, read.square)):
         assert (image[50, centre - 30 : centre + 31] == 255).all()
         assert (image[20:81, centre] == 255).all()
         assert not image[50, : centre - 30].any()
         assert not image[:20].any()
-    assert isinstance(read_picture(tmp_path / "absent.png", 64, turn=0, circle=None, keep=False), Unreadable)
+
+
+def test_pictures_of_many_folders_keep_their_places(tmp_path, finetuned):
+    names = ("in/a.png", "in/more/a.png", "in/more/b.dat")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(encode_image(".png", frame(0, 64, 64)))
+    assert run(finetuned, tmp_path / "in/more/b.dat", tmp_path / "one") == 0
+    assert run(finetuned, tmp_path / "in/**/*.png", tmp_path / "many") == 0
+    one, many = (json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "many"))
+    assert [entry["file"] for entry in one["pictures"]] == ["b.dat"]
+    assert many["input_dir"] == str(tmp_path / "in")
+    assert [entry["file"] for entry in many["pictures"]] == ["a.png", "more/a.png"]
+    drawn = [str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/pictures/**/*.*")]
+    assert sorted(drawn) == ["many/pictures/a.png", "many/pictures/more/a.png", "one/pictures/b.dat.png"]
+
+
+def test_the_same_frame_has_the_same_pose_however_it_comes(world):
+    """From the dataset's frame, from its square within a larger picture, and from its stored picture."""
+    model = load_model(world.checkpoint, device="cpu")
+    shard_set = ShardSet(world.shards, "train")
+    stored = [decode(shard_set.member(index, "rgba.jpg")) for index in range(len(shard_set))]
+    expected = model(stored).joints_3d
+    spread = np.linalg.norm(expected - expected.mean(0), axis=2).max(1)
+    assert 1000 * np.median(spread) > 25  # it does look at the pictures
+    for index in range(0, len(shard_set), 6):
+        subject, _, number = shard_set.key(index).split("-")
+        path = next(world.dataset.glob(f"TrainSet/{subject}/*/cam_down/rgba/*{number}.png"))
+        original = read_picture(path)
+        larger = np.random.default_rng(index).integers(0, 256, (800, 1700, 3), np.uint8)
+        larger[:, 450:1250] = original[:, 240:1040]
+        poses = model([original, larger]).joints_3d
+        np.testing.assert_allclose(poses[0], poses[1], atol=1e-5)
+        assert 1000 * np.linalg.norm(poses[0] - expected[index], axis=1).max() < 3
+
+
+def test_other_cameras_pictures_are_cut_to_the_lens(tmp_path, world):
+    """The circle is that of the training pictures, wherever the centre square lies and however it is turned."""
+    model = load_model(world.checkpoint, device="cpu")
+    expected = XR_EGOPOSE.centre_square(64)
+    assert (model.lens.x, model.lens.y) == pytest.approx((expected.cx, expected.cy), abs=1)
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "white.png", np.full((640, 900, 3), 255, np.uint8))
+    assert run(world.checkpoint, tmp_path / "in", tmp_path / "out", "--mask-circle", "auto", "--rotate", "180") == 0
+    image = cv2.imread(str(tmp_path / "out/pictures/white.png"))
+    black = (image < 9).all(2)
+    scale = 640 / 64
+    middle = np.array([130 + 640, 640]) - (np.array([model.lens.x, model.lens.y]) + 0.5) * scale - 0.5  # turned by 180
+    ys, xs = np.indices(black.shape)
+    distance = np.hypot(xs - middle[0], ys - middle[1]) - model.lens.radius * scale
+    assert black[distance > 2].all()
+    assert black[distance < -2].mean() < 0.02  # but for the outlines of the drawn pose
+    assert black.mean() > 0.1
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
@@ -215,9 +274,10 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
     write(tmp_path / "in" / "a.png", frame(0, 64, 64))
     (tmp_path / "nothing").mkdir()
     (tmp_path / "pictures").mkdir()
+    write(tmp_path / "pictures" / "a.png", frame(0, 64, 64))
     halves = [make_checkpoint(tmp_path / f"{stage}.pt", stage) for stage in ("train2d", "train3d")]
     cases = (
-        ((finetuned, tmp_path / "absent", tmp_path / "out"), "is no folder"),
+        ((finetuned, tmp_path / "absent", tmp_path / "out"), "does not exist"),
         ((finetuned, tmp_path / "nothing", tmp_path / "out"), "has no pictures"),
         ((finetuned, tmp_path / "pictures", tmp_path), "would be overwritten"),
         ((tmp_path / "absent.pt", tmp_path / "in", tmp_path / "out"), "does not exist"),
@@ -225,6 +285,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
         ((finetuned, tmp_path / "in", tmp_path / "out", "--rotate", "45"), "--rotate"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2"), "mask_circle is '1,2'"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2,-3"), "mask_circle"),
+        ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "auto"), "does not hold the circle"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--batch-size", "0"), "at least 1"),
     )
     for arguments, expected in cases:

@@ -10,10 +10,11 @@ import pytest
 from engine.drawing import BLUE, ORANGE
 from engine.evaluate import mean_pose
 from engine.examples import choose, collect_examples
-from engine.figures import body_axes, look
+from engine.frame_errors import frame_errors
+from engine.pose_views import body_axes, look
 from engine.predictions import Predictions
 from engine.report import write_report
-from engine.results import frame_errors, summarise
+from engine.results import summarise
 from loaders import DataConfig, ShardSet
 from models.camera import world_to_camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS
@@ -78,12 +79,12 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, found):
     path, _ = write(tmp_path / "report", shards, found)
-    names = {"metrics.json", "overlays.png", "per_action.png", "poses_3d.png", "report.html"}
+    names = {"metrics.json", "overlays.png", "per_action.png", "per_joint.png", "poses_3d.png", "report.html"}
     assert {file.name for file in path.parent.iterdir()} == names
     text = path.read_text()
     page = Page(text)
     assert page.open == []
-    assert len(page.sources) == 2 + 2 * 6  # the chart, light and dark; two pictures of each frame
+    assert len(page.sources) == 2 * 2 + 2 * 6  # two charts, light and dark; two pictures of each frame
     assert all(re.match("data:image/(png|jpeg);base64,", source) for source in page.sources)
     assert not re.search("https?://|@import|<script", text)
     shown = " ".join(page.text)
@@ -120,8 +121,9 @@ def test_overlays_show_both_colours(tmp_path, shards, found):
     for image in (overlays, poses):
         for colour in (ORANGE, BLUE):
             assert (image == colour).all(2).sum() > 500
-    chart = cv2.imread(str(path.with_name("per_action.png")))[:, :, ::-1]
-    assert (chart == ORANGE).all(2).sum() > 500
+    for name in ("per_action.png", "per_joint.png"):
+        chart = cv2.imread(str(path.with_name(name)))[:, :, ::-1]
+        assert (chart == ORANGE).all(2).sum() > 500
 
 
 def test_a_checkpoint_without_poses(tmp_path, shards, found):
@@ -137,7 +139,7 @@ def test_shards_without_pictures(tmp_path, found):
     path, examples = write(tmp_path / "report", shards, found)
     assert all(example.image is None for example in examples)
     assert "overlays.png" not in {file.name for file in path.parent.iterdir()}
-    assert len(Page(path.read_text()).sources) == 2 + 6
+    assert len(Page(path.read_text()).sources) == 4 + 6
 
 
 def test_best_median_and_worst_are_chosen():

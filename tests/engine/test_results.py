@@ -1,12 +1,17 @@
 """Metrics against explicit loops, and the table."""
 
+import math
+
 import numpy as np
 import pytest
 
+from engine.frame_errors import frame_errors
 from engine.predictions import Predictions
-from engine.results import ALL, PUBLISHED_DUAL_BRANCH_MM, action_table, frame_errors, joint_table, summarise
+from engine.published import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
+from engine.results import ALL, bootstrap, summarise
+from engine.tables import action_table, joint_table
 from models.metrics import align
-from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS
+from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS, LIMBS
 
 ACTIONS = ["Dribble", "walking_mixamo_com", "Boxing_mixamo_com_12", "an_unknown_action", "Charge", "walking", "Patting"]
 GROUPS = ["Gaming", "Walking", "Gaming", None, "Gaming", "Walking", "Patting"]
@@ -97,21 +102,77 @@ def test_what_is_not_predicted_is_left_out(found, mean_pose):
     lifted = Predictions(found.true_3d, found.true_2d, found.joints_3d, None, found.frames)
     metrics = summarise(frame_errors(lifted, ACTIONS, None), frame_pixels=1.0)
     assert not [key for key in metrics if "2d" in key or "baseline" in key]
-    assert "published" in action_table(metrics).to_text()
+    assert "dual branch" in action_table(metrics).to_text()
     assert [column.title for column in joint_table(metrics).columns] == ["MPJPE mm"]
 
 
 def test_the_table_has_the_papers_rows(metrics):
-    lines = action_table(metrics).to_text().splitlines()
+    table = action_table(metrics)
+    lines = table.to_text().splitlines()
     assert len({len(line) for line in lines}) == 1
-    cells = {line[:18].strip(): line[18:].split() for line in lines[2:]}
-    assert list(cells) == ["All", *ACTION_GROUPS, "Upper body", "Lower body"]
-    assert cells["All"][0] == "7"
-    assert cells["All"][1] == f"{metrics['mpjpe_mm']['All']:.1f}"
-    assert cells["All"][2] == f"{metrics['baseline_mpjpe_mm']['All']:.1f}"
-    assert cells["Talking"] == ["-", "-", "-", "43.9", "-", "-"]
-    assert cells["Upper body"][:3] == ["-", f"{metrics['upper_body_mpjpe_mm']:.1f}", cells["Upper body"][2]]
+    assert [line[:18].strip() for line in lines[2:]] == ["All", *ACTION_GROUPS, "Upper body", "Lower body"]
+    cells = {
+        row: dict(zip([column.title for column in table.columns], table.cells(row), strict=True)) for row in table.rows
+    }
+    low, high = metrics["ci95"]["mpjpe_mm"]["All"]
+    assert cells["All"] == {
+        "frames": "7",
+        "MPJPE mm": f"{metrics['mpjpe_mm']['All']:.1f}",
+        "95 %": f"{low:.1f}-{high:.1f}",
+        "mean pose": f"{metrics['baseline_mpjpe_mm']['All']:.1f}",
+        "single branch": "130.4",
+        "dual branch": "58.2",
+        "PA-MPJPE": f"{metrics['pa_mpjpe_mm']:.1f}",
+        "PCK %": f"{metrics['pck_150mm_percent']:.1f}",
+        "AUC %": f"{metrics['auc_150mm_percent']:.1f}",
+        "2D px": f"{metrics['error_2d_px']:.2f}",
+    }
+    absent = {title: cell for title, cell in cells["Talking"].items() if cell != "-"}
+    assert absent == {"single branch": "93.5", "dual branch": "43.9"}
+    assert cells["Upper body"]["MPJPE mm"] == f"{metrics['upper_body_mpjpe_mm']:.1f}"
+    assert cells["Upper body"]["mean pose"] == f"{metrics['baseline_upper_body_mpjpe_mm']:.1f}"
+
+
+def test_found_joints_and_bones(found, metrics):
+    """3D-PCK, its area, and bone lengths, written out."""
+    distances, bones = [], []
+    for predicted, true in zip(found.joints_3d.astype(float), found.true_3d.astype(float), strict=True):
+        distances.append([1000 * math.dist(p, t) for p, t in zip(predicted, true, strict=True)])
+        bones.append(
+            [1000 * abs(math.dist(predicted[a], predicted[b]) - math.dist(true[a], true[b])) for a, b in LIMBS]
+        )
+    flat = [distance for frame in distances for distance in frame]
+    assert 10 < metrics["pck_150mm_percent"] < 90  # it does tell
+    assert metrics["pck_150mm_percent"] == pytest.approx(100 * sum(d < 150 for d in flat) / len(flat))
+    curve = [sum(d < threshold for d in flat) / len(flat) for threshold in range(0, 151, 5)]
+    assert metrics["auc_150mm_percent"] == pytest.approx(100 * sum(curve) / 31)
+    walking = [d < 150 for frame in frames_of("Walking") for d in distances[frame]]
+    assert metrics["group_pck_150mm_percent"]["Walking"] == pytest.approx(100 * sum(walking) / len(walking))
+    assert metrics["bone_length_error_mm"] == pytest.approx(np.mean(bones))
+    neck_head = np.mean([frame[0] for frame in bones])
+    assert metrics["limb_length_error_mm"]["Neck-Head"] == pytest.approx(neck_head)
+    assert len(metrics["limb_length_error_mm"]) == 14
+
+
+def test_intervals_are_those_of_the_mean():
+    """Of many frames with normal errors, the interval is the mean plus and minus 1.96 standard errors."""
+    values = np.random.default_rng(3).normal(60, 20, (2000, 1))
+    low, high = bootstrap(values)[:, 0]
+    error = values.std() / 2000**0.5
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
+    assert (bootstrap(values) == bootstrap(values)).all()
+    assert (bootstrap(values, seed=1) != bootstrap(values)).any()
+
+
+def test_every_measure_has_an_interval_around_it(metrics):
+    for name, groups in metrics["ci95"].items():
+        value = metrics[name]
+        assert groups.keys() == metrics["frames_per_group"].keys()
+        low, high = groups["All"]
+        assert low < (value["All"] if isinstance(value, dict) else value) < high
+    assert metrics["ci95"]["mpjpe_mm"]["Patting"] == [pytest.approx(metrics["mpjpe_mm"]["Patting"])] * 2  # one frame
 
 
 def test_published_results_cover_every_row():
-    assert set(PUBLISHED_DUAL_BRANCH_MM) == {ALL, *ACTION_GROUPS}
+    assert set(SINGLE_BRANCH_MM) == set(DUAL_BRANCH_MM) == {ALL, *ACTION_GROUPS}

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.metrics import align, joint_errors, pa_joint_errors
+from models.metrics import align, auc, bone_length_errors, joint_errors, pa_joint_errors, pck
 
 
 @pytest.fixture
@@ -59,3 +59,34 @@ def test_alignment_is_the_best_there_is(poses):
 def test_a_pose_without_extent_is_moved_to_the_centre(poses):
     aligned = align(np.ones_like(poses), poses)
     np.testing.assert_allclose(aligned, np.broadcast_to(poses.mean(1, keepdims=True), poses.shape), atol=1e-12)
+
+
+def test_alignment_in_closed_form():
+    """A unit square that one corner leaves by d: turn and scale can be worked out by hand.
+
+    With corners at complex numbers c_k and the corner 1 moved to 1 + d, both about their means, the best similarity is
+    a = sum(conj(p) t) / sum(|p|^2), t the truth and p the prediction.
+    """
+    true = np.array([1, 1j, -1, -1j])
+    predicted = true + np.array([0.5 + 0.25j, 0, 0, 0])
+    p, t = predicted - predicted.mean(), true - true.mean()
+    best = (np.conj(p) @ t) / (np.abs(p) ** 2).sum() * p + true.mean()
+    as_pose = [np.stack([z.real, z.imag, np.zeros(4)], axis=1)[None] for z in (predicted, true)]
+    np.testing.assert_allclose(pa_joint_errors(*as_pose)[0], np.abs(best - true), atol=1e-12)
+
+
+def test_found_joints():
+    errors = np.array([[0.0, 149.9, 150.0, 1000.0], [0.0, 0.0, 0.0, 0.0], [4.9, 5.0, 75.0, 150.0]])
+    np.testing.assert_allclose(pck(errors), [50, 100, 75])
+    shares = [[sum(e < t for e in row) / 4 for t in range(0, 151, 5)] for row in errors]
+    np.testing.assert_allclose(auc(errors), 100 * np.mean(shares, axis=1))
+    assert auc(errors)[1] == pytest.approx(100 * 30 / 31)
+
+
+def test_bones_that_grow(poses):
+    np.testing.assert_allclose(bone_length_errors(poses, poses), 0)
+    moved = poses + 3.0
+    np.testing.assert_allclose(bone_length_errors(moved, poses), 0, atol=1e-12)
+    doubled = bone_length_errors(2 * poses, poses)
+    assert doubled.shape == (5, 14)
+    np.testing.assert_allclose(doubled[:, 0], np.linalg.norm(poses[:, 1] - poses[:, 0], axis=1))

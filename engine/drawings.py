@@ -1,0 +1,60 @@
+"""Where pictures and videos with predictions go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.drawing import encode_image
+from engine.inputs import PICTURES
+from engine.lens import Image
+from engine.pictures import Picture, draw
+from engine.video import Video, VideoWriter
+
+Job = tuple[Picture, NDArray[np.floating[Any]]]
+
+
+class Drawings:
+    """A folder of drawn pictures, named like the inputs; a video becomes an MP4."""
+
+    def __init__(self, folder: Path, videos: Mapping[str, Video]) -> None:
+        self._folder = folder
+        self._videos = videos
+        self._writer: VideoWriter | None = None
+        self._written = ""
+        """Name of the video that is being written."""
+
+    def draw(self, job: Job) -> tuple[Picture, Image | None]:
+        """Draw; write what is no video's frame. May run in any thread."""
+        picture = job[0]
+        drawn = draw(*job)
+        if picture.name in self._videos:
+            return picture, drawn
+        path = self._place(picture.name, PICTURES, ".png")
+        path.write_bytes(encode_image(path.suffix.lower(), drawn))
+        return picture, None
+
+    def keep(self, picture: Picture, drawn: Image | None) -> None:
+        """Append a video's frame; one video after another, its frames in order."""
+        if drawn is None:
+            return
+        if self._writer is None or self._written != picture.name:
+            self.close()
+            path = self._place(picture.name, (".mp4",), ".mp4")
+            self._writer, self._written = VideoWriter(path, self._videos[picture.name].rate), picture.name
+        self._writer.write(drawn)
+
+    def close(self) -> None:
+        """Finish the video that is being written."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _place(self, name: str, endings: Sequence[str], ending: str) -> Path:
+        """Return where a picture or video goes; what has none of the ``endings`` gets the one that can be written."""
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path if path.suffix.lower() in endings else path.with_name(path.name + ending)
