@@ -54,10 +54,7 @@ class LiftingNet(nn.Module):
     def forward(self, heatmap_BJHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return (joints_3d, reconstruction)."""
         code = self.encode(heatmap_BJHW)
-        # a metre in bfloat16 comes in steps of 4 to 8 mm: these small layers stay in full precision
-        with torch.autocast(code.device.type, enabled=False):
-            pose = self.b1_fc3(self.b1_fc2(self.b1_fc1(code)))
-        return pose.unflatten(1, (len(JOINTS), 3)), self.reconstruct(code)
+        return self.pose(code), self.reconstruct(code)
 
     def encode(self, heatmap_BJHW: Tensor) -> Tensor:
         """Return the code (B, 20)."""
@@ -71,6 +68,14 @@ class LiftingNet(nn.Module):
             code: Tensor = self.fc3(x.to(self.fc3.weight.dtype))
         return code
 
+    def pose(self, code: Tensor) -> Tensor:
+        """Return the joints (B, 16, 3) that a code (B, 20) stands for."""
+        # a metre in bfloat16 comes in steps of 4 to 8 mm: these small layers stay in full precision
+        with torch.autocast(code.device.type, enabled=False):
+            pose = self.b1_fc3(self.b1_fc2(self.b1_fc1(code)))
+        joints_3d: Tensor = pose.unflatten(1, (len(JOINTS), 3))
+        return joints_3d
+
     def reconstruct(self, code: Tensor) -> Tensor:
         """Return the heatmaps (B, 15, S, S) that a code (B, 20) stands for."""
         x = code
@@ -80,3 +85,8 @@ class LiftingNet(nn.Module):
         x = self.b2_deconv2(self.b2_deconv1(x).relu()).relu()
         reconstruction: Tensor = self.b2_deconv3(x)
         return reconstruction
+
+    def forget_reconstruction(self) -> None:
+        """Drop what only training needs; `encode` and `pose` remain."""
+        for name in [name for name, _ in self.named_children() if name.startswith(("b2_", "bn"))]:
+            delattr(self, name)

@@ -247,7 +247,7 @@ def test_the_same_frame_has_the_same_pose_however_it_comes(world):
         larger[:, 450:1250] = original[:, 240:1040]
         poses = model([original, larger]).joints_3d
         np.testing.assert_allclose(poses[0], poses[1], atol=1e-5)
-        assert 1000 * np.linalg.norm(poses[0] - expected[index], axis=1).max() < 3
+        assert 1000 * np.linalg.norm(poses[0] - expected[index], axis=1).max() < 5
 
 
 def test_other_cameras_pictures_are_cut_to_the_lens(tmp_path, world):

@@ -1,0 +1,118 @@
+"""Exported networks say what PyTorch says, at any batch size, without this project's code."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from engine.infer import load_model
+from models.skeleton import HEATMAP_JOINTS, JOINTS
+from tests.checkpoint_factory import make_checkpoint
+from tools import export
+from tools.convert_checkpoint import main as convert
+from tools.export import generated_frames, main
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.pt")
+
+
+def run(checkpoint, output):
+    return main(["--checkpoint", str(checkpoint), "--output", str(output)])
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory, finetuned):
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    assert run(finetuned, path) == 0
+    return path
+
+
+def test_onnx_gives_the_pose_of_the_pictures(capsys, finetuned, onnx_file):
+    frames = generated_frames(3, 64)
+    assert frames.std() > 30
+    session = onnxruntime.InferenceSession(onnx_file)
+    heatmap, joints_3d = session.run(["heatmap", "joints_3d"], {"image": frames})
+    assert heatmap.shape == (3, 15, 8, 8)
+    expected = load_model(finetuned, device="cpu")(frames.transpose(0, 2, 3, 1)).joints_3d
+    np.testing.assert_allclose(joints_3d, expected, rtol=1e-4, atol=1e-4)
+    alone = session.run(["joints_3d"], {"image": frames[1:2]})[0]
+    np.testing.assert_allclose(alone[0], joints_3d[1], rtol=1e-4, atol=1e-4)
+
+
+def test_onnx_says_what_it_takes_and_gives(onnx_file):
+    model = onnx.load(onnx_file)
+    onnx.checker.check_model(model)
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [23]
+    (image,) = model.graph.input
+    assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["batch", 3, 64, 64]
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(facts["heatmap_joints"]) == [JOINTS[joint] for joint in HEATMAP_JOINTS]
+    assert "metres relative to Neck" in facts["joints_3d"]
+    # the branch that only training needs is gone
+    assert not [tensor.name for tensor in model.graph.initializer if "b2_" in tensor.name]
+
+
+def test_a_package_runs_without_our_code(tmp_path, finetuned):
+    assert run(finetuned, tmp_path / "model.pt2") == 0
+    np.save(tmp_path / "frames.npy", generated_frames(2, 64))
+    program = (
+        "import numpy, torch\n"
+        "network = torch.export.load('model.pt2').module()\n"
+        "heatmap, joints_3d = network(torch.from_numpy(numpy.load('frames.npy')))\n"
+        "numpy.save('joints.npy', joints_3d.detach().numpy())"
+    )
+    subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
+    frames = np.load(tmp_path / "frames.npy")
+    expected = load_model(finetuned, device="cpu")(frames.transpose(0, 2, 3, 1)).joints_3d
+    np.testing.assert_allclose(np.load(tmp_path / "joints.npy"), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_heatmaps_alone(tmp_path, capsys):
+    half = make_checkpoint(tmp_path / "2d.pt", "train2d")
+    assert run(half, tmp_path / "model.onnx") == 0
+    said = capsys.readouterr().out
+    assert "gives heatmap\n" in said
+    (output,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_outputs()
+    assert output.name == "heatmap"
+
+
+def test_a_network_that_came_out_wrong_is_not_kept(tmp_path, capsys, monkeypatch, finetuned):
+    forward = export.Exported.forward
+    monkeypatch.setattr(export.Exported, "forward", lambda self, image: tuple(1.01 * x for x in forward(self, image)))
+    assert run(finetuned, tmp_path / "model.pt2") == 1
+    assert "differs by" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, finetuned):
+    (tmp_path / "there.onnx").touch()
+    lifting = make_checkpoint(tmp_path / "3d.pt", "train3d")
+    cases = (
+        (finetuned, "there.onnx", "exists: remove it"),
+        (finetuned, "model.pth", "ends in neither of .onnx, .pt2"),
+        (lifting, "model.onnx", "takes no pictures"),
+        (tmp_path / "absent.pt", "model.onnx", "does not exist"),
+    )
+    for checkpoint, output, complaint in cases:
+        assert run(checkpoint, tmp_path / output) == 2
+        assert complaint in capsys.readouterr().err
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    assert run(finetuned, tmp_path / "model.onnx") == 2
+    assert "egopose-engine[export]" in capsys.readouterr().err
+
+
+def test_reference_checkpoints(tmp_path, finetuned):
+    assert convert(["--input", str(finetuned), "--output", str(tmp_path / "theirs.pth")]) == 0
+    assert run(tmp_path / "theirs.pth", tmp_path / "model.onnx") == 0
+    assert torch.load(tmp_path / "theirs.pth", weights_only=True).keys() == {
+        "resnet_state_dict",
+        "autoencoder_state_dict",
+    }

@@ -1,0 +1,227 @@
+"""Export a trained network for other runtimes: ``python -m tools.export --checkpoint FILE --output MODEL.onnx``.
+
+The exported network takes bytes: its first step normalises. Positions in the picture are the heatmaps' peaks.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engine.command import OK, Command, Failure, run
+from engine.pose_model import View
+from engine.trained import Trained, load_trained
+from loaders.errors import InputError
+from loaders.files import appearing
+from models.lifting_net import LiftingNet
+from models.skeleton import HEATMAP_JOINTS, JOINTS
+from tools.synthesis.recording import Recording
+from tools.synthesis.render import Renderer
+
+PROGRAM: Final = "tools.export"
+
+_OPSET: Final = 23
+_TOLERANCE: Final = {"heatmap": 1e-3, "joints_3d": 1e-4}
+"""Largest difference to PyTorch, of heatmaps and of joints (metres), as a share of the largest value where that is over 1.
+"""
+
+Runtime = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFlags(Command):
+    """Flags of ``tools.export``."""
+
+    checkpoint: Path
+    """Checkpoint of a finetuned network, or of train2d for heatmaps alone; ours or the reference code's."""
+    output: Path
+    """File to write: NAME.onnx, or NAME.pt2 for torch.export; must not exist."""
+
+    def __post_init__(self) -> None:
+        """Check the form."""
+        if self.output.suffix not in _FORMS:
+            raise InputError(f"{self.output} ends in neither of {', '.join(_FORMS)}: the ending chooses the form")
+
+
+class Exported(nn.Module):
+    """Pictures (B, 3, S, S) uint8 RGB to heatmaps, and to the pose if there is one."""
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        networks = trained.stage.networks(trained.model)
+        self.heatmap_net = networks["heatmap_net"]
+        lifting_net = copy.deepcopy(networks.get("lifting_net"))
+        assert lifting_net is None or isinstance(lifting_net, LiftingNet)
+        self.lifting_net = lifting_net
+        if lifting_net is not None:
+            lifting_net.forget_reconstruction()
+        self.eval().to(memory_format=torch.contiguous_format)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return (heatmap,) or (heatmap, joints_3d)."""
+        heatmap = self.heatmap_net(image)
+        if self.lifting_net is None:
+            return (heatmap,)
+        return heatmap, self.lifting_net.pose(self.lifting_net.encode(heatmap))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        ExportFlags,
+        export,
+        program=PROGRAM,
+        description="Export a trained network as ONNX or as a torch.export package, and hold it against PyTorch.",
+        arguments=arguments,
+    )
+
+
+def export(flags: ExportFlags) -> int:
+    """Write the network, run it in the other runtime, and return the exit status; a network that differs is removed."""
+    if flags.output.exists():
+        raise InputError(f"{flags.output} exists: remove it, or give another output")
+    form = _FORMS[flags.output.suffix]
+    form.check()
+    trained = load_trained(flags.checkpoint, torch.device("cpu"))
+    if trained.stage.name == "train3d":
+        raise InputError(f"{flags.checkpoint} is a train3d checkpoint, which takes no pictures: give one of finetune")
+    outputs = ("heatmap", "joints_3d") if trained.stage.name == "finetune" else ("heatmap",)
+    flags.output.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(flags.output) as temporary:
+        form.write(Exported(trained), trained, outputs, temporary)
+        largest = compare(form.open(temporary, outputs), trained, outputs)
+    found = ", ".join(f"{name} {difference:.1e}" for name, difference in largest.items())
+    sys.stdout.write(
+        f"{flags.output}: takes image, uint8 (batch, 3, {trained.stage.image_size}, "
+        f"{trained.stage.image_size}) RGB; gives {' and '.join(outputs)}\nlargest difference to PyTorch: {found}\n"
+    )
+    return OK
+
+
+def compare(runtime: Runtime, trained: Trained, outputs: Sequence[str]) -> dict[str, float]:
+    """Return the largest difference of each output, on noise and on generated frames, one and several at once.
+
+    Raises Failure if one is larger than rounding explains.
+    """
+    size = trained.stage.image_size
+    noise = np.random.default_rng(0).integers(0, 256, (5, 3, size, size), np.uint8)
+    largest = dict.fromkeys(outputs, 0.0)
+    for pictures in (noise, noise[:1], generated_frames(4, size)):
+        with torch.inference_mode():
+            said = trained.model(torch.from_numpy(pictures))
+        expected = {"heatmap": said.heatmap, "joints_3d": said.joints_3d} if len(outputs) > 1 else {"heatmap": said}
+        for name, values in runtime(pictures).items():
+            difference = float(np.abs(values - expected[name].numpy()).max())
+            allowed = _TOLERANCE[name] * max(1.0, float(expected[name].abs().max()))
+            if not difference <= allowed:
+                raise Failure(f"the exported {name} differs by {difference:.2g} from PyTorch, {allowed:.2g} is allowed")
+            largest[name] = max(largest[name], difference)
+    return largest
+
+
+def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
+    """Return (count, 3, size, size) uint8 RGB."""
+    renderer = Renderer()
+    frames = Recording("male_008_a_a", 1, count, 0).frames(1, count)
+    pictures = [renderer.render(frame.scene).colour[:, :, ::-1] for frame in frames]
+    squares = [View(picture.shape[1], picture.shape[0]).square(picture, size) for picture in pictures]
+    return np.stack(squares).transpose(0, 3, 1, 2)
+
+
+class Form(Protocol):
+    """A kind of file, and the runtime that reads it."""
+
+    def check(self) -> None:
+        """Raise InputError if it cannot be written here."""
+
+    def write(self, network: nn.Module, trained: Trained, outputs: Sequence[str], path: Path) -> None:
+        """Write ``network``, whose ``outputs`` have these names."""
+
+    def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
+        """Return the file as a function from pictures (B, 3, S, S) to outputs by name."""
+
+
+class _Onnx:
+    """ONNX, run by onnxruntime."""
+
+    def check(self) -> None:
+        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'egopose-engine[export]', or take .pt2")
+
+    def write(self, network: nn.Module, trained: Trained, outputs: Sequence[str], path: Path) -> None:
+        import onnx  # noqa: PLC0415
+
+        exported = torch.onnx.export(
+            network,
+            (_example(trained),),
+            input_names=["image"],
+            output_names=outputs,
+            dynamic_shapes=_DYNAMIC,
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
+        assert exported is not None
+        model = exported.model_proto
+        onnx.helper.set_model_props(model, _facts(trained))
+        onnx.save(model, path)
+
+    def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
+        import onnxruntime  # noqa: PLC0415
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda pictures: dict(zip(outputs, session.run(outputs, {"image": pictures}), strict=True))
+
+
+class _Package:
+    """A torch.export package, run by PyTorch without this project's code."""
+
+    def check(self) -> None:
+        """Nothing else is needed."""
+
+    def write(self, network: nn.Module, trained: Trained, outputs: Sequence[str], path: Path) -> None:
+        program = torch.export.export(network, (_example(trained),), dynamic_shapes=_DYNAMIC)
+        with path.open("wb") as file:  # torch minds the name of a path
+            torch.export.save(program, file, extra_files=_facts(trained) | {"outputs": json.dumps(outputs)})
+
+    def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
+        with path.open("rb") as file:
+            network = torch.export.load(file).module()
+        return lambda pictures: {
+            name: values.detach().numpy()
+            for name, values in zip(outputs, network(torch.from_numpy(pictures)), strict=True)
+        }
+
+
+_FORMS: Final[dict[str, Form]] = {".onnx": _Onnx(), ".pt2": _Package()}
+_DYNAMIC: Final = {"image": {0: torch.export.Dim("batch", min=1)}}
+
+
+def _example(trained: Trained) -> Tensor:
+    size = trained.stage.image_size
+    return torch.zeros(2, 3, size, size, dtype=torch.uint8)
+
+
+def _facts(trained: Trained) -> dict[str, str]:
+    """Return what a user of the file must know, as it is written into it."""
+    return {
+        "checkpoint": str(trained.source),
+        "heatmap_joints": json.dumps([JOINTS[joint] for joint in HEATMAP_JOINTS]),
+        "joints_3d": f"{json.dumps(JOINTS)}, metres relative to Neck, x right, y down, z along the camera's axis",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
