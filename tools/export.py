@@ -33,8 +33,7 @@ PROGRAM: Final = "tools.export"
 
 _OPSET: Final = 23
 _TOLERANCE: Final = {"heatmap": 1e-3, "joints_3d": 1e-4}
-"""Largest difference to PyTorch, of heatmaps and of joints (metres), as a share of the largest value where that is over 1.
-"""
+"""Largest difference to PyTorch, of heatmaps and of joints (metres); relative where values are larger than 1."""
 
 Runtime = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
 
