@@ -135,6 +135,7 @@ def _report(
     sys.stdout.write(
         "".join(f"{note}\n" for note in about["notes"])
         + action_table(metrics).to_text()
+        + ("single and dual branch: published, on the real test set\n" if "mpjpe_mm" in metrics else "")
         + f"{metrics['frames']:,} frames of the {config.split} split, {about['images_per_second']:,.0f} images/s\n"
         + f"report: {page}\n"
     )

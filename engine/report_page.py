@@ -29,6 +29,8 @@ img { display: block; width: 100%; height: auto; }
 .faint, figcaption { color: var(--faint); font-size: .875rem; }
 .tiles, .frames { display: grid; gap: .8rem; }
 .tiles { margin-top: 1.2rem; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
+.pair .tiles { margin: 0; grid-auto-rows: 1fr; align-self: stretch; }
+@media (min-width: 68rem) { .pair .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 .frames { grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); }
 .card, figure { margin: 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .6rem; }
@@ -36,9 +38,11 @@ figure { padding: 0; overflow: hidden; }
 figcaption { padding: .5rem .8rem .7rem; }
 figcaption b { color: var(--text); }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
-.pair { display: grid; gap: 1rem; grid-template-columns: minmax(0, 3fr) minmax(0, 5fr); align-items: start; }
+.pair { display: grid; gap: .8rem; margin-top: 1.2rem; grid-template-columns: repeat(2, minmax(0, 1fr));
+  align-items: start; }
 table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .4rem; text-align: right; border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; }
 th { font-weight: 600; color: var(--faint); }
 th:first-child { text-align: left; }
 tbody th { color: var(--text); }
@@ -53,12 +57,14 @@ summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 68rem) {
   .pair { grid-template-columns: minmax(0, 1fr); }
   .pair img { max-width: 36rem; margin: 0 auto; } }
+@media (max-width: 60rem) { table { font-size: .8rem; } th, td { padding: .34rem .2rem; } }
 @media (max-width: 44rem) {
   .tile b { font-size: 1.4rem; }
   .tiles, .frames { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .frames { grid-template-columns: minmax(0, 1fr); }
   figure.frame { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: center; }
   figure.frame figcaption { grid-column: 1 / -1; }
+  table { font-size: .9rem; }
   thead { display: none; }
   tbody tr { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); padding: .5rem 0;
     border-bottom: 1px solid var(--line); }
@@ -89,12 +95,12 @@ def page(
         f"<h1>{escape(title)}</h1>",
         f'<p class="faint">{escape(_subtitle(metrics))}</p>',
         *(f"<p>{escape(note)}</p>" for note in about["notes"]),
-        _tiles(metrics),
+        _beside(charts.get("per_action"), "MPJPE by action", _tiles(metrics)),
         "<h2>By action</h2>",
-        _pair(charts.get("per_action"), "MPJPE by action", action_table(metrics)),
+        _card(action_table(metrics)),
         _legend(metrics),
         "<h2>By joint</h2>",
-        _pair(charts.get("per_joint"), "MPJPE by joint", joint_table(metrics)),
+        _beside(charts.get("per_joint"), "MPJPE by joint", _card(joint_table(metrics))),
         _frames(examples),
         "<h2>How it was made</h2>",
         _settings("This evaluation", {key: value for key, value in about.items() if key != "notes"}),
@@ -128,7 +134,7 @@ def _tiles(metrics: dict[str, Any]) -> str:
         tiles.append(("PA-MPJPE", f"{metrics['pa_mpjpe_mm']:.1f} mm", "after Procrustes alignment"))
         area = f"of joints nearer than 150 mm; area under the curve {metrics['auc_150mm_percent']:.1f} %"
         tiles.append(("3D-PCK", f"{metrics['pck_150mm_percent']:.1f} %", area))
-        tiles.append(("Bone length", f"{metrics['bone_length_error_mm']:.1f} mm", "mean error of the 14 limbs"))
+        tiles.append(("Bone length", f"{metrics['bone_length_error_mm']:.1f} mm", "mean error of a limb"))
         for name, key in BODY_HALVES.items():
             tiles.append((name, f"{metrics[key]:.1f} mm", "MPJPE of its eight joints"))
     if "error_2d_px" in metrics:
@@ -141,15 +147,19 @@ def _tiles(metrics: dict[str, Any]) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def _pair(charts: tuple[bytes, bytes] | None, title: str, table: Table) -> str:
-    card = f'<div class="card">{_table(table)}</div>'
+def _beside(charts: tuple[bytes, bytes] | None, title: str, content: str) -> str:
+    """Return ``content`` with a chart, for light and for dark screens, beside it; below it where there is no room."""
     if charts is None:
-        return card
+        return content
     light, dark = (_embedded(chart, "png") for chart in charts)
     return (
-        f'<div class="pair"><figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{title}"></picture></figure>{card}</div>'
+        f'<div class="pair">{content}<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img src="{light}" alt="{title}"></picture></figure></div>'
     )
+
+
+def _card(table: Table) -> str:
+    return f'<div class="card">{_table(table)}</div>'
 
 
 def _legend(metrics: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from loaders.pictures import decode
 from models.camera import XR_EGOPOSE
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint
+from tools.convert_checkpoint import main as convert
 
 TURNS = (0, 90, 180, 270)
 
@@ -214,6 +215,13 @@ def test_the_mask_blackens_what_is_outside(tmp_path):
         assert (image[20:81, centre] == 255).all()
         assert not image[50, : centre - 30].any()
         assert not image[:20].any()
+
+
+def test_a_reference_checkpoint_predicts_the_same(tmp_path, finetuned, model):
+    assert convert(["--input", str(finetuned), "--output", str(tmp_path / "theirs.pth")]) == 0
+    images = [frame(seed, 64, 64) for seed in range(2)]
+    theirs = load_model(tmp_path / "theirs.pth", device="cpu")
+    np.testing.assert_array_equal(theirs(images).joints_3d, model(images).joints_3d)
 
 
 def test_pictures_of_many_folders_keep_their_places(tmp_path, finetuned):

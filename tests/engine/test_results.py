@@ -1,6 +1,8 @@
 """Metrics against explicit loops, and the table."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,3 +178,10 @@ def test_every_measure_has_an_interval_around_it(metrics):
 
 def test_published_results_cover_every_row():
     assert set(SINGLE_BRANCH_MM) == set(DUAL_BRANCH_MM) == {ALL, *ACTION_GROUPS}
+
+
+def test_every_key_is_explained(metrics):
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    named = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert {key.removeprefix("group_") for key in metrics} <= named
+    assert named - {"evaluation"} <= metrics.keys()  # and nothing else
