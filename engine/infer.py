@@ -31,7 +31,7 @@ from engine.lens import Circle
 from engine.pictures import Picture, Preparation, Unreadable, read_picture
 from engine.pose_model import PoseModel, Turn, View
 from engine.precision import Precision, PrecisionName
-from engine.predictions_file import writing_predictions
+from engine.predictions_file import PredictionsFile, writing_predictions
 from engine.progress import progress_bar
 from engine.trained import load_trained
 from engine.video import Video
@@ -77,6 +77,11 @@ class InferConfig(command.Command):
         if self.threads < 0:
             raise InputError(f"threads is {self.threads}: give at least 0")
 
+    @property
+    def drawn(self) -> Path:
+        """Folder of the pictures and videos with predictions."""
+        return self.output.absolute() / "pictures"
+
 
 def load_model(
     checkpoint: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "auto", precision: PrecisionName = "auto"
@@ -101,24 +106,39 @@ def load_model(
 
 def infer(config: InferConfig) -> int:
     """Predict and return the exit status: 1 if something could not be read."""
-    common, inputs = find_inputs(config.input)
-    drawn = config.output.absolute() / "pictures"
-    if clash := next((given.path for given in inputs if given.path.is_relative_to(drawn)), None):
+    folder, inputs = find_inputs(config.input)
+    if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
     prepare = Preparation(model.image_size, config.rotate, _circle_of(config.mask_circle, model), config.pictures)
+    path = config.output / "predictions.json"
+    started = time.perf_counter()
+    with writing_predictions(path, str(config.checkpoint), folder) as file:
+        unreadable = _predict(config, inputs, prepare, model, file)
+        file.finish(unreadable)
+    seconds = time.perf_counter() - started
+    for item in unreadable:
+        sys.stderr.write(f"infer: unreadable: {folder / item.name}: {item.reason}\n")
+    sys.stdout.write(
+        f"{file.entries} of {file.entries + len(unreadable)} pictures in {seconds:.1f} s: "
+        f"{file.entries / seconds:.1f} pictures/s\npredictions: {path}\n"
+    )
+    return command.CHECK_FAILED if unreadable else command.OK
+
+
+def _predict(
+    config: InferConfig, inputs: Sequence[Input], prepare: Preparation, model: PoseModel, file: PredictionsFile
+) -> list[Unreadable]:
+    """Read, predict, write and draw, batch by batch; return what could not be read."""
     threads = config.threads or available_cores()
     videos = {given.name: Video(given.path) for given in inputs if given.is_video}
     expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
-    path = config.output / "predictions.json"
     unreadable: list[Unreadable] = []
-    predicted = 0
-    started = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
-        bar = stack.enter_context(progress_bar(total=expected, unit="picture"))
-        file = stack.enter_context(writing_predictions(path, str(config.checkpoint), common))
-        drawings = stack.enter_context(contextlib.closing(Drawings(drawn, videos)))
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        progress_bar(total=expected, unit="picture") as bar,
+        contextlib.closing(Drawings(config.drawn, videos)) as drawings,
+    ):
         read_ahead = in_order(pool, _do, _reading(inputs, videos, prepare), ahead=config.batch_size + threads)
         while batch := list(islice(read_ahead, config.batch_size)):
             unreadable += [item for item in batch if isinstance(item, Unreadable)]
@@ -129,17 +149,8 @@ def infer(config: InferConfig) -> int:
                 jobs = zip(pictures, poses.joints_2d, strict=True)
                 for picture, image in in_order(pool, drawings.draw, jobs, ahead=2 * threads):
                     drawings.keep(picture, image)
-            predicted += len(pictures)
             bar.update(len(batch))
-        file.finish(unreadable)
-    seconds = time.perf_counter() - started
-    for item in unreadable:
-        sys.stderr.write(f"infer: unreadable: {common / item.name}: {item.reason}\n")
-    sys.stdout.write(
-        f"{predicted} of {predicted + len(unreadable)} pictures in {seconds:.1f} s: "
-        f"{predicted / seconds:.1f} pictures/s\npredictions: {path}\n"
-    )
-    return command.CHECK_FAILED if unreadable else command.OK
+    return unreadable
 
 
 Job = Callable[[], Picture | Unreadable]
@@ -154,7 +165,6 @@ def _reading(inputs: Sequence[Input], videos: dict[str, Video], prepare: Prepara
         video = videos[given.name]
         for image, moment in video:
             yield partial(prepare, image, given.name, moment)
-        video.close()
         if video.fault:
             yield partial(Unreadable, given.name, video.fault)
 

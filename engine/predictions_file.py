@@ -37,13 +37,14 @@ class PredictionsFile:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._entries = 0
+        self.entries = 0
+        """How many predictions there are so far."""
 
     def add(self, pictures: Sequence[Picture], poses: Poses) -> None:
         """Append entries, one per line."""
         for i, picture in enumerate(pictures):
-            self._file.write(f"{',' if self._entries else ''}\n{json.dumps(describe(picture, poses, i))}")
-            self._entries += 1
+            self._file.write(f"{',' if self.entries else ''}\n{json.dumps(describe(picture, poses, i))}")
+            self.entries += 1
 
     def finish(self, unreadable: Sequence[Unreadable]) -> None:
         """Append what could not be read; nothing comes after."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,30 +18,40 @@ _ESTIMATE: Final = 0.99
 
 
 class Video:
-    """A video that is read from its beginning to its end."""
+    """A video that is read from its beginning to its end; it is open only while it is read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._capture: Any = cv2.VideoCapture(str(path)) if path.is_file() else None
         self.frames = 0
         """How many frames there are, as the container says; 0 if it does not, or if this is no video."""
         self.rate = 30.0
         """Frames per second."""
-        if self._capture is not None:
-            self.frames = max(0, round(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-            rate = self._capture.get(cv2.CAP_PROP_FPS)
-            self.rate = rate if 0 < rate < 1000 else self.rate
+        with self._opened() as capture:
+            if capture is not None:
+                self.frames = max(0, round(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+                rate = capture.get(cv2.CAP_PROP_FPS)
+                self.rate = rate if 0 < rate < 1000 else self.rate
         self.read = 0
         """Frames that were read so far."""
 
     def __iter__(self) -> Iterator[tuple[Image, dict[str, float]]]:
         """Yield each frame (H, W, 3) RGB, upright, with its number and time (seconds)."""
-        while self._capture is not None:
-            found, image = self._capture.read()
-            if not found:
-                break
-            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), {"frame": self.read, "time_s": self.read / self.rate}
-            self.read += 1
+        with self._opened() as capture:
+            while capture is not None:
+                found, image = capture.read()
+                if not found:
+                    break
+                yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), {"frame": self.read, "time_s": self.read / self.rate}
+                self.read += 1
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Any]:
+        capture = cv2.VideoCapture(str(self.path)) if self.path.is_file() else None
+        try:
+            yield capture
+        finally:
+            if capture is not None:
+                capture.release()
 
     @property
     def fault(self) -> str:
@@ -50,11 +61,6 @@ class Video:
         if self.read < _ESTIMATE * self.frames - 1:
             return f"breaks off after {self.read} of {self.frames} frames"
         return ""
-
-    def close(self) -> None:
-        """Free the file."""
-        if self._capture is not None:
-            self._capture.release()
 
 
 class VideoWriter:
