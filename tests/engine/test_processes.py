@@ -124,7 +124,7 @@ def test_two_agents_equal_one_with_two_processes(tmp_path, shards):
     for node in stopped:
         node.send_signal(signal.SIGTERM)
     for node in stopped:
-        node.communicate(timeout=120)
+        node.communicate(timeout=240)
         assert node.returncode != 0
     (wrote,) = [folder for folder in folders if (folder / "last.pt").exists()]
     assert checkpoint.load(wrote / "last.pt")["step"] < 24
@@ -156,7 +156,7 @@ def test_a_killed_process_ends_the_job(tmp_path, shards, victim):
     process = start(arguments, processes=2)
     wait_for_step(process, tmp_path / "run", 6)
     os.kill(workers(process)[victim], signal.SIGKILL)
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode != 0
     cause = output[output.index("Root Cause") :]
     assert re.search(rf"rank +: {victim} ", cause)
@@ -168,7 +168,7 @@ def test_a_process_that_hangs_is_named_within_the_time_out(tmp_path, shards):
     process = start(flags(shards, tmp_path / "run", "train3d", *more), 2, ("--shutdown-timeout", "3"))
     wait_for_step(process, tmp_path / "run", 6)
     os.kill(workers(process)[1], signal.SIGSTOP)
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode != 0
     assert "process 1 of 2 did not answer within 5 s" in output
 
@@ -204,7 +204,7 @@ def test_processes_that_are_restarted_resume_by_themselves(tmp_path, shards):
 def test_an_error_of_one_process_is_shown_by_all(tmp_path, shards):
     more = ("--data.batch-size", "2", "--optim.lr", "1e30", "--log-every", "1")
     process = start(flags(shards, tmp_path / "run", "train2d", *more), processes=2)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode != 0
     assert "the loss is not finite at step" in output
 
