@@ -47,7 +47,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path, shards, stage,
             wait_for_writing(process, parts)
         number = {"term": signal.SIGTERM, "int": signal.SIGINT}.get(way, signal.SIGKILL)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=240)
         # it may have been at its end already, where nothing is left to save
         assert process.returncode in (0, -number, 128 + number), output
     finish(start(flags(shards, parts, stage, *more, "--resume")))
