@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -115,6 +115,10 @@ def shard(dataset: Path, output: Path, *, image_format: str, image_size: int) ->
     run_tool("tools.shard", "--root", dataset, "--output", output, *form, "--samples-per-shard", 64)
 
 
+Form = Literal["jpeg", "raw", "large", "source"]
+FORMS: Final[tuple[Form, ...]] = ("jpeg", "raw", "large", "source")
+
+
 @dataclass(frozen=True)
 class Frames:
     """The same training frames in several forms; None where there is none."""
@@ -132,7 +136,7 @@ class Frames:
 
 
 def generate(
-    folder: Path, *, frames: int, image_size: int, grain: float, repeat: int, seed: int, only_jpeg: bool = False
+    folder: Path, *, frames: int, image_size: int, grain: float, repeat: int, seed: int, forms: Sequence[Form] = FORMS
 ) -> Frames:
     """Generate training frames, as a dataset and as shard sets.
 
@@ -143,23 +147,15 @@ def generate(
         grain: its standard deviation (grey levels); 0 leaves the frames smooth.
         repeat: how often the shards are strung together.
         seed: of the grain.
-        only_jpeg: leaves out the other shard sets.
+        forms: of the shard sets to write.
     """
     dataset = folder / "dataset"
     synthesize(dataset, frames)
     if grain:
         add_grain(dataset, grain, seed=seed)
-    whole = XR_EGOPOSE.height
-    forms = {
-        "jpeg": ("jpeg", image_size),
-        "raw": ("raw", image_size),
-        "large": ("jpeg", whole),
-        "source": ("source", whole),
-    }
-    if only_jpeg:
-        forms = {"jpeg": forms["jpeg"]}
-    for name, (image_format, side) in forms.items():
-        shard(dataset, folder / name, image_format=image_format, image_size=side)
+    for name in forms:
+        side = image_size if name in ("jpeg", "raw") else XR_EGOPOSE.height
+        shard(dataset, folder / name, image_format="jpeg" if name == "large" else name, image_size=side)
         repeat_shards(folder / name, repeat)
     return Frames(**{name: folder / name for name in forms}, dataset=dataset)
 

@@ -112,6 +112,7 @@ def benchmark(flags: MemoryFlags) -> Sequence[Row]:
             grain=flags.grain,
             repeat=flags.repeat,
             seed=flags.seed,
+            forms=("jpeg", "raw"),
         )
         return _publish(flags, _measure(flags, found.jpeg, found.raw))
 

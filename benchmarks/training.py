@@ -129,7 +129,7 @@ def _bench(flags: TrainingFlags, device: torch.device, stack: contextlib.ExitSta
             grain=flags.grain,
             repeat=flags.repeat,
             seed=flags.seed,
-            only_jpeg=True,
+            forms=("jpeg",),
         )
     loading = DataConfig(
         shards=frames.jpeg,
