@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import extraction, loader, memory, sharding, training
+from benchmarks import extraction, loader, memory, scaling, sharding, training
 from benchmarks.harness import RESULTS
 from benchmarks.results import rows_table
 from engine.command import OK, Command, run
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         AllFlags,
         benchmark,
         program="benchmarks",
-        description="Measure unpacking, sharding, loading, its memory, and training, and compare with the targets.",
+        description="Measure unpacking, sharding, loading, memory, training and scaling, and compare with the targets.",
         arguments=arguments,
     )
 
@@ -42,6 +42,7 @@ def benchmark(flags: AllFlags) -> int:
         sharding.benchmark(_sharding(flags)),
         loader.benchmark(_loader(flags)),
         training.benchmark(_training(flags)),
+        scaling.benchmark(_scaling(flags)),
     ]
     found = [*(row for result in results for row in result.rows), *memory.benchmark(_memory(flags))]
     rows = [dataclasses.asdict(row) for row in found]
@@ -85,6 +86,14 @@ def _training(flags: AllFlags) -> training.TrainingFlags:
         image_size=64,
         batch_size=4,
         steps=1,
+    )
+
+
+def _scaling(flags: AllFlags) -> scaling.ScalingFlags:
+    if not flags.quick:
+        return scaling.ScalingFlags(output=flags.output, steps=6)
+    return scaling.ScalingFlags(
+        output=flags.output, rounds=1, frames=8, repeat=16, image_size=64, batch_size=4, steps=3, trunk="resnet18"
     )
 
 

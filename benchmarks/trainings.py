@@ -124,7 +124,6 @@ def targets(bench: Bench, trainings: Sequence[Training]) -> list[Target]:
         *_over_resident(bench, trainings),
         *_over_reference(bench, trainings),
         *_rates(bench, trainings),
-        Target("two processes over one, efficiency", at_least=0.95, unless="no benchmark of it yet"),
     ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from torch.profiler import record_function
+
 T = TypeVar("T")
 
 
@@ -45,7 +47,8 @@ class Stopwatch:
         while True:
             before = time.perf_counter()
             try:
-                batch = next(iterator)
+                with record_function("data"):
+                    batch = next(iterator)
             except StopIteration:
                 return
             self._waited += time.perf_counter() - before

@@ -11,7 +11,7 @@ from engine.stages import STAGES, ModelConfig
 
 
 def test_operations_are_those_of_the_convolutions():
-    """Of ResNet-18 at 64 px, by hand: three times the forward pass, but for the first layer, which needs no gradient."""
+    """Of ResNet-18 at 64 px, by hand: thrice the forward pass, less a gradient of the picture."""
     work = count(STAGES["train2d"], "resnet18", 64, 4)
     macs = first = 64 * 3 * 49 * 32 * 32
     for width, side, before in ((64, 16, 64), (128, 8, 64), (256, 4, 128), (512, 2, 256)):

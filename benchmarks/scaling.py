@@ -1,0 +1,155 @@
+"""Data-parallel efficiency: processes side by side against one of them alone: ``python -m benchmarks.scaling``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+
+from benchmarks import data
+from benchmarks.harness import BenchmarkFlags, Candidate, Session, Target, Timed, at_least, measure
+from benchmarks.machine import ROOT
+from benchmarks.results import Result, publish
+from engine.command import OK, Failure, run
+from engine.distributed import choose_device
+from engine.stages import StageName, Trunk
+from loaders.config import available_cores
+
+_WARM_UP: Final = 3
+"""Steps that are not measured (steps)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingFlags(BenchmarkFlags):
+    """Flags of ``benchmarks.scaling``. What is 0 or empty is chosen for the device."""
+
+    rounds: int = 3
+    """Rounds; each candidate has one lap in each (rounds)."""
+    lap: float = 0.0
+    """Least time of a lap (seconds); a lap is at least a run."""
+    processes: int = 2
+    """Processes side by side (processes)."""
+    stages: tuple[StageName, ...] = ("train2d",)
+    """Stages to measure."""
+    trunk: Trunk | Literal[""] = ""
+    """Trunk of the heatmap network; empty takes resnet18 on a CPU, resnet50 on a GPU."""
+    image_size: int = 0
+    """Side of the pictures (pixels); 0 takes 128 on a CPU, 368 on a GPU."""
+    batch_size: int = 0
+    """Samples per process and step (samples); 0 takes 32 on a CPU, 128 on a GPU."""
+    steps: int = 9
+    """Steps of a run that are measured (steps)."""
+    frames: int = 128
+    """Size of the generated set (frames)."""
+    repeat: int = 32
+    """How often it is strung together (times)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        at_least(self, processes=2, image_size=0, batch_size=0, steps=1, frames=4, repeat=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+
+    def action(flags: ScalingFlags) -> int:
+        benchmark(flags)
+        return OK
+
+    return run(
+        ScalingFlags,
+        action,
+        program="benchmarks.scaling",
+        description="Measure data-parallel efficiency.",
+        arguments=arguments,
+    )
+
+
+def benchmark(flags: ScalingFlags) -> Result:
+    """Measure and publish."""
+    gpu = choose_device(flags.device).type == "cuda"
+    places = torch.cuda.device_count() if gpu else available_cores()
+    size = flags.image_size or (368 if gpu else 128)
+    settings: dict[str, object] = {
+        "--data.batch-size": flags.batch_size or (128 if gpu else 32),
+        "--model.trunk": flags.trunk or ("resnet50" if gpu else "resnet18"),
+        "--device": "cuda" if gpu else "cpu",
+        "--seed": flags.seed,
+    }
+    absent = (
+        "" if places >= flags.processes else f"{places} {'GPUs' if gpu else 'cores'} for {flags.processes} processes"
+    )
+    with data.temporary_folder() as folder:
+        if not absent:
+            shards = data.generate(
+                folder, frames=flags.frames, image_size=size, grain=0.0, repeat=flags.repeat, seed=0, forms=("jpeg",)
+            )
+            settings["--data.shards"] = shards.jpeg
+        found = [
+            Candidate(
+                _name(stage, processes),
+                partial(_runs, processes, flags.steps, {**settings, "--stage": stage}),
+                group=stage,
+                unit="images/s per process",
+                absent=absent,
+                ours=processes > 1,
+            )
+            for stage in flags.stages
+            for processes in (1, flags.processes)
+        ]
+        measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.0)
+    targets = [
+        Target(
+            f"{flags.processes} processes over one, efficiency, {stage}",
+            (_name(stage, flags.processes),),
+            (_name(stage, 1),),
+            0.95,
+        )
+        for stage in flags.stages
+    ]
+    chosen = {"device": "cuda" if gpu else "cpu", **{name.lstrip("-"): value for name, value in settings.items()}}
+    return publish("scaling", flags, measured, targets, chosen=chosen)
+
+
+def _name(stage: StageName, processes: int) -> str:
+    return f"{stage}, {processes} process{'es' if processes > 1 else ''}"
+
+
+@contextlib.contextmanager
+def _runs(processes: int, steps: int, settings: dict[str, object]) -> Iterator[Session]:
+    """Train as users do, under torchrun; the run says itself how fast it was after its warm-up."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-scaling-") as folder:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        # on a CPU each process has a core of its own, or one alone would have them all
+        entry = "benchmarks.pinned" if settings["--device"] == "cpu" else "engine.train"
+        never = 10**6
+        more = {"--max-steps": _WARM_UP + steps, "--log-every": _WARM_UP, "--epochs": never, "--validate-every": never}
+        flags = [str(word) for setting in {**settings, **more, "--data.threads": 1}.items() for word in setting]
+
+        def step() -> Timed:
+            run_dir = Path(tempfile.mkdtemp(dir=folder))
+            command = [sys.executable, *launcher, entry, *flags, "--run-dir", str(run_dir)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise Failure(f"training with {processes} processes failed: {done.stderr.strip()[-500:]}")
+            rate = json.loads((run_dir / "summary.json").read_text())["images_per_second"] / processes
+            items = steps * int(str(settings["--data.batch-size"]))
+            return Timed(items, items / rate)
+
+        yield Session(step)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
