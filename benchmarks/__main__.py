@@ -58,7 +58,7 @@ def _extraction(flags: AllFlags) -> extraction.ExtractionFlags:
 
 def _sharding(flags: AllFlags) -> sharding.ShardingFlags:
     if not flags.quick:
-        return sharding.ShardingFlags(output=flags.output, lap=3.0)
+        return sharding.ShardingFlags(output=flags.output, lap=2.0)
     return sharding.ShardingFlags(
         output=flags.output, rounds=1, lap=0.0, frames=8, repeat=2, kinds=("generated",), image_size=64
     )
@@ -91,7 +91,7 @@ def _training(flags: AllFlags) -> training.TrainingFlags:
 
 def _scaling(flags: AllFlags) -> scaling.ScalingFlags:
     if not flags.quick:
-        return scaling.ScalingFlags(output=flags.output, steps=6)
+        return scaling.ScalingFlags(output=flags.output, rounds=2, steps=3)
     return scaling.ScalingFlags(
         output=flags.output, rounds=1, frames=8, repeat=16, image_size=64, batch_size=4, steps=3, trunk="resnet18"
     )
