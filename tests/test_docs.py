@@ -1,4 +1,4 @@
-"""Commands and flags that the documents name exist."""
+"""Commands and flags that documents, configurations and scripts name exist."""
 
 import importlib
 import re
@@ -11,16 +11,17 @@ from torch.distributed.run import get_args_parser
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted({ROOT / "README.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/*.md")})
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+SCRIPTS = sorted(ROOT.glob("benchmarks/*.sh"))
 ELSEWHERE = {"--no-deps", "--no-build-isolation", "--dependency"}
 """Flags of pip and SLURM."""
 
 
 def commands(path):
-    """Return the command lines in a document's blocks of code, or in a configuration's comments."""
+    """Return the command lines in a document's blocks of code, in a configuration's comments, or of a script."""
     text = path.read_text()
     if path.suffix == ".yaml":
         text = "\n".join(line.removeprefix("#") for line in text.splitlines() if line.startswith("#   "))
-    else:
+    elif path.suffix != ".sh":
         blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         text = "\n".join(block for language, block in blocks if language in {"", "bash"})
     return [line.partition("#")[0].split() for line in text.replace("\\\n", " ").splitlines()]
@@ -50,7 +51,7 @@ def known_flags(module, monkeypatch, capsys):
 
 def test_commands(monkeypatch, capsys):
     named = {}
-    for path in (*DOCUMENTS, *CONFIGS):
+    for path in (*DOCUMENTS, *CONFIGS, *SCRIPTS):
         for words in commands(path):
             if found := program(words):
                 module, flags = found

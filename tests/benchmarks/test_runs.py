@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as everything
-from benchmarks import fidelity, loader, png, png_decoders, sharding, training
+from benchmarks import fidelity, loader, png, png_decoders, scaling, sharding, training
 from tests.benchmarks.result_files import check_result
 from tests.shard_factory import make_shard_set
 
@@ -99,6 +99,24 @@ def test_sharding_end_to_end(tmp_path):
     assert all(row["value"] for row in content["rows"] if "plain way" in row["what"])
 
 
+def test_scaling_end_to_end(tmp_path):
+    short = ["--rounds", "1", "--image-size", "64", "--batch-size", "4", "--steps", "3", "--frames", "8"]
+    assert scaling.main([*short, "--trunk", "resnet18", "--device", "cpu", "--output", str(tmp_path)]) == 0
+    content = check_result(tmp_path, "scaling")
+    one, two = content["candidates"]
+    assert one["median"] > 0
+    assert two["median"] > 0
+    assert content["rows"][0]["value"] == pytest.approx(two["median"] / one["median"], rel=1e-3)
+
+
+def test_scaling_needs_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "available_cores", lambda: 1)
+    result = scaling.benchmark(scaling.ScalingFlags(rounds=1, device="cpu", output=tmp_path))
+    assert [(row.verdict, row.reason) for row in result.rows] == [
+        ("not measured", "train2d, 2 processes: only 1 cores")
+    ]
+
+
 def test_png_end_to_end(tmp_path):
     assert (
         png.main([*SHORT, "--frames", "4", "--threads", "1", "--kinds", "16 bit worldp", "--output", str(tmp_path)])
@@ -130,4 +148,5 @@ def test_everything_is_set_up_within_its_ranges(tmp_path):
         assert everything._sharding(flags).output == everything._loader(flags).output == tmp_path
         assert everything._extraction(flags).output == tmp_path
         assert everything._training(flags).rounds >= 1
+        assert everything._scaling(flags).rounds >= 1
         assert everything._memory(flags).output == tmp_path
