@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.drawing import encode_image
 from engine.inputs import PICTURES
-from engine.lens import Image
+from engine.picture_form import Image
 from engine.pictures import Picture, draw
 from engine.video import Video, VideoWriter
 

@@ -110,7 +110,7 @@ def infer(config: InferConfig) -> int:
     if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
-    prepare = Preparation(model.image_size, config.rotate, _circle_of(config.mask_circle, model), config.pictures)
+    prepare = Preparation(model.see, config.rotate, _circle_of(config.mask_circle, model), config.pictures)
     path = config.output / "predictions.json"
     started = time.perf_counter()
     with writing_predictions(path, str(config.checkpoint), folder) as file:

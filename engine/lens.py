@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.picture_form import Image
 from loaders.errors import InputError
-
-Image = NDArray[np.uint8]
 
 _DARK: Final = 16
 """What is no brighter in any picture lies outside the lens; JPEG leaves some light near the edge (grey levels)."""

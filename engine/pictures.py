@@ -13,7 +13,8 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from engine.drawing import overlay, rescale
-from engine.lens import Circle, Image
+from engine.lens import Circle
+from engine.picture_form import Image
 from engine.pose_model import Turn, View
 from loaders.pictures import decode
 
@@ -51,8 +52,8 @@ class Picture:
 class Preparation:
     """What is done to each picture before the network sees it."""
 
-    size: int
-    """Side of the network's picture (pixels)."""
+    see: Callable[[Image], Image]
+    """Makes the network's picture of a square, `PoseModel.see`."""
     turn: Turn
     """Turn the picture clockwise (degrees)."""
     circle_of: Callable[[View], Circle | None]
@@ -67,7 +68,7 @@ class Preparation:
         if circle is not None:
             image = circle.cut(image)
         shown = _reduced(image) if self.keep else None
-        return Picture(name, view, view.square(image, self.size), shown, moment or {})
+        return Picture(name, view, self.see(view.cut(image)), shown, moment or {})
 
 
 def read_picture(path: Path) -> Image | str:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.picture_form import Image, fit
 from engine.precision import Precision
 from engine.trained import Trained
 from loaders.errors import InputError
@@ -18,7 +18,6 @@ from models.heatmaps import find_joints
 from models.pose_net import PoseOutput
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
-Image = NDArray[np.uint8]
 Turn = Literal[0, 90, 180, 270]
 
 
@@ -57,14 +56,10 @@ class View:
         """Side of the square (pixels)."""
         return min(self.width, self.height)
 
-    def square(self, image: Image, size: int) -> Image:
-        """Return the network's picture (size, size, 3) of ``image`` (height, width, 3)."""
+    def cut(self, image: Image) -> Image:
+        """Return the square (side, side, 3) of ``image`` (height, width, 3), upright."""
         left, top = (self.width - self.side) // 2, (self.height - self.side) // 2
-        square = image[top : top + self.side, left : left + self.side]
-        if self.side != size:
-            smooth = cv2.INTER_AREA if self.side > size else cv2.INTER_LINEAR
-            square = np.asarray(cv2.resize(square, (size, size), interpolation=smooth), np.uint8)
-        return np.rot90(square, -self.turn // 90)
+        return np.rot90(image[top : top + self.side, left : left + self.side], -self.turn // 90)
 
     def to_picture(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
         """Carry pixels (..., 2) of the network's picture back to the picture."""
@@ -96,6 +91,7 @@ class PoseModel:
         """Side of the network's picture (pixels)."""
         self.lens = trained.lens
         """The circle that the training pictures show (pixels of the network's picture); None if it is not known."""
+        self._form = trained.form
         self._model = trained.model
         self._precision = precision
 
@@ -111,11 +107,15 @@ class PoseModel:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise ValueError(f"a picture is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
         views = [View(image.shape[1], image.shape[0], turn) for image in images]
-        return self.predict([v.square(image, self.image_size) for v, image in zip(views, images, strict=True)], views)
+        return self.predict([self.see(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
+
+    def see(self, square: Image) -> Image:
+        """Return a square (side, side, 3) as the network takes it: in the form of the pictures it was trained with."""
+        return fit(self._form.apply(square) if self._form else square, self.image_size)
 
     @torch.inference_mode()
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:
-        """Return the poses of n pictures whose squares were cut already, by `View.square`."""
+        """Return the poses of n pictures whose squares were cut already, by `View.cut`, and made by `see`."""
         if not squares:
             none = np.empty((0, len(HEATMAP_JOINTS)), np.float32)
             return Poses(np.empty((0, len(JOINTS), 3), np.float32), np.empty((*none.shape, 2), np.float32), none)

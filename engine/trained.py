@@ -12,6 +12,7 @@ from torch import nn
 from engine import checkpoint
 from engine.config import to_plain
 from engine.lens import Circle
+from engine.picture_form import PictureForm
 from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from models import reference_weights
@@ -42,6 +43,8 @@ class Trained:
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
     lens: Circle | None
     """The circle that the training pictures show (pixels of the network's picture); None if it is not known."""
+    form: PictureForm | None
+    """How the training pictures were stored; None if it is not known, or as they were."""
 
     @property
     def trunk(self) -> str | None:
@@ -63,8 +66,8 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     model = stage.build_model()
     stage.load_weights(model, content["model"], path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    lens = content.get("lens")
-    return Trained(path, stage, model, config, Circle(**lens) if lens else None)
+    lens, form = content.get("lens"), content.get("form")
+    return Trained(path, stage, model, config, Circle(**lens) if lens else None, PictureForm(**form) if form else None)
 
 
 def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from engine.distributed import Process
 from engine.heartbeat import Heartbeat
 from engine.learner import Learner
 from engine.lens import find_circle
+from engine.picture_form import PictureForm
 from engine.profiling import TRACE, StepProfile
 from engine.random_state import random_state, restore_random_state, seed_all
 from engine.run_checkpoints import LAST, CheckpointWriter, load_newest
@@ -297,6 +298,7 @@ class Trainer:
             "validations": self.validations,
             "validated_at": self.validated_at,
             "lens": self.lens,
+            "form": self._picture_form(),
             "means": self.means.state_dict(),
             "log_position": self.log.position,
             **self.learner.state_dict(),
@@ -304,6 +306,10 @@ class Trainer:
             "random": random_state(),
             "config": to_plain(self.config),
         }
+
+    def _picture_form(self) -> dict[str, Any] | None:
+        form = PictureForm.of(self.loader.shard_set.manifest) if self.stage.outputs else None
+        return dataclasses.asdict(form) if form else None
 
     def _resume(self) -> tuple[int, list[str]]:
         """Go on from the newest checkpoint that is whole; return where the log was, and what is wrong with newer ones.

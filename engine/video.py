@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import cv2
 
-from engine.lens import Image
+from engine.picture_form import Image
 
 _CODEC: Final = "mp4v"
 """MPEG-4 part 2: every player opens it, and OpenCV's wheels can write it everywhere."""

@@ -56,6 +56,12 @@ def decode(data: Bytes) -> NDArray[np.uint8] | None:
         return None
 
 
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode an RGB picture (H, W, 3)."""
+    blue_first = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def decode_stored(data: Bytes, member: str, memory: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Decode a member to RGB (H, W, 3), 8 or 16 bit as it is stored; a JPEG to (H, W, 3 or 4).
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.command import OK, Command, Failure, run
+from engine.picture_form import fit
 from engine.pose_model import View
 from engine.trained import Trained, load_trained
 from loaders.errors import InputError
@@ -134,7 +135,7 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     renderer = Renderer()
     frames = Recording("male_008_a_a", 1, count, 0).frames(1, count)
     pictures = [renderer.render(frame.scene).colour[:, :, ::-1] for frame in frames]
-    squares = [View(picture.shape[1], picture.shape[0]).square(picture, size) for picture in pictures]
+    squares = [fit(View(picture.shape[1], picture.shape[0]).cut(picture), size) for picture in pictures]
     return np.stack(squares).transpose(0, 3, 1, 2)
 
 

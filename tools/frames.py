@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.command import Failure
+from loaders.area import resize_by_area
+from loaders.pictures import encode_jpeg
 from loaders.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose
 from models.camera import CROP_LEFT, XR_EGOPOSE, FisheyeCamera
-from tools.area import resize_by_area
 from tools.dataset import Environment, FrameLabels, LabelError, read_labels
 
 Pixels = NDArray[Any]
@@ -107,7 +108,7 @@ def encode_picture(content: bytes, form: SampleForm) -> bytes:
     if form.image_format == "raw":
         return encode_array(square)
     if form.image_format == "jpeg":
-        return _encode(".jpg", square, [cv2.IMWRITE_JPEG_QUALITY, form.quality])
+        return encode_jpeg(square, form.quality)
     return _encode(".png", square, _PNG_OPTIONS)
 
 

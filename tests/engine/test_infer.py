@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from engine.drawing import encode_image
+from engine.evaluate import main as evaluate
 from engine.infer import load_model, main
 from engine.lens import Circle
+from engine.picture_form import fit
 from engine.pictures import Preparation, read_picture
 from engine.pose_model import View
 from loaders import InputError, ShardSet
@@ -49,7 +51,7 @@ def run(finetuned, folder, output, *more):
 
 
 def prepare(size=64, *, circle=None):
-    return Preparation(size, 0, lambda view: circle, keep=True)
+    return Preparation(lambda square: fit(square, size), 0, lambda view: circle, keep=True)
 
 
 def same(a, b, **tolerance):
@@ -66,7 +68,7 @@ def test_positions_find_the_way_back(width, height, turn):
     side = min(width, height)
     place = np.array([(width - side) // 2 + 0.3 * side, (height - side) // 2 + 0.7 * side])
     cv2.circle(image, place.round().astype(int).tolist(), round(side / 12), (255, 255, 255), -1)
-    square = view.square(image, 64)
+    square = fit(view.cut(image), 64)
     assert square.shape == (64, 64, 3)
     weight = square[:, :, 0].astype(float)
     rows, columns = np.indices(weight.shape)
@@ -240,22 +242,51 @@ def test_pictures_of_many_folders_keep_their_places(tmp_path, finetuned):
 
 
 def test_the_same_frame_has_the_same_pose_however_it_comes(world):
-    """From the dataset's frame, from its square within a larger picture, and from its stored picture."""
+    """As the dataset's frame, as the square within a larger picture, as its stored picture: to the same bits."""
     model = load_model(world.checkpoint, device="cpu")
     shard_set = ShardSet(world.shards, "train")
-    stored = [decode(shard_set.member(index, "rgba.jpg")) for index in range(len(shard_set))]
-    expected = model(stored).joints_3d
-    spread = np.linalg.norm(expected - expected.mean(0), axis=2).max(1)
-    assert 1000 * np.median(spread) > 25  # it does look at the pictures
+    stored, frames = [], []
     for index in range(0, len(shard_set), 6):
+        stored.append(decode(shard_set.member(index, "rgba.jpg")))
         subject, _, number = shard_set.key(index).split("-")
-        path = next(world.dataset.glob(f"TrainSet/{subject}/*/cam_down/rgba/*{number}.png"))
-        original = read_picture(path)
-        larger = np.random.default_rng(index).integers(0, 256, (800, 1700, 3), np.uint8)
-        larger[:, 450:1250] = original[:, 240:1040]
-        poses = model([original, larger]).joints_3d
-        np.testing.assert_allclose(poses[0], poses[1], atol=1e-5)
-        assert 1000 * np.linalg.norm(poses[0] - expected[index], axis=1).max() < 5
+        frames.append(read_picture(next(world.dataset.glob(f"TrainSet/{subject}/*/cam_down/rgba/*{number}.png"))))
+    larger = np.random.default_rng(0).integers(0, 256, (len(frames), 800, 1700, 3), np.uint8)
+    larger[:, :, 450:1250] = np.stack(frames)[:, :, 240:1040]
+    expected = model(stored).joints_3d
+    assert 1000 * np.linalg.norm(expected - expected.mean(0), axis=2).max() > 25  # it does look at them
+    np.testing.assert_array_equal(model(frames).joints_3d, expected)
+    np.testing.assert_array_equal(model(larger).joints_3d, expected)
+
+
+def test_inference_sees_what_evaluation_sees(tmp_path, world):
+    """A folder of the dataset's frames: the errors of the predictions are those that evaluate reports."""
+    assert (
+        evaluate(
+            [
+                "--checkpoint",
+                str(world.checkpoint),
+                "--data.shards",
+                str(world.shards),
+                "--output",
+                str(tmp_path / "report"),
+            ]
+        )
+        == 0
+    )
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    shard_set = ShardSet(world.shards, "test")
+    for index in range(len(shard_set)):
+        subject, _, number = shard_set.key(index).split("-")
+        found = next(world.dataset.glob(f"TestSet/{subject}/*/cam_down/rgba/*{number}.png"))
+        (frames / f"{index:03}.png").symlink_to(found)
+    assert run(world.checkpoint, frames, tmp_path / "out", "--no-pictures") == 0
+    entries = json.loads((tmp_path / "out/predictions.json").read_text())["pictures"]
+    predicted = np.array([list(entry["joints_3d_m"].values()) for entry in entries])
+    pose = shard_set.labels()[0][:, :, 2:].astype(float)
+    error = 1000 * np.linalg.norm(predicted - (pose - pose[:, :1]), axis=2).mean()
+    reported = json.loads((tmp_path / "report/metrics.json").read_text())["mpjpe_mm"]["All"]
+    assert error == pytest.approx(reported, abs=0.05)
 
 
 def test_other_cameras_pictures_are_cut_to_the_lens(tmp_path, world):

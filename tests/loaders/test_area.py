@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tools.area import resize_by_area
+from loaders.area import resize_by_area
 
 
 def covered(side: int, size: int) -> list[list[tuple[int, Fraction]]]:

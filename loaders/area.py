@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_SHIFT = 55
-"""Division by the covered area is a multiplication and this shift (bits): exact for sides up to 3,400."""
+LARGEST: Final = 3_400
+"""Side of the largest square (pixels)."""
+_SHIFT: Final = 55
+"""Division by the covered area is a multiplication and this shift (bits): exact for sides up to the largest."""
 
 
 class _Weights(NamedTuple):
@@ -40,7 +42,7 @@ def resize_by_area(image: NDArray[np.uint8], left: int, side: int, size: int) ->
     Args:
         image: (H, W, C), contiguous; the first three channels are taken.
         left: first column of the square (pixels); it starts at the first row.
-        side: of the square, at most 3,400 (pixels).
+        side: of the square, at most `LARGEST` (pixels).
         size: side of the result (pixels).
 
     Returns:
