@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # All that needs a GPU, in under ten minutes, into one folder: benchmarks/gpu_suite.sh [FOLDER]
 #
-# Checks the GPU graph against the CPU graph, trains each stage in bf16 and fp16 and sees the loss fall, measures loaders,
-# batch sizes, precisions, compile modes and the reference way, and traces the default training. Each step has a log and a
-# time limit; one that fails does not stop the rest. Without a GPU the same steps run small, and what is skipped says so.
+# Checks the GPU graph against the CPU graph, trains each stage in bf16 and fp16 and sees the loss fall, measures
+# loaders, batch sizes, precisions, compile modes and the reference way, and traces the default training. Each step has
+# a log and a time limit; one that fails does not stop the rest. Without a GPU the same steps run small, and what is
+# skipped says so.
 # PYTHON chooses the interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -34,23 +35,22 @@ learn() {
   rm -rf "$run"
   step "train-$1-$2" 120 "$PYTHON" engine/train.py --stage "$1" --data.shards "$OUT/shards" --run-dir "$run" \
     --precision "$2" --model.trunk "$TRUNK" --data.batch-size "$BATCH" --max-steps "$STEPS" --epochs 100000 \
-    --validate-every 100000 --optim.lr 0.0003 || return
-  "$PYTHON" - "$run/summary.json" <<'EOF' || failed=1
+    --validate-every 100000 --log-every 10 --optim.lr 0.0003 || return
+  "$PYTHON" - "$run/summary.json" <<'EOF' | tee -a "$OUT/steps.txt" || failed=1
 import json, sys
 run = json.load(open(sys.argv[1]))
 first, last = run["first_validation"]["loss"], run["last_validation"]["loss"]
-print(f"  loss {first:.4g} -> {last:.4g}{'' if last < first else ': DID NOT FALL'}, {run['images_per_second']:.0f} images/s")
-sys.exit(not last < first)
+fell = "" if last < first else ": DID NOT FALL"
+print(f"  loss {first:.4g} -> {last:.4g}{fell}, {run['images_per_second']:.0f} images/s")
+sys.exit(bool(fell))
 EOF
 }
 
 if "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  GPU=yes FRAMES=128 SIZE=368 TRUNK=resnet50 TRUNKS="resnet50 resnet101" BATCH=64 BATCHES="64 256" STEPS=200
-  PRECISIONS="bf16 fp16" COMPILE="off default" LAP=2
+  GPU=yes FRAMES=128 SIZE=368 TRUNK=resnet50 TRUNKS="resnet50 resnet101" BATCH=64 BATCHES="64 256" STEPS=150 LAP=2
   nvidia-smi >"$OUT/nvidia-smi.txt"
 else
-  GPU="" FRAMES=8 SIZE=64 TRUNK=resnet18 TRUNKS=resnet18 BATCH=8 BATCHES=4 STEPS=20
-  PRECISIONS="bf16" COMPILE="off" LAP=0.2
+  GPU="" FRAMES=8 SIZE=64 TRUNK=resnet18 TRUNKS=resnet18 BATCH=8 BATCHES=4 STEPS=20 LAP=0.2
   say "no GPU" "the same steps, small, on the CPU: their numbers mean nothing"
 fi
 
@@ -71,22 +71,32 @@ for stage in train2d train3d finetune; do
   if [ "$GPU" ]; then learn "$stage" fp16; else say "train-$stage-fp16" "skipped: no GPU"; fi
 done
 
-# shellcheck disable=SC2086  # lists of words
-step rates 240 "$PYTHON" -m benchmarks.training --shards "$OUT/shards" --dataset "$OUT/dataset" --trunks $TRUNKS \
-  --image-size "$SIZE" --batch-size "$((2 * BATCH))" --precisions $PRECISIONS --compile $COMPILE \
-  --rounds 1 --lap "$LAP" --warmup "$LAP" --steps 5 --output "$OUT/rates"
+# rates NAME SECONDS FLAGS...: of training, from shards, from a batch that is there already, and the reference way
+rates() {
+  local name=$1 limit=$2
+  shift 2
+  # shellcheck disable=SC2086  # a list of words
+  step "$name" "$limit" "$PYTHON" -m benchmarks.training --shards "$OUT/shards" --trunks $TRUNKS --image-size "$SIZE" \
+    --rounds 1 --lap "$LAP" --warmup "$LAP" --steps 3 --output "$OUT/$name" "$@"
+}
+
+rates rates 200 --dataset "$OUT/dataset" --batch-size "$((2 * BATCH))" --precisions bf16
 for size in $BATCHES; do
-  # shellcheck disable=SC2086
-  step "rates-batch-$size" 60 "$PYTHON" -m benchmarks.training --shards "$OUT/shards" --stages train2d \
-    --trunks $TRUNKS --image-size "$SIZE" --batch-size "$size" --rounds 1 --lap "$LAP" --warmup "$LAP" \
-    --output "$OUT/rates-batch-$size"
+  rates "rates-batch-$size" 60 --stages train2d --batch-size "$size" --precisions bf16
 done
+if [ "$GPU" ]; then
+  rates rates-fp16 60 --stages train2d --batch-size "$((2 * BATCH))" --precisions fp16
+else
+  say rates-fp16 "skipped: no GPU"
+fi
+rates rates-compile 150 --stages train2d --batch-size "$((2 * BATCH))" --precisions bf16 --compile default
 step loaders 120 "$PYTHON" -m benchmarks.loader --shards "$OUT/shards" --dataset "$OUT/dataset" --batch-size "$BATCH" \
   --rounds 1 --lap "$LAP" --warmup "$LAP" --output "$OUT/loaders"
 rm -rf "$OUT/runs/profile"
 step profile 60 "$PYTHON" engine/train.py --config configs/train2d.yaml --data.shards "$OUT/shards" \
   --run-dir "$OUT/runs/profile" --model.trunk "$TRUNK" --data.image-size "$SIZE" --data.batch-size "$BATCH" \
-  --max-steps 20 --profile
+  --max-steps 20 --profile &&
+  "$PYTHON" -m benchmarks.trace --trace "$OUT/runs/profile/profile.json.gz" | tee "$OUT/profile.txt"
 
 say "total" "$SECONDS s; everything is in $OUT"
 exit $failed
