@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from engine.command import OK, Command, run
 from loaders.errors import InputError
 
-_OURS: Final = "#2a6fbb"
-_OTHERS: Final = "#b0b0b0"
+OURS: Final = "#2a6fbb"
+OTHERS: Final = "#b0b0b0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def _figure(content: Mapping[str, Any], height: float) -> Figure:
 def _panel(axes: Axes, group: str, candidates: Sequence[Mapping[str, Any]]) -> None:
     medians = [one["median"] for one in candidates]
     whiskers = [[one["median"] - one["min"] for one in candidates], [one["max"] - one["median"] for one in candidates]]
-    colours = [_OURS if one["ours"] else _OTHERS for one in candidates]
+    colours = [OURS if one["ours"] else OTHERS for one in candidates]
     places = range(len(candidates))
     axes.barh(places, medians, xerr=whiskers, color=colours, ecolor="#404040", capsize=2, height=0.7)
     axes.set_yticks(places, [one["name"] for one in candidates], fontsize=8)

@@ -87,9 +87,8 @@ def benchmark(flags: ScalingFlags) -> Result:
         "--device": "cuda" if gpu else "cpu",
         "--seed": flags.seed,
     }
-    absent = (
-        "" if places >= flags.processes else f"{places} {'GPUs' if gpu else 'cores'} for {flags.processes} processes"
-    )
+    kind = "GPUs" if gpu else "cores"
+    absent = f"needs {flags.processes} {kind}, there are {places}" if places < flags.processes else ""
     with data.temporary_folder() as folder:
         if not absent:
             shards = data.generate(

@@ -35,6 +35,9 @@ COLOURS = np.array([colorsys.hsv_to_rgb(joint / len(JOINTS), 1.0, 1.0) for joint
 BACKGROUND = 32
 """Grey level around the blobs."""
 
+_QUALITY = 95
+"""Of JPEGs."""
+
 LEFT_OUT = LeftOut("male_001_a_a", "env_001", 17, "no rgba file")
 
 
@@ -80,7 +83,8 @@ def make_shard_set(
                 samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
             shards.append(write_shard(folder / name, samples))
         described[split] = Split(tuple(shards), (LEFT_OUT,) if split == "train" else ())
-    options = {"components": list(components), "image_format": image_format, "image_size": image_size, "seed": seed}
+    picture = {"image_format": image_format, "image_size": image_size, "quality": _QUALITY}
+    options = {"components": list(components), **picture, "seed": seed}
     manifest = Manifest(options, camera, subjects, ("env_001",), tuple(actions), described)
     (root / FILE_NAME).write_text(manifest.to_json())
     return root
@@ -136,7 +140,7 @@ def encode_image(image: NDArray[np.uint8] | NDArray[np.uint16], image_format: st
     """Encode an RGB picture as it is stored."""
     if image_format == "raw":
         return encode_array(image)
-    extension, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]) if image_format == "jpeg" else (".png", [])
+    extension, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]) if image_format == "jpeg" else (".png", [])
     return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
