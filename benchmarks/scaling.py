@@ -80,18 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def benchmark(flags: ScalingFlags) -> Result:
     """Measure and publish."""
     gpu = choose_device(flags.device).type == "cuda"
-    places = torch.cuda.device_count() if gpu else available_cores()
-    settings: dict[str, object] = {
-        "--data.batch-size": flags.batch_size or (128 if gpu else 16),
-        "--model.trunk": flags.trunk or ("resnet50" if gpu else "resnet18"),
-        "--device": "cuda" if gpu else "cpu",
-        "--seed": flags.seed,
-    }
-    kind = "GPUs" if gpu else "cores"
+    places, kind = (torch.cuda.device_count(), "GPUs") if gpu else (available_cores(), "cores")
     absent = f"needs {flags.processes} {kind}, there are {places}" if places < flags.processes else ""
+    settings = _settings(flags, gpu=gpu)
     with data.temporary_folder() as folder:
         if not absent:
-            shards = data.generate(
+            settings["--data.shards"] = data.generate(
                 folder,
                 frames=flags.frames,
                 image_size=flags.image_size,
@@ -99,21 +93,8 @@ def benchmark(flags: ScalingFlags) -> Result:
                 repeat=flags.repeat,
                 seed=flags.seed,
                 forms=("jpeg",),
-            )
-            settings["--data.shards"] = shards.jpeg
-        found = [
-            Candidate(
-                _name(stage, processes),
-                partial(_runs, processes, flags.steps, {**settings, "--stage": stage}),
-                group=stage,
-                unit="images/s per process",
-                absent=absent,
-                ours=processes > 1,
-            )
-            for stage in flags.stages
-            for processes in (1, flags.processes)
-        ]
-        measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=0.0)
+            ).jpeg
+        measured = measure(_candidates(flags, settings, absent), rounds=flags.rounds, lap=flags.lap, warmup=0.0)
     targets = [
         Target(
             f"{flags.processes} processes over one, efficiency, {stage}",
@@ -123,8 +104,40 @@ def benchmark(flags: ScalingFlags) -> Result:
         )
         for stage in flags.stages
     ]
-    chosen = {"device": "cuda" if gpu else "cpu", **{name.lstrip("-"): value for name, value in settings.items()}}
+    chosen = {name.lstrip("-"): value for name, value in settings.items()}
     return publish("scaling", flags, measured, targets, chosen=chosen)
+
+
+def _settings(flags: ScalingFlags, *, gpu: bool) -> dict[str, object]:
+    """Return the flags of every run."""
+    never = 10**6
+    return {
+        "--data.batch-size": flags.batch_size or (128 if gpu else 16),
+        "--model.trunk": flags.trunk or ("resnet50" if gpu else "resnet18"),
+        "--device": "cuda" if gpu else "cpu",
+        "--seed": flags.seed,
+        "--max-steps": _WARM_UP + flags.steps,
+        "--log-every": _WARM_UP,
+        "--epochs": never,
+        "--validate-every": never,
+        # on a CPU each process has a core of its own, or one alone would have them all
+        **({} if gpu else {"--data.threads": 1}),
+    }
+
+
+def _candidates(flags: ScalingFlags, settings: dict[str, object], absent: str) -> list[Candidate]:
+    return [
+        Candidate(
+            _name(stage, processes),
+            partial(_runs, processes, flags.steps, {**settings, "--stage": stage}),
+            group=stage,
+            unit="images/s per process",
+            absent=absent,
+            ours=processes > 1,
+        )
+        for stage in flags.stages
+        for processes in (1, flags.processes)
+    ]
 
 
 def _name(stage: StageName, processes: int) -> str:
@@ -136,11 +149,8 @@ def _runs(processes: int, steps: int, settings: dict[str, object]) -> Iterator[S
     """Train as users do, under torchrun; the run says itself how fast it was after its warm-up."""
     with tempfile.TemporaryDirectory(prefix="benchmark-scaling-") as folder:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-        # on a CPU each process has a core of its own, or one alone would have them all
         entry = "benchmarks.pinned" if settings["--device"] == "cpu" else "engine.train"
-        never = 10**6
-        more = {"--max-steps": _WARM_UP + steps, "--log-every": _WARM_UP, "--epochs": never, "--validate-every": never}
-        flags = [str(word) for setting in {**settings, **more, "--data.threads": 1}.items() for word in setting]
+        flags = [str(word) for setting in settings.items() for word in setting]
 
         def step() -> Timed:
             run_dir = Path(tempfile.mkdtemp(dir=folder))
