@@ -1,5 +1,6 @@
 """Steps that go wrong, and what follows the weights."""
 
+import contextlib
 import gzip
 import math
 
@@ -26,15 +27,14 @@ def shards(tmp_path_factory):
 @pytest.fixture
 def trainer(shards, tmp_path):
     """Return a function that builds a trainer of train3d, closed in the end."""
-    opened = []
+    with contextlib.ExitStack() as opened:  # the last one first: each hands back the signals that it found
 
-    def build(*more):
-        opened.append(Trainer(parse_train(flags(shards, tmp_path / "run", "train3d", *more)), CPU))
-        return opened[-1]
+        def build(*more):
+            one = Trainer(parse_train(flags(shards, tmp_path / "run", "train3d", *more)), CPU)
+            opened.callback(one.close)
+            return one
 
-    yield build
-    for one in opened:
-        one.close()
+        yield build
 
 
 def state(trainer):

@@ -118,7 +118,7 @@ def test_two_agents_equal_one_with_two_processes(tmp_path, shards):
         ]
 
     stopped = nodes("stopped")
-    while not any((folder / "metrics.jsonl").exists() for folder in folders):
+    while not any(read_metrics(folder / "metrics.jsonl") for folder in folders):  # both note signals from here on
         assert all(node.poll() is None for node in stopped)
         time.sleep(0.01)
     for node in stopped:
