@@ -58,7 +58,7 @@ def _extraction(flags: AllFlags) -> extraction.ExtractionFlags:
 
 def _sharding(flags: AllFlags) -> sharding.ShardingFlags:
     if not flags.quick:
-        return sharding.ShardingFlags(output=flags.output, lap=2.0, repeat=8)
+        return sharding.ShardingFlags(output=flags.output, lap=2.0, repeat=6)
     return sharding.ShardingFlags(
         output=flags.output, rounds=1, lap=0.0, frames=8, repeat=2, kinds=("generated",), image_size=64
     )
@@ -66,7 +66,7 @@ def _sharding(flags: AllFlags) -> sharding.ShardingFlags:
 
 def _loader(flags: AllFlags) -> loader.LoaderFlags:
     if not flags.quick:
-        return loader.LoaderFlags(output=flags.output, rounds=3, lap=0.8, warmup=0.8)
+        return loader.LoaderFlags(output=flags.output, rounds=3, lap=0.7, warmup=0.5, frames=128, repeat=32)
     return loader.LoaderFlags(
         output=flags.output, rounds=1, lap=0.0, warmup=0.0, frames=8, repeat=4, image_size=64, batch_size=4
     )
@@ -74,7 +74,7 @@ def _loader(flags: AllFlags) -> loader.LoaderFlags:
 
 def _training(flags: AllFlags) -> training.TrainingFlags:
     if not flags.quick:
-        return training.TrainingFlags(output=flags.output, rounds=3, lap=2.5, warmup=1.0, steps=3)
+        return training.TrainingFlags(output=flags.output, rounds=3, lap=2.0, warmup=0.5, steps=2, frames=64, repeat=64)
     return training.TrainingFlags(
         output=flags.output,
         rounds=1,
@@ -91,9 +91,9 @@ def _training(flags: AllFlags) -> training.TrainingFlags:
 
 def _scaling(flags: AllFlags) -> scaling.ScalingFlags:
     if not flags.quick:
-        return scaling.ScalingFlags(output=flags.output, rounds=2, steps=3)
+        return scaling.ScalingFlags(output=flags.output, rounds=2, steps=2)
     return scaling.ScalingFlags(
-        output=flags.output, rounds=1, frames=8, repeat=16, image_size=64, batch_size=4, steps=3, trunk="resnet18"
+        output=flags.output, rounds=1, frames=8, repeat=16, image_size=64, batch_size=4, steps=2, trunk="resnet18"
     )
 
 

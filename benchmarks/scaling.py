@@ -23,8 +23,9 @@ from engine.command import OK, Failure, run
 from engine.distributed import choose_device
 from engine.stages import StageName, Trunk
 from loaders.config import available_cores
+from loaders.errors import InputError
 
-_WARM_UP: Final = 3
+_WARM_UP: Final = 2
 """Steps that are not measured (steps)."""
 
 
@@ -47,7 +48,7 @@ class ScalingFlags(BenchmarkFlags):
     batch_size: int = 0
     """Samples per process and step (samples); 0 takes 16 on a CPU, 128 on a GPU."""
     steps: int = 6
-    """Steps of a run that are measured (steps)."""
+    """Steps of a run that are measured (steps), an even number."""
     frames: int = 64
     """Size of the generated set (frames)."""
     repeat: int = 64
@@ -58,7 +59,9 @@ class ScalingFlags(BenchmarkFlags):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        at_least(self, processes=2, image_size=32, batch_size=0, steps=1, frames=4, repeat=1)
+        at_least(self, processes=2, image_size=32, batch_size=0, steps=_WARM_UP, frames=4, repeat=1)
+        if self.steps % _WARM_UP:  # a run says how fast it was after every so many
+            raise InputError(f"--steps is {self.steps}: give a multiple of {_WARM_UP}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

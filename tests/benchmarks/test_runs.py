@@ -100,13 +100,18 @@ def test_sharding_end_to_end(tmp_path):
 
 
 def test_scaling_end_to_end(tmp_path):
-    short = ["--rounds", "1", "--image-size", "64", "--batch-size", "4", "--steps", "3", "--frames", "8"]
+    short = ["--rounds", "1", "--image-size", "64", "--batch-size", "4", "--steps", "2", "--frames", "8"]
     assert scaling.main([*short, "--trunk", "resnet18", "--device", "cpu", "--output", str(tmp_path)]) == 0
     content = check_result(tmp_path, "scaling")
     one, two = content["candidates"]
     assert one["median"] > 0
     assert two["median"] > 0
     assert content["rows"][0]["value"] == pytest.approx(two["median"] / one["median"], rel=1e-3)
+
+
+def test_scaling_refuses_steps_that_would_not_be_measured(capsys):
+    assert scaling.main(["--steps", "3"]) == 2
+    assert "--steps is 3: give a multiple of 2" in capsys.readouterr().err
 
 
 def test_scaling_needs_cores(tmp_path, monkeypatch):
