@@ -58,7 +58,7 @@ def _extraction(flags: AllFlags) -> extraction.ExtractionFlags:
 
 def _sharding(flags: AllFlags) -> sharding.ShardingFlags:
     if not flags.quick:
-        return sharding.ShardingFlags(output=flags.output, lap=2.0, repeat=6)
+        return sharding.ShardingFlags(output=flags.output, lap=2.0, repeat=8)
     return sharding.ShardingFlags(
         output=flags.output, rounds=1, lap=0.0, frames=8, repeat=2, kinds=("generated",), image_size=64
     )
