@@ -13,7 +13,7 @@ from loaders.config import available_cores
 from loaders.errors import InputError
 from tools.archives import find_archives
 from tools.disk import DiskFullError, in_words
-from tools.locks import locked
+from loaders.locks import locked
 from tools.parallel import Meter, over_processes
 from tools.unpacking import GO_ON, UnpackJob, temporary_folder, unpack_subject
 

@@ -14,7 +14,7 @@ from loaders import manifest
 from loaders.errors import InputError
 from loaders.files import remove_partials, write_whole
 from loaders.manifest import LeftOut, Manifest, Shard
-from tools.locks import locked
+from loaders.locks import locked
 
 FOLDER: Final = ".unfinished"
 _PLAN: Final = "plan.json"

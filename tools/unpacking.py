@@ -17,7 +17,7 @@ from engine.command import Failure
 from loaders.files import publish
 from tools.archives import Archive, ArchiveError, Take, read_archive
 from tools.disk import NO_ROOM, DiskFullError
-from tools.locks import held
+from loaders.locks import held
 
 GO_ON: Final = "run the same command again; finished subjects stay"
 _TEMPORARY: Final = ".unpacking"

@@ -24,7 +24,7 @@ from tests.tools.archive_factory import (
     zipped,
 )
 from tests.tools.shard_runs import ROOT
-from tools.locks import locked
+from loaders.locks import locked
 
 NAMES = [f"{SUBJECTS[0]}.tar.gz.parta{letter}" for letter in "abcd"]
 
