@@ -42,7 +42,7 @@ class TrainConfig(Command):
     max_steps: int | None = None
     """End earlier, after this many optimizer steps (steps)."""
     precision: PrecisionName = "auto"
-    """Type of matrix products; auto is bf16 where the GPU has it, else fp32."""
+    """Type of matrix products; auto is bf16 where the GPU or CPU computes in it natively, else fp32."""
     compile: CompileMode = "off"
     """Mode of torch.compile."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.command import Failure
-from loaders.errors import InputError
+from loaders.errors import EngineWarning, InputError
 
 T = TypeVar("T")
 
@@ -26,6 +28,8 @@ _ROLL_CALL: Final = 10.0
 """How long the others have to say that they are still there, once something went wrong (seconds)."""
 _GRACE: Final = 60.0
 """NCCL gives up so much later than the host's own exchanges, which can tell who is missing (seconds)."""
+GPU_FILES: Final = ("/dev/nvidia[0-9]*", "/dev/dxg")
+"""Where Linux, and Windows' Linux, show NVIDIA GPUs."""
 _BROKEN: Final = ("gloo", "pair closure")
 """In gloo's errors: its source file, or, once another exchange has timed out, only that the pair was closed."""
 
@@ -116,15 +120,40 @@ class Process:
 
 
 def choose_device(device: str) -> torch.device:
-    """Return "auto" (the GPU of this process if there is one), "cpu" or "cuda" as a device, made the current one."""
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if not cuda:
+    """Return "auto" (the GPU of this process if there is one), "cpu" or "cuda" as a device, made the current one.
+
+    Raises InputError if "cuda" is asked for and torch cannot use one. Warns with EngineWarning if "auto" takes the CPU
+    although there is a GPU.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own account of an old driver, which follows in one line
+        usable = device != "cpu" and torch.cuda.is_available()
+    if not usable:
+        fault = gpu_fault()
+        if device == "cuda":
+            raise InputError(f"device is cuda; {fault or 'this machine shows no GPU'}: take --device cpu")
+        if device == "auto" and fault:
+            warnings.warn(f"computing on the CPU: {fault}; --device cpu if that is meant", EngineWarning, stacklevel=2)
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InputError("device is cuda, but torch sees no GPU: check the driver, or take --device cpu")
     chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(chosen)
     return chosen
+
+
+def gpu_fault() -> str:
+    """Return why torch cannot use the GPU of this machine, and the remedy; empty if there is no GPU, or if it can."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} or not any(map(glob.glob, GPU_FILES)):
+        return ""
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:  # the first if torch was built without CUDA
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+        built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs alone"
+        return (
+            f"there is a GPU, but torch {torch.__version__}, built for {built_for}, cannot use it ({reason}); update "
+            "the NVIDIA driver, or install a torch that was built for the CUDA version that nvidia-smi shows"
+        )
+    return ""
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class EvaluateConfig(command.Command):
     examples: int = 4
     """Best, median and worst frames to show (frames of each)."""
     precision: PrecisionName = "auto"
-    """Type of matrix products; auto is bf16 where the GPU has it, else fp32."""
+    """Type of matrix products; auto is bf16 where the GPU or CPU computes in it natively, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     timeout: float = 600.0

@@ -64,7 +64,7 @@ class InferConfig(command.Command):
     threads: int = 0
     """Threads that read and write pictures (threads); 0 takes all cores."""
     precision: PrecisionName = "auto"
-    """Type of matrix products; auto is bf16 where the GPU has it, else fp32."""
+    """Type of matrix products; auto is bf16 where the GPU or CPU computes in it natively, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes the GPU if there is one."""
 
@@ -95,7 +95,7 @@ def load_model(
     Args:
         checkpoint: of a finetuned network, ours or of the reference code.
         device: auto takes the GPU if there is one.
-        precision: auto is bf16 where the GPU has it, else fp32.
+        precision: auto is bf16 where the GPU or CPU computes in it natively, else fp32.
 
     Raises:
         InputError: the file is no such checkpoint.

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import torch
 
+from loaders.errors import EngineWarning
+
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
+
+_INSTRUCTIONS: Final = {"bf16": ("avx512_bf16", "amx_bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
+"""A CPU multiplies matrices of these types natively if it has one of the instruction sets."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +27,20 @@ class Precision:
 
     @classmethod
     def choose(cls, name: PrecisionName, device: torch.device) -> Precision:
-        """Resolve "auto": bf16 on a GPU that has it, else fp32."""
-        if name != "auto":
-            return cls(name, device)
-        return cls("bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32", device)
+        """Resolve "auto": bf16 where the device computes in it natively, else fp32.
+
+        Warns with EngineWarning if the device emulates the type that was asked for.
+        """
+        if name == "auto":
+            return cls("bf16" if is_native("bf16", device) else "fp32", device)
+        if not is_native(name, device):
+            warnings.warn(
+                f"this {'GPU' if device.type == 'cuda' else 'CPU'} emulates {name}, which can take 20 times as long as "
+                "fp32: precision auto chooses the fastest type that the device computes in natively",
+                EngineWarning,
+                stacklevel=2,
+            )
+        return cls(name, device)
 
     def autocast(self) -> torch.autocast:
         """Return the context that forward passes run in."""
@@ -32,3 +50,23 @@ class Precision:
     def scaler(self) -> torch.amp.GradScaler:
         """Return the gradient scaler; it does nothing unless the type is fp16, whose range is small."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+
+def is_native(name: Literal["bf16", "fp16", "fp32"], device: torch.device) -> bool:
+    """Return whether the device has instructions for matrix products of this type."""
+    if name == "fp32":
+        return True
+    if device.type == "cuda":
+        return name == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    # oneDNN's own question is true for any AVX-512; it is false where ONEDNN_MAX_CPU_ISA forbids that
+    allowed: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return allowed and not _cpu_instructions().isdisjoint(_INSTRUCTIONS[name])
+
+
+def _cpu_instructions() -> set[str]:
+    """Return the instruction sets of this machine's CPU, by the names that Linux has for them."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
+    # an older torch does not tell
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return set(flags[1].split()) if flags else set()

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from nvidia import dali
 from nvidia.dali.tensors import TensorCPU
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
@@ -180,7 +181,7 @@ class DaliLoader(Loader):
         }
 
     def _build(self, graph: Any, *arguments: Any, batch_size: int | None = None) -> Any:
-        """Return a pipeline. Raises PipelineError."""
+        """Return a pipeline. Raises PipelineError, or InputError if DALI cannot use the GPU."""
         try:
             pipeline = graph(
                 *arguments,
@@ -191,7 +192,13 @@ class DaliLoader(Loader):
             )
             pipeline.build()
         except RuntimeError as error:
-            raise PipelineError(_reason(error)) from error
+            reason = _reason(error)
+            if "cuda" in reason.lower():  # no sample's fault
+                raise InputError(
+                    f"DALI {dali.__version__} cannot use the GPU ({reason}): update the NVIDIA driver, install the "
+                    "nvidia-dali-cuda120 of older drivers instead of nvidia-dali-cuda130, or give --data.backend torch"
+                ) from error
+            raise PipelineError(reason) from error
         return pipeline
 
     def _run(self, pipeline: Any) -> Any:

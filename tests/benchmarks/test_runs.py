@@ -63,7 +63,7 @@ def test_training_end_to_end(tmp_path):
 
 def test_training_compares_precisions(tmp_path):
     shards = make_shard_set(tmp_path / "shards", {"train": 8, "val": 2})
-    stage = ("--stages", "train3d", "--precisions", "auto", "bf16", "fp32")
+    stage = ("--stages", "train3d", "--precisions", "fp32", "bf16", "fp32")
     content = train(tmp_path / "results", "--shards", str(shards), *stage)
     titles = ["train3d fp32", "train3d bf16"]
     assert content["configuration"]["trainings"] == titles
@@ -76,7 +76,7 @@ def test_training_compares_precisions(tmp_path):
 
 
 def test_training_compares_trunks_and_modes():
-    flags = training.TrainingFlags(trunks=("resnet18", "resnet34"), compile=("off", "default"))
+    flags = training.TrainingFlags(trunks=("resnet18", "resnet34"), precisions=("fp32",), compile=("off", "default"))
     titles = [one.title for one in flags.trainings(torch.device("cpu"))]
     assert titles == [
         *(f"train2d {trunk} fp32{mode}" for trunk in ("resnet18", "resnet34") for mode in ("", " default")),

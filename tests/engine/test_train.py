@@ -133,11 +133,11 @@ def test_micro_batches_give_the_whole_batchs_gradient(shards, tmp_path, stage):
         torch.testing.assert_close(gradients[0][key], gradients[1][key], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards, precision):
+@pytest.mark.parametrize(("stage", "precision"), [("finetune", "fp32"), ("train3d", "bf16")])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards, stage, precision):
     more = ("--epochs", "3", "--precision", precision, "--data.augment.rotation", "20", "--checkpoint-every", "3")
-    assert run(monkeypatch, *flags(shards, tmp_path / "whole", "finetune", *more)) == 0
-    config = parse_train(flags(shards, tmp_path / "parts", "finetune", *more))
+    assert run(monkeypatch, *flags(shards, tmp_path / "whole", stage, *more)) == 0
+    config = parse_train(flags(shards, tmp_path / "parts", stage, *more))
     trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
     beat = trainer.heartbeat.beat
     monkeypatch.setattr(
@@ -147,7 +147,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards
     )
     assert trainer.fit() == signal.SIGTERM
     trainer.close()
-    assert run(monkeypatch, *flags(shards, tmp_path / "parts", "finetune", *more, "--resume")) == 0
+    assert run(monkeypatch, *flags(shards, tmp_path / "parts", stage, *more, "--resume")) == 0
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     logs = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
     steps = [[e["step"] for e in log] for log in logs]

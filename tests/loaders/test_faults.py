@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from loaders import DataConfig, InputError, ShardSet, build_loader
 from loaders.sample import encode_array
@@ -173,3 +174,10 @@ def test_a_bad_picture_is_named(shards, way, image_size, picture):
     with pytest.raises(InputError, match=place):
         list(loader)
     loader.close()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of this machine can be used")
+def test_a_gpu_that_dali_cannot_use_is_no_samples_fault(shards):
+    loader = build_loader(DataConfig(shards=shards, batch_size=2, backend="dali"), "val", device="cuda")
+    with contextlib.closing(loader), pytest.raises(InputError, match=r"DALI \S+ cannot use the GPU .* driver"):
+        next(iter(loader))
