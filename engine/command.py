@@ -12,7 +12,7 @@ import tyro
 from tyro._errors import ParseErrorEvent, on_parse_error
 
 from engine.complaints import complaint
-from engine.flags import VALUES, keys_of
+from engine.flags import VALUES, keys_of, printable
 from loaders.errors import InputError
 
 OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
@@ -57,7 +57,7 @@ def parse(
 
     def refuse(event: ParseErrorEvent) -> None:
         if reason := complaint(event, arguments, keys, example):
-            raise InputError(reason)
+            raise InputError(printable(reason))
 
     with on_parse_error(refuse):
         return tyro.cli(

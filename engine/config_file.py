@@ -15,7 +15,7 @@ from typing import Any, Final, get_args, get_origin
 from yaml import BaseLoader, MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
-from engine.flags import nearest, value_of
+from engine.flags import nearest, printable, value_of
 from loaders.errors import InputError
 
 _SWITCHES: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -141,7 +141,7 @@ class _File:
 
     def fault(self, node: Node, problem: str) -> InputError:
         """Return an error that says where."""
-        return InputError(f"{self.path}, line {_line(node)}: {problem}")
+        return InputError(f"{self.path}, line {_line(node)}: {printable(problem)}")
 
 
 def _line(node: Node) -> int:

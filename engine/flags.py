@@ -41,22 +41,28 @@ def value_of(texts: Sequence[str], hint: Any) -> Any:
     with VALUES:
         spec = VALUES.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
         assert isinstance(spec, PrimitiveConstructorSpec), f"flags of type {hint} are unknown"
-        if spec.choices and (wrong := next((text for text in texts if text not in spec.choices), None)):
-            raise ValueError(f"is {wrong!r}: give {listed(spec.choices, 'or')}")
+        for text in texts:
+            if spec.choices and text not in spec.choices:
+                raise ValueError(f"is {text!r}: give {listed(spec.choices, 'or')}")
         return spec.instance_from_str(list(texts))
 
 
 def listed(words: Sequence[str], last: str) -> str:
-    """Return "a, b or c", with ``last`` as the last word but one."""
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    """Return "a, b or c" if ``last`` is "or"."""
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as one line: line breaks, control characters and the like as escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _whole_number(text: str) -> int:
     try:
-        return int(text)
+        number: float = int(text)
     except ValueError:
         number = _number(text, "whole")
-    if not number.is_integer() or abs(number) > 2**53:
+    if int(number) != number or abs(number) >= 2**63:
         raise ValueError(f"is {text!r}: give a whole number")
     return int(number)
 

@@ -131,6 +131,8 @@ REFUSED = {
     "data:\n  batchsize: 3\n": "line 4: data.batchsize is no key: did you mean data.batch_size?",
     "lr: 3\n": "line 3: lr is no key: did you mean optim.lr?",
     "optim: {seed: 3}\n": "line 3: optim.seed is no key: did you mean data.seed or seed?",
+    '"a\\nb": 3\n': "line 3: a\\nb is no key: --help lists all",
+    "epochs: 99999999999999999999\n": "line 3: epochs is '99999999999999999999': give a whole number",
     "zzz: 3\n": "line 3: zzz is no key: --help lists all",
     "[a, b]: 3\n": "line 3: a key is a single word",
     "a: &a {b: *a}\n": "line 3: a is no key: --help lists all",
@@ -144,6 +146,7 @@ REFUSED = {
     "data: {outputs: [depth]}\n": "line 3: data.outputs is 'depth': give image or worldp",
     "epochs:\n": "line 3: epochs has no value: give one, or leave the line out",
     "resume: 1\n": "line 3: resume is '1': give true or false",
+    "compile: ''\n": "line 3: compile is '': give off, default, reduce-overhead or max-autotune",
     "compile: on\n": "line 3: compile is 'on': give off, default, reduce-overhead or max-autotune",
     "optim: {lr: .nan}\n": "line 3: optim.lr is '.nan': give a finite number",
     "optim:\n  clip: -.inf\n": "line 4: optim.clip is '-.inf': give a finite number",
@@ -188,6 +191,13 @@ NO_TEXT = {
 def test_files_that_are_no_configurations(tmp_path, kind):
     content, message = NO_TEXT[kind]
     assert refusal(tmp_path, content) == message
+
+
+def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "c.yaml", "epochs: 9\nload_2d: ~/a.pt\nload_3d: ./~/b.pt\n")
+    config = parse_train(["--config", "~/c.yaml", *NEEDED])
+    assert (config.epochs, config.load_2d, config.load_3d) == (9, tmp_path / "a.pt", Path("./~/b.pt"))
 
 
 def test_a_missing_file_is_named():

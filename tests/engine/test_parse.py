@@ -48,6 +48,12 @@ def said(text):
         ),
         ("--rooot x", "--rooot is no flag: did you mean --root?"),
         ("--root x --frames-per=3", "--frames-per is no flag: did you mean --frames-per-subject?"),
+        ("--root x '--a\nb'", r"--a\nb is no flag: --help lists all"),
+        ("--names 'a\nb'", r"--root is missing; for example: python -m tools.flags --names 'a\nb' --root ROOT"),
+        (
+            "--root x --frames-per-subject 9223372036854775808",
+            "--frames-per-subject is '9223372036854775808': give a whole number",
+        ),
         ("--root x --qqq", "--qqq is no flag: --help lists all"),
         ("--root x y", "'y' after x is one argument too many: switches take no value, values with spaces need quotes"),
         ("a=b", "'a=b' is one argument too many: switches take no value, values with spaces need quotes"),
