@@ -121,7 +121,9 @@ def _config_path(arguments: Sequence[str]) -> Path | None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", nargs="?")
     text = parser.parse_known_args(arguments)[0].config
-    return Path(os.path.expanduser(text)) if text else None  # noqa: PTH111 - goes on where a home folder is unknown
+    if text is None:
+        return None
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - goes on where a home folder is unknown
 
 
 def _unchecked(config: type[ConfigT], values: Mapping[str, Any], prefix: str = "") -> ConfigT:

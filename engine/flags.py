@@ -85,8 +85,8 @@ def _path(text: str) -> Path:
     expanded = _text(text)  # as text: to a Path, ./~a is ~a
     if expanded.startswith("~"):
         raise ValueError(f"is {text!r}, and that home folder is unknown: give its path")
-    if "\0" in text:
-        raise ValueError(f"is {text!r}: no path holds a NUL")
+    if not text or "\0" in text:
+        raise ValueError(f"is {text!r}: give a path")
     return Path(expanded)
 
 

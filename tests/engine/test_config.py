@@ -154,7 +154,8 @@ REFUSED = {
     "optim: 0.001\n": "line 3: optim holds no keys: write them one a line, as 'key: value'",
     "seed: !!python/object/apply:os.system ['true']\n": "line 3: seed has the tag !!python/object/apply:os.system: "
     "leave it out, the key says what the value means",
-    'load_2d: "a\\0b"\n': "line 3: load_2d is 'a\\x00b': no path holds a NUL",
+    'load_2d: "a\\0b"\n': "line 3: load_2d is 'a\\x00b': give a path",
+    "load_2d: ''\n": "line 3: load_2d is '': give a path",
     "load_2d: ~nobody-here/a\n": "line 3: load_2d is '~nobody-here/a', and that home folder is unknown: give its path",
     "---\nepochs: 3\n": "line 3: this is not YAML: expected a single document in the stream, but found another "
     "document",

@@ -63,6 +63,7 @@ def said(text):
         ("--root x --rate=-inf", "--rate is '-inf': give a finite number"),
         ("--root x --frames-per-subject 1.5", "--frames-per-subject is '1.5': give a whole number"),
         ("--root x --frames-per-subject 1e400", "--frames-per-subject is '1e400': give a whole number"),
+        ("--root ''", "--root is '': give a path"),
         ("--root ~nobody-here/x", "--root is '~nobody-here/x', and that home folder is unknown: give its path"),
     ],
 )
