@@ -29,7 +29,7 @@ setup(
         "torch>=2.11",
         "torchvision",
         "tqdm",
-        "tyro",
+        "tyro==1.0.17",  # engine/complaints.py takes its parse errors, whose form may change with any release
         "webdataset",
         "zlib-ng",
     ],

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,7 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import tyro
+from tyro._errors import ParseErrorEvent, on_parse_error
 
+from engine.complaints import complaint
+from engine.flags import VALUES, keys_of, printable
 from loaders.errors import InputError
 
 OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
@@ -34,16 +34,40 @@ class Command:
 CommandT = TypeVar("CommandT", bound=Command)
 
 
-def parse(flags: type[CommandT], arguments: Sequence[str], *, program: str, description: str) -> CommandT:
-    """Turn arguments into ``flags``; ``--help`` prints and exits 0. Raises InputError for anything unusable."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(flags, prog=program, description=description, args=list(arguments))
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise InputError(_one_line(said.getvalue())) from None
+def parse(
+    flags: type[CommandT],
+    arguments: Sequence[str],
+    *,
+    program: str,
+    description: str,
+    default: CommandT | None = None,
+    example: str = "",
+) -> CommandT:
+    """Turn arguments into ``flags``; ``--help`` prints and exits 0. Raises InputError for anything unusable.
+
+    Args:
+        flags: the dataclass that declares them.
+        arguments: the command line.
+        program: name for messages, such as "tools.shard".
+        description: first line of ``--help``.
+        default: values of flags that are not given; None takes those that ``flags`` declares.
+        example: arguments to show to somebody who gave none.
+    """
+    keys = [key for key, _ in keys_of(flags)]
+
+    def refuse(event: ParseErrorEvent) -> None:
+        if reason := complaint(event, arguments, keys, example):
+            raise InputError(printable(reason))
+
+    with on_parse_error(refuse):
+        return tyro.cli(
+            flags,
+            prog=program,
+            description=description,
+            args=list(arguments),
+            default=tyro.MISSING_NONPROP if default is None else default,
+            registry=VALUES,
+        )
 
 
 def run(
@@ -81,11 +105,3 @@ def run_with(
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted\n")
         return 130
-
-
-def _one_line(box: str) -> str:
-    """Flatten the parser's framed message into a line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip(" │╭╮╰╯─\t") for line in text.splitlines()]
-    body = [line for line in lines[1:] if line and not line.startswith("For full helptext")]
-    return "; ".join(body).replace(":; ", ": ") + "; see --help"

@@ -1,25 +1,31 @@
-"""The configuration of a training run: flags, and a YAML file that stands for flags."""
+"""The configuration of a training run: flags, whose defaults may come from a YAML file."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_type_hints
 
-import yaml
+import tyro
 
 from engine.command import Command, parse
+from engine.config_file import read_yaml
 from engine.distributed import DistributedConfig
+from engine.flags import keys_of
 from engine.optimizer import OptimConfig
 from engine.precision import PrecisionName
 from engine.stages import ModelConfig, StageName
 from loaders import DataConfig
 from loaders.errors import InputError
+from loaders.ranges import POSITIVE, Range, check_ranges
 from models.losses import LossWeights
 
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
+ConfigT = TypeVar("ConfigT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +77,19 @@ class TrainConfig(Command):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("epochs", "max_steps", "log_every", "checkpoint_every", "keep_checkpoints", "validate_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: give at least 1")
-        if self.checkpoint_minutes <= 0:
-            raise InputError(f"checkpoint_minutes is {self.checkpoint_minutes}: give a positive number of minutes")
+        check_ranges(
+            self,
+            epochs=Range(1),
+            max_steps=Range(1),
+            seed=Range(-(2**62), 2**62),
+            log_every=Range(1),
+            checkpoint_every=Range(1),
+            checkpoint_minutes=POSITIVE,
+            keep_checkpoints=Range(1),
+            validate_every=Range(1),
+        )
+        # LossWeights belong to the models, which know no errors of input
+        check_ranges(self.loss, "loss.", **{field.name: Range(0) for field in dataclasses.fields(self.loss)})
         if self.optim.micro_batches > self.data.batch_size:
             raise InputError(
                 f"optim.micro_batches is {self.optim.micro_batches}, more than data.batch_size {self.data.batch_size}"
@@ -84,57 +97,47 @@ class TrainConfig(Command):
 
 
 def parse_train(arguments: Sequence[str]) -> TrainConfig:
-    """Parse the command line; a ``--config FILE`` becomes flags in front of the others."""
+    """Parse the command line; what the file of a ``--config FILE`` sets are its defaults."""
     path = _config_path(arguments)
-    flags = list(yaml_flags(path)) if path else []
+    file = read_yaml(path, dict(keys_of(TrainConfig))) if path else {}
     try:
         return parse(
             TrainConfig,
-            [*flags, *arguments],
+            arguments,
             program="train",
             description="Train one stage: train2d, train3d or finetune.",
+            default=_unchecked(TrainConfig, {key: entry.value for key, entry in file.items()}),
+            example="--config configs/train2d.yaml --data.shards SHARDS --run-dir runs/2d",
         )
     except InputError as error:
-        if any(
-            flag.startswith("--") and f"{flag} " in f"{error} ".replace(",", " ").replace(":", " ") for flag in flags
-        ):
-            raise InputError(f"{path}: {error}") from None
+        key = str(error).split()[0].rstrip(":")
+        given = {argument.partition("=")[0].removeprefix("--").replace("-", "_") for argument in arguments}
+        if key in file and key not in given:
+            raise InputError(f"{path}, line {file[key].line}: {error}") from None
         raise
 
 
 def _config_path(arguments: Sequence[str]) -> Path | None:
-    for i, argument in enumerate(arguments):
-        if argument == "--config" and i + 1 < len(arguments):
-            return Path(arguments[i + 1])
-        if argument.startswith("--config="):
-            return Path(argument.removeprefix("--config="))
-    return None
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", nargs="?")
+    text = parser.parse_known_args(arguments)[0].config
+    if text is None:
+        return None
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - goes on where a home folder is unknown
 
 
-def yaml_flags(path: Path) -> Iterator[str]:
-    """Yield the flags that a YAML file stands for. Raises InputError if it is absent or no mapping."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: give a configuration file such as configs/train2d.yaml")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no keys: expected lines such as 'stage: train2d'")
-    yield from _flags(content, "--")
-
-
-def _flags(content: dict[str, Any], prefix: str) -> Iterator[str]:
-    for key, value in content.items():
-        flag = prefix + str(key).replace("_", "-")
-        if isinstance(value, dict):
-            yield from _flags(value, f"{flag}.")
-        elif isinstance(value, bool):
-            yield flag if value else f"{prefix}no-{flag.removeprefix(prefix)}"
-        elif isinstance(value, list):
-            yield from (flag, *map(str, value))
+def _unchecked(config: type[ConfigT], values: Mapping[str, Any], prefix: str = "") -> ConfigT:
+    """Return a configuration that may lack values or go beyond ranges: the command line has not been read yet."""
+    made = object.__new__(config)
+    hints = get_type_hints(config)
+    for each in dataclasses.fields(config):  # type: ignore[arg-type]
+        key = prefix + each.name
+        if dataclasses.is_dataclass(hint := hints[each.name]):
+            vars(made)[each.name] = _unchecked(hint, values, f"{key}.")  # type: ignore[arg-type]
         else:
-            yield from (flag, str(value))
+            default = tyro.MISSING if each.default is dataclasses.MISSING else each.default
+            vars(made)[each.name] = values.get(key, default)
+    return made
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -145,6 +148,8 @@ def to_plain(config: Any) -> dict[str, Any]:
             return {key: plain(item) for key, item in value.items()}
         if isinstance(value, tuple | list):
             return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
+        if isinstance(value, Path):
+            return f"./{value}" if str(value).startswith("~") else str(value)  # it is no home folder
+        return value
 
     return {key: plain(value) for key, value in dataclasses.asdict(config).items()}

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.command import Failure
 from loaders.errors import EngineWarning, InputError
+from loaders.ranges import Range, check_ranges
 
 T = TypeVar("T")
 
@@ -44,6 +45,10 @@ class DistributedConfig:
     """Normalise over the batches of all processes; for small batches per GPU. On GPUs only."""
     compress_gradients: bool = False
     """Exchange gradients as bfloat16: half the bytes."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(self, "distributed.", timeout=Range(0, 1e9, inside=True))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from loaders.errors import InputError
+from loaders.ranges import POSITIVE, Range, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +45,21 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.lr <= 0:
-            raise InputError(f"optim.lr is {self.lr}: give a positive number")
-        if self.micro_batches < 1:
-            raise InputError(f"optim.micro_batches is {self.micro_batches}: give at least 1")
-        if self.step_epochs <= 0:
-            raise InputError(f"optim.step_epochs is {self.step_epochs}: give a positive number of epochs")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"optim.ema is {self.ema}: give a decay between 0 and 1, such as 0.999")
-        if self.clip is not None and self.clip <= 0:
-            raise InputError(f"optim.clip is {self.clip}: give a positive norm")
+        check_ranges(
+            self,
+            "optim.",
+            lr=POSITIVE,
+            weight_decay=Range(0),
+            momentum=Range(0, 1),
+            step_epochs=POSITIVE,
+            step_factor=Range(0, 1),
+            warmup_epochs=Range(0),
+            clip=POSITIVE,
+            micro_batches=Range(1),
+            ema=Range(0, 1, inside=True),
+        )
         if self.kind == "lamb" and not self.apex:
             raise InputError("optim.kind lamb is NVIDIA Apex's: add --optim.apex, or take adamw")
-        for name in ("weight_decay", "warmup_epochs"):
-            if getattr(self, name) < 0:
-                raise InputError(f"optim.{name} is {getattr(self, name)}: give 0 or more")
 
     def micro_sizes(self, samples: int) -> list[int]:
         """Return the sizes of the parts that a batch of ``samples`` is computed in; nearly equal, none empty."""

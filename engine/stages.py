@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from engine import checkpoint
 from loaders import PoseBatch
 from loaders.errors import InputError
+from loaders.ranges import POSITIVE, check_ranges
 from models.heatmap_net import HeatmapNet, heatmap_size
 from models.heatmaps import SIGMA, draw_heatmaps, find_joints, select_heatmap_joints
 from models.lifting_net import LiftingNet
@@ -37,6 +38,10 @@ class ModelConfig:
     """Standard deviation of the target Gaussians (heatmap cells)."""
     rounded_targets: bool = False
     """Centre the targets on whole cells, as the reference recipe does; otherwise on the joint itself."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(self, "model.", sigma=POSITIVE)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.epoch_order import counter_hash
-from loaders.errors import InputError
+from loaders.ranges import Range, check_ranges
 from models.camera import FisheyeCamera
 from models.skeleton import MIRROR
 
@@ -44,11 +44,16 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 <= self.rotation <= 180:
-            raise InputError(f"data.augment.rotation is {self.rotation}: give 0 to 180 degrees")
-        for name in ("mirror", "brightness", "contrast", "saturation"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise InputError(f"data.augment.{name} is {value}: give 0 to 1")
+        share = Range(0, 1)
+        check_ranges(
+            self,
+            "data.augment.",
+            rotation=Range(0, 180),
+            mirror=share,
+            brightness=share,
+            contrast=share,
+            saturation=share,
+        )
 
     @property
     def moves(self) -> bool:

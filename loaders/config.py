@@ -6,20 +6,11 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from loaders.augment import AugmentConfig
 from loaders.errors import InputError
-
-_LEAST: Final = {
-    "batch_size": 1,
-    "threads": 0,
-    "prefetch": 1,
-    "seed": 0,
-    "stream_window": 1,
-    "device_memory_padding": 0,
-    "host_memory_padding": 0,
-}
+from loaders.ranges import Range, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +61,19 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, least in _LEAST.items():
-            if (value := getattr(self, name)) < least:
-                raise InputError(f"data.{name} is {value}: give at least {least}")
-        if self.image_size is not None and self.image_size < 32:
-            raise InputError(f"data.image_size is {self.image_size}: give at least 32 pixels")
-        if not 0 <= self.hw_decoder_load <= 1:
-            raise InputError(f"data.hw_decoder_load is {self.hw_decoder_load}: give 0 to 1")
+        check_ranges(
+            self,
+            "data.",
+            batch_size=Range(1),
+            image_size=Range(32),
+            stream_window=Range(1),
+            seed=Range(0, 2**62),
+            threads=Range(0),
+            prefetch=Range(1),
+            hw_decoder_load=Range(0, 1),
+            device_memory_padding=Range(0),
+            host_memory_padding=Range(0),
+        )
         if self.feed == "stream" and self.backend == "torch":
             raise InputError("data.feed stream is DALI's own reader: give --data.backend dali, or --data.feed map")
         if self.remote and self.feed == "map":
