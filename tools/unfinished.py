@@ -13,8 +13,8 @@ from typing import Any, Final
 from loaders import manifest
 from loaders.errors import InputError
 from loaders.files import remove_partials, write_whole
-from loaders.manifest import LeftOut, Manifest, Shard
 from loaders.locks import locked
+from loaders.manifest import LeftOut, Manifest, Shard
 
 FOLDER: Final = ".unfinished"
 _PLAN: Final = "plan.json"
@@ -58,7 +58,7 @@ def begin(output: Path, options: dict[str, Any]) -> bool:
         begun = json.loads(plan.read_bytes())
         _compare(begun, options, f"{output} holds an unfinished shard set", f"repeat its options, {remedy}")
     else:
-        if any(path.name != FOLDER for path in output.iterdir()):
+        if any(not path.name.startswith(".") for path in output.iterdir()):
             raise InputError(f"{output} is not empty and holds no shard set: give --output a new folder")
         plan.parent.mkdir(exist_ok=True)
         write_whole(plan, json.dumps(options, indent=1).encode())
