@@ -73,12 +73,12 @@ def arrange(flags: ArrangeFlags) -> int:
         if names:
             sys.stdout.write(f"{words}: {len(names)}: {printable(', '.join(names))}\n")
     if dangling:
-        sys.stdout.write(f"links to nothing: {len(dangling)}, the first is {printable(str(dangling[0]))}\n")
+        sys.stdout.write(f"links that lead nowhere: {len(dangling)}, the first is {printable(str(dangling[0]))}\n")
     return OK
 
 
 def _place(source: Path, target: Path, mode: Mode) -> list[Path]:
-    """Make a subject appear at its place, whole; return its links that lead to nothing."""
+    """Make a subject appear at its place, whole; return its links that lead nowhere."""
     temporary = target.with_name(target.name + PARTIAL)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _place(source: Path, target: Path, mode: Mode) -> list[Path]:
 def _prepare_to_move(path: Path, subject: Path) -> None:
     """Rewrite a link of a subject, if need be, so that it leads to the same file when the subject has moved."""
     to = target_inside(path, subject) or os.path.realpath(path)
-    if to != os.readlink(path):
+    if to != str(path.readlink()):
         temporary = temporary_name(path)
         temporary.symlink_to(to)
         temporary.replace(path)
@@ -122,7 +122,7 @@ def _prepare_to_move(path: Path, subject: Path) -> None:
 def _copy(
     source: Path, target: Path, copy_file: Callable[[str, str], object], around: tuple[Path, ...] = ()
 ) -> list[Path]:
-    """Copy a folder; return its links that lead to nothing.
+    """Copy a folder; return its links that lead nowhere.
 
     Args:
         source: the folder.
@@ -153,7 +153,9 @@ def _copy(
             else:
                 link(place, str(end))
         elif any(folder.is_relative_to(end) for folder in (path.parent.resolve(), *around)):
-            link(place, str(end))  # it lies in the very folder that it leads to: a copy would never end
+            # it lies in the very folder that it leads to: a copy would never end
+            if not link(place, str(end)):
+                dangling.append(path)
         else:
             dangling += _copy(end, place, shutil.copy2, (*around, path.parent.resolve()))
     return dangling
