@@ -25,8 +25,12 @@ def link(path: Path, to: str) -> bool:
 
 def links_below(folder: Path) -> Iterator[Path]:
     """Yield every link below a folder, none of which is followed."""
-    for parent, folders, files in os.walk(folder, onerror=_raise):
-        yield from (path for name in sorted((*folders, *files)) if (path := Path(parent, name)).is_symlink())
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir(follow_symlinks=False):
+                yield from links_below(Path(entry.path))
 
 
 def target_inside(path: Path, folder: Path) -> str | None:
@@ -41,7 +45,3 @@ def target_inside(path: Path, folder: Path) -> str | None:
     if not Path(end).is_relative_to(top):
         return None
     return os.path.relpath(end, os.path.realpath(path.parent))
-
-
-def _raise(error: OSError) -> None:
-    raise error

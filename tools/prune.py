@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections import Counter
@@ -37,6 +38,9 @@ def prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[i
         try:
             shutil.move(path, target)
         except OSError as error:
+            if os.path.lexists(path):
+                with contextlib.suppress(OSError):
+                    target.unlink()  # half of it
             raise Failure(
                 f"{path} cannot be moved to {target} ({error.strerror}), {number} files were: see to it, then run the "
                 "same command again"
@@ -54,10 +58,11 @@ def _plan(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[M
             mine = [path for frame in found.bad_frames for path in files.get(frame, ())]
             # two recordings, or two modalities, may be one folder: each of its files is moved once
             real = folder.resolve()
-            if target_inside(folder, found.recording.path) is None:
-                foreign += [(folder, real / path.name) for path in mine]
-            else:
-                moves |= {real / path.name: (path, aside / path.relative_to(root)) for path in mine}
+            for path in mine:
+                if target_inside(folder, found.recording.path) is None:
+                    foreign.append((folder, real / path.name))
+                else:
+                    moves.setdefault(real / path.name, (path, aside / path.relative_to(root)))
     return dict(moves.values()), Counter(folder for folder, file in foreign if file not in moves)
 
 

@@ -46,7 +46,7 @@ class Synthesize(Command):
     dots: bool = False
     """Paint a dot of its own colour on each of the 16 joints, exactly at the 2D label."""
     defects: bool = False
-    """Plant every fault that tools.validate knows, those of the release among them, and list them in defects.json."""
+    """Plant faults, those of the release among them, and list them in defects.json."""
     seed: int = 0
     """Decides everything that is drawn (any number from 0)."""
     workers: int = 0

@@ -61,6 +61,7 @@ def test_a_recording_under_two_names_is_moved_once(dataset: TinyDataset, tmp_pat
     dataset.file("rgba", 2).unlink()
     assert prune(dataset, tmp_path / "aside") == CHECK_FAILED
     assert len(moved(tmp_path / "aside")) == 5
+    assert {name.partition("/")[0] for name in moved(tmp_path / "aside")} == {"env_001"}
     assert validate.main(["--root", str(dataset.root)]) == OK
 
 

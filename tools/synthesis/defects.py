@@ -1,4 +1,4 @@
-"""Plants every kind of fault in a generated dataset, those of the released data among them, and lists them."""
+"""Plants faults in a generated dataset, those of the released data among them, and lists them."""
 
 from __future__ import annotations
 
