@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engine.examples import _vertical
 from loaders.shard_set import ShardSet
 from tests.tools.shard_runs import check, left_out, make
 from tests.tools.tiny_dataset import FILE_JOINTS, TinyDataset, make_dataset
@@ -91,6 +93,20 @@ def test_values_that_training_does_not_use_may_be_anything(text: str) -> None:
     other = read_labels(text.replace("171.5", "9" * 5000).encode())
     assert (other.joints_2d == labels.joints_2d).all()
     assert (other.joints_3d == labels.joints_3d).all()
+
+
+@pytest.mark.parametrize("camera", ["9" * 400, "9" * 5000, "NaN", "null", "[]", '"camera"'])
+def test_a_camera_that_means_nothing_leaves_the_view_to_the_pose(tmp_path: Path, camera: str) -> None:
+    """Examples of an evaluation stand upright by the camera that the stored JSON tells."""
+    dataset = make_dataset(
+        tmp_path / "data", 1, subjects=[("train", "female_001_a_a")], modalities=("json",), rot=False
+    )
+    path = dataset.file("json", 1)
+    path.write_text(path.read_text().replace("[0.0, 170.0, 10.0]", f"[0.0, {camera}, 10.0]"))
+    assert make(dataset.root, tmp_path / "set", "--components", "json") == 0
+    pose = np.arange(48.0).reshape(16, 3)
+    up = _vertical(ShardSet(tmp_path / "set", "train"), 0, pose)
+    np.testing.assert_allclose(up, np.full(3, -(3**-0.5)))
 
 
 def report(dataset: TinyDataset, path: Path) -> dict[str, list[int]]:

@@ -56,10 +56,13 @@ def test_a_file_that_two_recordings_see_is_moved_once(
     assert validate.main(["--root", str(dataset.root)]) == OK
 
 
-def test_a_recording_under_two_names_is_moved_once(dataset: TinyDataset, tmp_path: Path) -> None:
+def test_a_recording_under_two_names_is_moved_once(
+    dataset: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (dataset.root / SET_FOLDERS["val"] / "male_008_a_a" / "env_003").symlink_to("env_001")
     dataset.file("rgba", 2).unlink()
     assert prune(dataset, tmp_path / "aside") == CHECK_FAILED
+    assert "moved 5 files" in capsys.readouterr().out
     assert len(moved(tmp_path / "aside")) == 5
     assert {name.partition("/")[0] for name in moved(tmp_path / "aside")} == {"env_001"}
     assert validate.main(["--root", str(dataset.root)]) == OK
