@@ -23,7 +23,8 @@ Moves = dict[Path, Path]
 def prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[int, Counter[Path]]:
     """Move every file of the faulty frames to the same place below ``aside``.
 
-    Files that a link brings into a recording belong to another one, or lie outside the dataset: they stay.
+    Files that a link brings into a recording belong to another one, or lie outside the dataset: they stay. So do those
+    that a link lends to a frame that is not faulty.
 
     Returns:
         The number of files moved, and of those that stayed, by the folder they were seen in.
@@ -49,21 +50,28 @@ def prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[i
 
 
 def _plan(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[Moves, Counter[Path]]:
+    """Return what to move, and how many files of which folders stay."""
     moves: dict[Path, tuple[Path, Path]] = {}
     foreign: list[tuple[Path, Path]] = []
+    needed: set[Path] = set()
     for found in inspections:
+        bad = set(found.bad_frames)
         for modality in (*PAIRED, "rot"):
             folder = found.recording.path / modality
-            files = found.recording.all_files(modality)
-            mine = [path for frame in found.bad_frames for path in files.get(frame, ())]
+            linked = target_inside(folder, found.recording.path) is None
             # two recordings, or two modalities, may be one folder: each of its files is moved once
             real = folder.resolve()
-            for path in mine:
-                if target_inside(folder, found.recording.path) is None:
+            for frame, path in found.recording.numbered(modality):
+                if frame not in bad:
+                    if linked or path.is_symlink():
+                        needed.add(Path(os.path.realpath(path)))
+                elif linked:
                     foreign.append((folder, real / path.name))
                 else:
                     moves.setdefault(real / path.name, (path, aside / path.relative_to(root)))
-    return dict(moves.values()), Counter(folder for folder, file in foreign if file not in moves)
+    kept = Counter(folder for folder, file in foreign if file not in moves)
+    kept.update(path.parent for file, (path, _) in moves.items() if file in needed)
+    return dict(sorted(move for file, move in moves.items() if file not in needed)), kept
 
 
 def _check(moves: Moves) -> None:

@@ -34,8 +34,8 @@ class ValidateFlags(Command):
     """File to write the findings to, as JSON, with the number of every faulty frame."""
     prune: Path | None = None
     """Folder to move all files of unpaired or unusable frames to, nothing is deleted; what remains in the dataset is
-    then sound, even for programs that pair files by position. Files behind a link that leads out of their recording
-    stay where they are."""
+    then sound, even for programs that pair files by position. Files that a link shares with another recording, or
+    with a sound frame, stay where they are."""
     workers: int = 0
     """Cores to use (cores); 0 takes all."""
 
@@ -73,7 +73,7 @@ def validate(flags: ValidateFlags) -> int:
         sys.stdout.write(f"moved {moved} files to {flags.prune}; run tools.validate again to see what remains\n")
         for folder, files in kept.items():
             sys.stdout.write(
-                f"not moved: {files} files in {printable(str(folder))}, a link that leads out of its recording\n"
+                f"not moved: {files} files in {printable(str(folder))}: a link shares them with what is not pruned\n"
             )
     return OK if sound else CHECK_FAILED
 

@@ -39,8 +39,24 @@ def test_another_recordings_files_stay(
     expected = {f"env_002/cam_down/{name}000002" for name in (*names, "objectId/male_008_a_a.objectId.")}
     assert {name.rpartition(".")[0] for name in moved(tmp_path / "aside")} == expected
     folder = dataset.recordings[1].path / "rot"
-    assert f"not moved: 1 files in {folder}, a link that leads out of its recording" in capsys.readouterr().out
+    assert f"not moved: 1 files in {folder}: a link shares them" in capsys.readouterr().out
     assert validate.main(["--root", str(dataset.root)]) == OK
+
+
+def test_what_a_sound_frame_sees_through_a_link_stays(
+    dataset: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = dataset.file("depth", 2), dataset.file("depth", 2, 1)
+    second.unlink()
+    second.symlink_to(first)
+    other = tree(dataset.recordings[1].path)
+    dataset.file("rgba", 2).unlink()
+    assert prune(dataset, tmp_path / "aside") == CHECK_FAILED
+    assert tree(dataset.recordings[1].path) == other
+    assert {name.split("/")[2] for name in moved(tmp_path / "aside")} == {"json", "worldp", "objectId"}
+    said = capsys.readouterr().out
+    for modality in ("depth", "rot"):
+        assert f"not moved: 1 files in {dataset.recordings[0].path / modality}: a link shares them" in said
 
 
 def test_a_file_that_two_recordings_see_is_moved_once(
@@ -62,8 +78,8 @@ def test_a_recording_under_two_names_is_moved_once(
     (dataset.root / SET_FOLDERS["val"] / "male_008_a_a" / "env_003").symlink_to("env_001")
     dataset.file("rgba", 2).unlink()
     assert prune(dataset, tmp_path / "aside") == CHECK_FAILED
-    assert "moved 5 files" in capsys.readouterr().out
-    assert len(moved(tmp_path / "aside")) == 5
+    assert "moved 4 files" in capsys.readouterr().out
+    assert len(moved(tmp_path / "aside")) == 4
     assert {name.partition("/")[0] for name in moved(tmp_path / "aside")} == {"env_001"}
     assert validate.main(["--root", str(dataset.root)]) == OK
 
