@@ -158,11 +158,12 @@ def _vertical(shard_set: ShardSet, index: int, standing: Points) -> Points:
     """Return which way is up in a frame: as its JSON says, else from the feet of the mean pose to its neck."""
     if JSON in shard_set.members:
         try:
-            camera = json.loads(shard_set.member(index, JSON).tobytes())["camera"]
+            # integers may be too long for Python and for a float
+            camera = json.loads(shard_set.member(index, JSON).tobytes(), parse_int=float)["camera"]
             rotation = world_to_camera(np.array(camera["trans"], float), np.array(camera["rot"], float))[:3, :3]
-        except (ValueError, KeyError, TypeError):
-            pass  # the frame's JSON is only required to hold labels
-        else:
+        except (ValueError, KeyError, TypeError, RecursionError):
+            rotation = np.full((3, 3), np.nan)  # the frame's JSON is only required to hold labels
+        if np.isfinite(rotation).all():
             return np.asarray(rotation @ [0.0, 1.0, 0.0])
     up = standing[NECK] - standing[list(_FEET)].mean(0)
     return np.asarray(up / np.linalg.norm(up))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from loaders.errors import InputError
+from loaders.files import is_data
 
 PICTURES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings of file names, in any case, that are taken for pictures."""
@@ -35,8 +36,8 @@ def find_inputs(given: Sequence[str]) -> tuple[Path, list[Input]]:
     """Return the common folder of all files that are meant, and the files, each once, in order.
 
     Args:
-        given: each a folder, of which everything named like a picture or a video counts, a file, or a pattern in which
-            ``**`` stands for any folders.
+        given: each a folder, of which everything named like a picture or a video counts unless it is hidden, a file,
+            or a pattern in which ``**`` stands for any folders.
 
     Raises:
         InputError: one of them means nothing.
@@ -52,9 +53,11 @@ def _expand(text: str) -> Iterator[Path]:
         yield path
         return
     if path.is_dir():
-        found = list(path.iterdir())
+        found = [match for match in path.iterdir() if is_data(match.name)]
     elif glob.has_magic(text):
-        found = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207  # Path's takes no absolute ones
+        matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207  # Path's takes no absolute ones
+        # what the pattern itself names is meant
+        found = [match for match in matches if all(is_data(part) or part in path.parts for part in match.parts)]
     else:
         raise InputError(f"{text} does not exist: give a folder, a picture, a video, or a pattern in quotes")
     named = sorted(match for match in found if match.suffix.lower() in (*PICTURES, *VIDEOS))

@@ -13,6 +13,14 @@ PARTIAL: Final = ".partial"
 """Ending of files that are being written; one that is left over belongs to a run that was killed."""
 
 
+def is_data(name: str) -> bool:
+    """Tell whether a file or folder of this name can be data: no command's temporary one, and none that is hidden.
+
+    Hidden ones are companions and leftovers of other programs: ``._NAME`` and ``.DS_Store`` of macOS, ``.nfs...``.
+    """
+    return not name.startswith(".") and not name.endswith(PARTIAL)
+
+
 def temporary_name(path: Path) -> Path:
     """Return an unused name beside ``path``. Two writers of the same file never share one."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engine.command import OK, Command, Failure, run
 from loaders.errors import InputError
-from loaders.files import PARTIAL
-from tools.dataset import SET_FOLDERS, SUBJECTS
+from loaders.files import PARTIAL, is_data, temporary_name
+from tools.dataset import SET_FOLDERS, SUBJECTS, printable
+from tools.links import link, links_below, target_inside
 from tools.parallel import Meter
 
 Mode = Literal["move", "copy", "symlink", "hardlink"]
@@ -28,7 +29,8 @@ class ArrangeFlags(Command):
     output: Path
     """Folder of the dataset: TrainSet, ValSet and TestSet appear below it."""
     mode: Mode = "move"
-    """How a subject gets there: links take no space, hard links need the same file system."""
+    """How a subject gets there: links take no space, hard links need the same file system. Links within a subject
+    stay links; what a link brings in from elsewhere is copied."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,39 +55,48 @@ def arrange(flags: ArrangeFlags) -> int:
     given = {
         path.name: path
         for path in sorted(flags.input.iterdir())
-        if path.is_dir() and not path.name.startswith(".") and path.resolve() not in own
+        if is_data(path.name) and path.is_dir() and path.resolve() not in own
     }
     unknown = sorted(given.keys() - targets.keys())
     ready = [subject for subject, target in targets.items() if target.exists()]
     wanted = [subject for subject in targets if subject in given and subject not in ready]
     if not wanted and not ready:
         raise InputError(f"{flags.input} holds no folder of a known subject, such as {next(iter(targets))}")
+    dangling: list[Path] = []
     with Meter(len(wanted), "subject", "arranging") as meter:
         for subject in wanted:
-            _place(given[subject], targets[subject], flags.mode)
+            dangling += _place(given[subject], targets[subject], flags.mode)
             meter.add(1)
     missing = [subject for subject in targets if subject not in wanted and subject not in ready]
     sys.stdout.write(f"{flags.output}: {len(wanted)} subjects placed ({flags.mode}), {len(ready)} were there already\n")
     for words, names in (("unknown, left where they are", unknown), ("missing", missing)):
         if names:
-            sys.stdout.write(f"{words}: {len(names)}: {', '.join(names)}\n")
+            sys.stdout.write(f"{words}: {len(names)}: {printable(', '.join(names))}\n")
+    if dangling:
+        sys.stdout.write(f"links that lead nowhere: {len(dangling)}, the first is {printable(str(dangling[0]))}\n")
     return OK
 
 
-def _place(source: Path, target: Path, mode: Mode) -> None:
-    """Make a subject appear at its place, whole."""
+def _place(source: Path, target: Path, mode: Mode) -> list[Path]:
+    """Make a subject appear at its place, whole; return its links that lead nowhere."""
     temporary = target.with_name(target.name + PARTIAL)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if temporary.exists():
             shutil.rmtree(temporary)
-        if mode == "symlink":
+        if mode == "symlink" or (mode == "move" and source.is_symlink()):
             target.symlink_to(source.resolve(), target_is_directory=True)
-            return
+            if mode == "move":
+                source.unlink()
+            return []
         if mode == "move" and source.stat().st_dev == target.parent.stat().st_dev:
+            links = list(links_below(source))
+            dangling = [path for path in links if not path.exists()]
+            for path in links:
+                _prepare_to_move(path, source)
             source.rename(target)
-            return
-        shutil.copytree(source, temporary, copy_function=os.link if mode == "hardlink" else shutil.copy2)
+            return dangling
+        dangling = _copy(source, temporary, os.link if mode == "hardlink" else shutil.copy2)
         temporary.rename(target)
         if mode == "move":
             shutil.rmtree(source)
@@ -96,6 +107,58 @@ def _place(source: Path, target: Path, mode: Mode) -> None:
             f"{source} cannot be placed at {target} ({reason}): see to it, then run the same command again; "
             "subjects placed already stay"
         ) from None
+    return dangling
+
+
+def _prepare_to_move(path: Path, subject: Path) -> None:
+    """Rewrite a link of a subject, if need be, so that it leads to the same file when the subject has moved."""
+    to = target_inside(path, subject) or os.path.realpath(path)
+    if to != str(path.readlink()):
+        temporary = temporary_name(path)
+        temporary.symlink_to(to)
+        temporary.replace(path)
+
+
+def _copy(
+    source: Path, target: Path, copy_file: Callable[[str, str], object], around: tuple[Path, ...] = ()
+) -> list[Path]:
+    """Copy a folder; return its links that lead nowhere.
+
+    Args:
+        source: the folder.
+        target: the folder to come. Links that lead below ``source`` become relative links below ``target``, of others
+            the content is copied.
+        copy_file: how a file gets there.
+        around: folders, a link of which led here.
+    """
+    links: list[Path] = []
+
+    def leave_links(folder: str, names: list[str]) -> list[str]:
+        mine = [name for name in names if Path(folder, name).is_symlink()]
+        links.extend(Path(folder, name) for name in mine)
+        return mine
+
+    shutil.copytree(source, target, copy_function=copy_file, ignore=leave_links)
+    dangling = []
+    for path in links:
+        place, end = target / path.relative_to(source), Path(os.path.realpath(path))
+        inside = target_inside(path, source)
+        if not path.exists():
+            dangling.append(path)
+        if inside and link(place, inside):
+            continue
+        if not end.is_dir():
+            if end.exists():
+                shutil.copy2(end, place)
+            else:
+                link(place, str(end))
+        elif any(folder.is_relative_to(end) for folder in (path.parent.resolve(), *around)):
+            # it lies in the very folder that it leads to: a copy would never end
+            if not link(place, str(end)):
+                dangling.append(path)
+        else:
+            dangling += _copy(end, place, shutil.copy2, (*around, path.parent.resolve()))
+    return dangling
 
 
 if __name__ == "__main__":

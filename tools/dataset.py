@@ -6,8 +6,11 @@ so modalities are paired by number, never by position.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from loaders.files import is_data
 from models.skeleton import JOINTS
 
 SET_FOLDERS: Final = {"train": "TrainSet", "val": "ValSet", "test": "TestSet"}
@@ -75,6 +79,9 @@ FILE_NAMES: Final = {
 
 _FRAME_NUMBER = re.compile(r"(\d+)\.[A-Za-z]+$")
 
+_LARGEST: Final = float(np.finfo(np.float32).max) / 1000
+"""Beyond it a label may become infinite as float32, whatever the size of the picture it is scaled to."""
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -82,7 +89,9 @@ class Environment:
 
     split: str
     subject: str
+    """Name of the subject's folder, as far as it can be printed."""
     name: str
+    """Name of the environment's folder, as far as it can be printed."""
     path: Path
     """The ``cam_down`` folder, which holds a folder per modality."""
 
@@ -91,21 +100,45 @@ class Environment:
         return self.path / modality / FILE_NAMES[modality].format(subject=self.subject, frame=frame)
 
     def files(self, modality: str) -> dict[int, Path]:
-        """Return the files of a modality by frame number, ascending; empty if the folder is absent.
+        """Return a file of each frame by frame number, ascending; empty if the folder is absent."""
+        return {frame: paths[0] for frame, paths in self.all_files(modality).items()}
 
-        Raises InputError if two files carry the same number.
-        """
-        found: dict[int, Path] = {}
+    def all_files(self, modality: str) -> dict[int, list[Path]]:
+        """Return the same with every file of a frame: the release has some with four digits beside those with six."""
+        found = defaultdict(list)
+        for frame, path in sorted(self.numbered(modality)):
+            found[frame].append(path)
+        return dict(found)
+
+    def numbered(self, modality: str) -> Iterator[tuple[int, Path]]:
+        """Yield each file of a modality with its frame's number."""
         folder = self.path / modality
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for path in folder.iterdir() if folder.is_dir() else ():
             number = _FRAME_NUMBER.search(path.name)
-            if number is None:
-                continue
-            frame = int(number[1])
-            if frame in found:
-                raise InputError(f"{path} and {found[frame].name} are both frame {frame}: remove one")
-            found[frame] = path
-        return dict(sorted(found.items()))
+            if number and is_data(path.name):
+                yield int(number[1]), path
+
+
+def differ(paths: Sequence[Path]) -> bool:
+    """Tell whether files of one frame have different contents, or cannot be compared."""
+    try:
+        return not all(paths[0].samefile(path) or filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
+    except OSError:
+        return True
+
+
+def printable(text: str) -> str:
+    """Return text for messages and JSON: control characters and bytes that are no UTF-8 become escapes."""
+    return "".join(
+        _escape(character) if unicodedata.category(character) in ("Cc", "Cs") else character for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    # Python reads a byte of a file name that is no UTF-8 as one of these
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def find_environments(
@@ -133,9 +166,16 @@ def find_environments(
 
 
 def _environments_of(folder: Path, split: str) -> Iterator[Environment]:
-    for path in sorted(folder.glob("*/*/cam_down")):
-        if path.is_dir():
-            yield Environment(split, path.parts[-3], path.parts[-2], path)
+    for subject in _folders(folder):
+        for environment in _folders(subject):
+            path = environment / "cam_down"
+            if path.is_dir():
+                yield Environment(split, printable(subject.name), printable(environment.name), path)
+
+
+def _folders(folder: Path) -> list[Path]:
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in inside if is_data(path.name) and path.is_dir())
 
 
 class LabelError(ValueError):
@@ -155,22 +195,22 @@ class FrameLabels:
 
 def read_labels(content: bytes) -> FrameLabels:
     """Read the 16 joints out of one frame's JSON, by name. Raises LabelError with the reason."""
+    frame = parse_frame(content)
     try:
-        frame = json.loads(content)
-    except ValueError as error:
-        raise LabelError(f"not JSON: {error}") from None
-    if not isinstance(frame, dict):
-        raise LabelError("not a JSON object")
-    try:
-        names = [str(joint["name"]).removeprefix("mixamorig:") for joint in frame["joints"]]
-        action, pixels, centimetres = str(frame["action"]), frame["pts2d_fisheye"], frame["pts3d_fisheye"]
+        names = [joint["name"] for joint in frame["joints"]]
+        action, pixels, centimetres = frame["action"], frame["pts2d_fisheye"], frame["pts3d_fisheye"]
     except KeyError as error:
         raise LabelError(f"no key {error.args[0]}") from None
     except TypeError:
         raise LabelError("joints is not a list of objects") from None
-    absent = [name for name in JOINTS if name not in names]
-    if absent:
-        raise LabelError(f"no joint {absent[0]}")
+    if not isinstance(action, str) or printable(action) != action:
+        raise LabelError("action is no string that can be printed")
+    if not all(isinstance(name, str) for name in names):
+        raise LabelError("the name of a joint is no string")
+    names = [name.removeprefix("mixamorig:") for name in names]
+    for name in JOINTS:
+        if (count := names.count(name)) != 1:
+            raise LabelError(f"joint {name} is there {count} times" if count else f"no joint {name}")
     columns = [names.index(name) for name in JOINTS]
     return FrameLabels(
         action,
@@ -179,14 +219,46 @@ def read_labels(content: bytes) -> FrameLabels:
     )
 
 
+def parse_frame(content: bytes) -> dict[str, Any]:
+    """Parse one frame's JSON; all its numbers are floats, infinite where they are too large for one.
+
+    Raises LabelError with the reason.
+    """
+    try:
+        # Python's integers may be longer than it converts, or than a float can hold
+        frame = json.loads(content, parse_int=float, object_pairs_hook=_object)
+    except LabelError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise LabelError(f"not JSON: {error}") from None
+    if not isinstance(frame, dict):
+        raise LabelError("not a JSON object")
+    return frame
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise LabelError("a key is there twice, and programs differ in which they take")
+    return content
+
+
 def _points(rows: Any, key: str, dimensions: int, columns: list[int], joints: int) -> NDArray[np.float64]:
+    if not isinstance(rows, list) or not all(isinstance(row, list) and all(map(_is_value, row)) for row in rows):
+        raise LabelError(f"{key} is not a table of numbers")
     try:
         table = np.array(rows, np.float64)
-    except (TypeError, ValueError):
+    except ValueError:
         raise LabelError(f"{key} is not a table of numbers") from None
     if table.shape != (dimensions, joints):
         raise LabelError(f"{key} has shape {table.shape}, not ({dimensions}, {joints})")
     points = table[:, columns].T
     if not np.isfinite(points).all():
         raise LabelError(f"{key} lacks values")
+    if np.abs(points).max() > _LARGEST:
+        raise LabelError(f"{key} holds values beyond 32 bits")
     return points
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or type(value) is float

@@ -177,17 +177,25 @@ def read_file(recording: Environment, modality: str, frame: int) -> bytes:
             return path.read_bytes()
         except FileNotFoundError:
             # a file belongs to a frame by its number; the rest of its name may be unusual
-            unusual = _listing(recording, modality).get(frame)
-            if unusual is None:
-                raise FrameError(f"no {modality} file") from None
-            return unusual.read_bytes()
+            path = _unusual(recording, modality).get(frame, path)
+            return path.read_bytes()
     except OSError as error:
+        if leads_nowhere(path):
+            raise FrameError(f"{modality} is a link to nothing") from None
+        if isinstance(error, FileNotFoundError):
+            raise FrameError(f"no {modality} file") from None
         raise Failure(f"{path} cannot be read ({error.strerror}): mend it, then run the command again") from None
 
 
-@functools.lru_cache(maxsize=4)
-def _listing(recording: Environment, modality: str) -> dict[int, Path]:
-    return recording.files(modality)
+def leads_nowhere(path: Path) -> bool:
+    """Tell whether a path is a link to nothing, or to itself."""
+    return path.is_symlink() and not path.exists()
+
+
+@functools.lru_cache(maxsize=1024)
+def _unusual(recording: Environment, modality: str) -> dict[int, Path]:
+    """Return the files whose names are not the usual ones; samples of all recordings are read in turn."""
+    return {frame: path for frame, path in recording.files(modality).items() if path != recording.file(modality, frame)}
 
 
 def _three_channels(image: Pixels) -> NDArray[np.uint8]:

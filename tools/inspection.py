@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import cv2
 
-from loaders.errors import InputError
 from tools.dataset import SUBJECTS, Environment
-from tools.frame_faults import inspect_frame
+from tools.frame_faults import inspect_frame, name_fault, number_fault
 from tools.frames import PAIRED
 from tools.parallel import advance
 
@@ -38,7 +35,7 @@ class Inspection:
 
     recording: Environment
     counts: dict[str, int]
-    """Files of each modality, ``rot`` among them (files)."""
+    """Frames that have a file of each modality, ``rot`` among them (frames)."""
     frames: int
     """Frame numbers that occur in any modality (frames)."""
     misaligned: tuple[tuple[str, ...], ...]
@@ -79,20 +76,13 @@ def inspect_recording(job: InspectionJob) -> Inspection:
     """Look at every file of a recording."""
     cv2.setNumThreads(1)  # every core has a process of its own
     recording = job.recording
-    problems = list(_split_problems(recording))
-    files: dict[str, dict[int, Path]] = {}
-    for modality in (*PAIRED, "rot"):
-        try:
-            files[modality] = recording.files(modality)
-        except InputError as error:
-            problems.append(str(error))
-            files[modality] = {}
+    files = {modality: recording.all_files(modality) for modality in (*PAIRED, "rot")}
     frames = sorted(set().union(*(files[modality] for modality in job.modalities)))
     faults, notes = defaultdict(list), defaultdict(list)
     for frame in frames:
         mine = {modality: found[frame] for modality, found in files.items() if frame in found}
         wrong, unusual = inspect_frame(mine, job.modalities, deep=job.deep)
-        for reason in wrong:
+        for reason in (*wrong, *filter(None, [number_fault(frame)])):
             faults[reason].append(frame)
         for reason in unusual:
             notes[reason].append(frame)
@@ -103,7 +93,7 @@ def inspect_recording(job: InspectionJob) -> Inspection:
         frames=len(frames),
         misaligned=_misaligned({modality: frozenset(files[modality]) for modality in job.modalities}),
         faults={reason: tuple(numbers) for reason, numbers in sorted(faults.items())},
-        problems=tuple(problems),
+        problems=(*_split_problems(recording), *filter(None, [name_fault(recording, max(frames, default=0))])),
         notes={reason: tuple(numbers) for reason, numbers in sorted(notes.items())},
     )
 
@@ -130,9 +120,5 @@ def modalities_in(recordings: Sequence[Environment]) -> tuple[str, ...]:
     return tuple(
         modality
         for modality in PAIRED
-        if modality in REQUIRED or any(_holds_files(recording.path / modality) for recording in recordings)
+        if modality in REQUIRED or any(any(True for _ in recording.numbered(modality)) for recording in recordings)
     )
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(True for _ in os.scandir(folder))

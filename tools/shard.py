@@ -91,6 +91,8 @@ def shard(flags: ShardFlags) -> int:
     form = SampleForm(components, flags.image_format, flags.image_size, flags.quality)
     plan = make_plan(flags.root, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
     _check_plan(flags, plan)
+    for note, frames in plan.notes.items():
+        sys.stdout.write(f"note: {frames} frames with {note}; `python -m tools.validate` lists them\n")
     options = _options(flags, form, plan)
     with unfinished.at_work(flags.output):
         finished = unfinished.begin(flags.output, options)

@@ -17,6 +17,7 @@ from loaders.shard_index import compare_headers, index_name, read_index
 from loaders.shard_set import check_shard
 from models.camera import XR_EGOPOSE, FisheyeCamera
 from tools.dataset import Environment, LabelError
+from tools.frame_faults import distance_fault
 from tools.frames import FrameError, frame_labels, read_file
 from tools.parallel import advance
 from tools.picture_check import foreign_pictures, read_array, undecodable
@@ -108,7 +109,11 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
         action_name = manifest.actions[action]
     except (KeyError, IndexError, ValueError) as error:
         return None, [f"its labels cannot be read ({error})"]
-    findings = [] if np.isfinite(pose).all() else ["pose.npy holds values that are not finite"]
+    findings = []
+    if not np.isfinite(pose).all():
+        findings.append("pose.npy holds values that are not finite")
+    elif far := distance_fault(pose[:, 2:]):
+        findings.append(f"{far}: `python -m tools.validate --root DATASET --prune ASIDE`, then tools.shard again")
     if job.deep:
         findings += undecodable(contents, manifest)
     if job.recordings is not None:

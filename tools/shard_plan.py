@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from loaders.errors import InputError
 from loaders.manifest import LeftOut
 from loaders.sample import META_SHAPE, sample_key
 from tools.dataset import SET_FOLDERS, Environment, LabelError, find_environments
+from tools.frame_faults import distance_fault, double_fault, name_fault, number_fault
 from tools.frames import PAIRED, FrameError, frame_labels, read_file
 from tools.parallel import Meter, advance, over_processes
 
@@ -41,6 +43,8 @@ class Plan:
     environments: tuple[str, ...]
     actions: tuple[str, ...]
     splits: dict[str, SplitPlan]
+    notes: Counter[str]
+    """How many of the samples are unusual in which way (frames)."""
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with any sample, their order, and the frames left out."""
@@ -67,6 +71,8 @@ class _Scan:
     actions: tuple[str, ...]
     """The action of each frame."""
     left_out: tuple[LeftOut, ...]
+    notes: Counter[str]
+    """How many of the frames are unusual in which way."""
 
 
 def make_plan(
@@ -90,7 +96,8 @@ def make_plan(
         mine = [scan for scan in scans if scan.recording.split == split]
         if mine:
             planned[split] = _plan_split(mine, subject_index, environment_index, action_index, seed=seed, place=place)
-    return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned)
+    notes = sum((scan.notes for scan in scans), Counter[str]())
+    return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned, notes)
 
 
 def _plan_split(
@@ -121,7 +128,7 @@ def _plan_split(
 
 def _check_keys(scans: Sequence[_Scan]) -> None:
     owners: dict[str, Path] = {}
-    for scan in scans:
+    for scan in (scan for scan in scans if scan.frames):
         key = sample_key(scan.recording.subject, scan.recording.name, 0)
         if key in owners:
             raise InputError(
@@ -134,20 +141,35 @@ def _scan(job: _ScanJob) -> _Scan:
     """Judge every frame of a recording by its files and its labels, not by its pictures."""
     recording = job.recording
     # a frame of which only another modality is there counts too: it is left out, not overlooked
-    files = {modality: recording.files(modality) for modality in PAIRED}
+    files = {modality: recording.all_files(modality) for modality in PAIRED}
     usable: dict[int, str] = {}
     left_out = []
+    notes = Counter[str]()
     for frame in sorted(set().union(*files.values())):
         advance(0)
-        absent = [f"no {modality} file" for modality in job.modalities if frame not in files[modality]]
+        mine = {modality: files[modality].get(frame, []) for modality in job.modalities}
         try:
-            if absent:
-                raise FrameError(", ".join(absent))
-            usable[frame] = frame_labels(read_file(recording, "json", frame)).action
+            _check_files(recording, frame, mine)
+            labels = frame_labels(read_file(recording, "json", frame))
         except (FrameError, LabelError) as reason:
             left_out.append(LeftOut(recording.subject, recording.name, frame, str(reason)))
+            continue
+        usable[frame] = labels.action
+        if far := distance_fault(labels.joints_3d):
+            notes[f"{far}: stored, and a finding of tools.verify"] += 1
+        if any(len(paths) > 1 for paths in mine.values()):
+            notes["a file of the same content under two names"] += 1
     advance(1)
-    return _Scan(recording, tuple(usable), tuple(usable.values()), tuple(left_out))
+    return _Scan(recording, tuple(usable), tuple(usable.values()), tuple(left_out), notes)
+
+
+def _check_files(recording: Environment, frame: int, files: dict[str, list[Path]]) -> None:
+    """Raise FrameError if a frame lacks a file, or has two that differ, or a name that no sample can bear."""
+    absent = [f"no {modality} file" for modality, paths in files.items() if not paths]
+    faults = [name_fault(recording, frame), number_fault(frame), ", ".join(absent)]
+    doubles = [double_fault(modality, paths) for modality, paths in files.items()]
+    if said := [fault for fault in (*faults, *doubles) if fault]:
+        raise FrameError(", ".join(said))
 
 
 def _index(names: Iterable[str]) -> dict[str, int]:

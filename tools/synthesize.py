@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from engine.command import OK, Command, run
 from loaders.config import available_cores
 from loaders.errors import InputError
 from tools.dataset import SET_FOLDERS, SUBJECTS, Environment
+from tools.links import link
 from tools.parallel import Meter, over_processes
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, plant
 from tools.synthesis.writer import FRAMES_PER_TASK, MODALITIES, Modality, Task, write
@@ -44,7 +46,7 @@ class Synthesize(Command):
     dots: bool = False
     """Paint a dot of its own colour on each of the 16 joints, exactly at the 2D label."""
     defects: bool = False
-    """Plant every fault that tools.validate knows, those of the release among them, and list them in defects.json."""
+    """Plant faults, those of the release among them, and list them in defects.json."""
     seed: int = 0
     """Decides everything that is drawn (any number from 0)."""
     workers: int = 0
@@ -93,7 +95,7 @@ class Synthesize(Command):
                 frames=frames,
                 first=first,
                 last=min(first + FRAMES_PER_TASK - 1, frames),
-                modalities=self.modalities,
+                modalities=tuple(name for name in self.modalities if number == 1 or name != "rot"),
                 seed=self.seed,
                 dots=self.dots,
             )
@@ -110,19 +112,35 @@ def synthesize(flags: Synthesize) -> int:
     tasks = flags.tasks()
     if not tasks:
         raise InputError("no subjects chosen: see --subjects, --train-subjects")
-    for environment in {task.environment.path: task.environment for task in tasks}.values():
-        for modality in flags.modalities:
-            (environment.path / modality).mkdir(parents=True, exist_ok=True)
+    for task in tasks:
+        for modality in task.modalities:
+            (task.environment.path / modality).mkdir(parents=True, exist_ok=True)
     workers = flags.workers or available_cores()
     total = sum(task.last - task.first + 1 for task in tasks)
     with Meter(total, "frame", "synthesize") as meter:
         over_processes(write, tasks, workers, meter)
         rate = total / meter.seconds
+    if "rot" in flags.modalities:
+        _share_rotations(flags)
     sys.stdout.write(f"{total} frames written to {flags.output}: {rate:.1f} frames/s with {workers} workers\n")
     if flags.defects:
         faults = plant(flags.output)
         sys.stdout.write(f"{len(faults)} faults planted, listed in {flags.output / DEFECTS_FILE}\n")
     return OK
+
+
+def _share_rotations(flags: Synthesize) -> None:
+    """Give the later environments of a subject the first one's rotations, as in the release: by a link.
+
+    Where the file system has none, by a copy.
+    """
+    for environment, number, _ in flags.recordings():
+        if number > 1:
+            rotations = environment.path / "rot"
+            rotations.parent.mkdir(parents=True, exist_ok=True)
+            first = "../../env_001/cam_down/rot"
+            if not link(rotations, first):
+                shutil.copytree(rotations.parent / first, rotations)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

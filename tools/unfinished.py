@@ -58,7 +58,7 @@ def begin(output: Path, options: dict[str, Any]) -> bool:
         begun = json.loads(plan.read_bytes())
         _compare(begun, options, f"{output} holds an unfinished shard set", f"repeat its options, {remedy}")
     else:
-        if any(path.name != FOLDER for path in output.iterdir()):
+        if any(not path.name.startswith(".") for path in output.iterdir()):
             raise InputError(f"{output} is not empty and holds no shard set: give --output a new folder")
         plan.parent.mkdir(exist_ok=True)
         write_whole(plan, json.dumps(options, indent=1).encode())

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.command import CHECK_FAILED, OK, Command, Failure, run
+from engine.command import CHECK_FAILED, OK, Command, run
 from loaders.config import available_cores
-from loaders.errors import InputError
 from loaders.files import write_whole
-from tools.dataset import SUBJECTS, find_environments
+from tools.dataset import SUBJECTS, find_environments, printable
 from tools.frames import PAIRED
 from tools.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
 from tools.parallel import Meter, over_processes
+from tools.prune import prune
 
 _SHOWN_FRAMES = 12
 """How many frame numbers a line of the table names (frames); the report names all."""
@@ -35,7 +34,8 @@ class ValidateFlags(Command):
     """File to write the findings to, as JSON, with the number of every faulty frame."""
     prune: Path | None = None
     """Folder to move all files of unpaired or unusable frames to, nothing is deleted; what remains in the dataset is
-    then sound, even for programs that pair files by position."""
+    then sound, even for programs that pair files by position. Files that a link shares with another recording, or
+    with a sound frame, stay where they are."""
     workers: int = 0
     """Cores to use (cores); 0 takes all."""
 
@@ -69,8 +69,12 @@ def validate(flags: ValidateFlags) -> int:
         report = _report(inspections, modalities, absent, deep=flags.deep)
         write_whole(flags.report, (json.dumps(report, indent=1) + "\n").encode())
     if flags.prune:
-        moved = _prune(flags.root, flags.prune, inspections)
+        moved, kept = prune(flags.root, flags.prune, inspections)
         sys.stdout.write(f"moved {moved} files to {flags.prune}; run tools.validate again to see what remains\n")
+        for folder, files in kept.items():
+            sys.stdout.write(
+                f"not moved: {files} files in {printable(str(folder))}: a link shares them with what is not pruned\n"
+            )
     return OK if sound else CHECK_FAILED
 
 
@@ -142,30 +146,6 @@ def _report(
         "absent_subjects": absent,
         "recordings": [found.to_json() for found in inspections],
     }
-
-
-def _prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> int:
-    """Move every file of the faulty frames to the same place below ``aside``; return their number."""
-    moves = [
-        (path, aside / path.relative_to(root))
-        for found in inspections
-        for bad in [set(found.bad_frames)]
-        for modality in (*PAIRED, "rot")
-        for frame, path in found.recording.files(modality).items()
-        if frame in bad
-    ]
-    taken = [target for _, target in moves if target.exists()]
-    if taken:
-        raise InputError(f"{taken[0]} exists already: give --prune another folder")
-    for path, target in moves:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, target)
-        except OSError as error:
-            raise Failure(
-                f"{path} cannot be moved to {target} ({error.strerror}): the others stay where they are"
-            ) from None
-    return len(moves)
 
 
 if __name__ == "__main__":

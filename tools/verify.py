@@ -12,7 +12,7 @@ from engine.command import CHECK_FAILED, OK, Command, run
 from loaders.config import available_cores
 from loaders.manifest import Manifest, Split
 from loaders.shard_index import index_name
-from tools.dataset import Environment, find_environments
+from tools.dataset import Environment, find_environments, printable
 from tools.frames import PAIRED
 from tools.parallel import Meter, over_processes
 from tools.shard_check import Check, CheckJob, FrameName, check_shard_file
@@ -65,7 +65,7 @@ def verify(flags: VerifyFlags) -> int:
     for name, split in manifest.splits.items():
         mine = [check for job, check in zip(jobs, checks, strict=True) if job.folder.name == name]
         findings += _split_findings(flags.shards / name, split, mine, recordings[name] if recordings else None)
-    sys.stdout.write("".join(f"{finding}\n" for finding in findings))
+    sys.stdout.write("".join(f"{printable(finding)}\n" for finding in findings))
     verdict = f"{len(findings)} findings" if findings else "nothing is wrong"
     sys.stdout.write(f"{flags.shards}: {samples} samples in {len(jobs)} shards: {verdict}\n")
     return CHECK_FAILED if findings else OK
@@ -92,7 +92,7 @@ def _split_findings(
             yield f"{folder}: {_name(frame)} is there {count} times"
     known = {name for shard in split.shards for name in (shard.name, index_name(shard.name))}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name not in known:
+        if path.name not in known and not path.name.startswith("."):
             yield f"{path} is not in the manifest"
     if recordings is None or any(
         len(check.frames) < shard.samples for check, shard in zip(checks, split.shards, strict=True)

@@ -8,7 +8,8 @@ from loaders import InputError
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    for name in ("b.png", "a.JPG", "notes.txt", "clip.mp4", "more/b.png", "more/deep/c.tif"):
+    hidden = ("._b.png", ".thumbnails/b.png", "more/._b.png", "more/half.partial/b.png")
+    for name in ("b.png", "a.JPG", "notes.txt", "clip.mp4", "more/b.png", "more/deep/c.tif", *hidden):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -25,6 +26,11 @@ def folder(tmp_path, monkeypatch):
         (["**/*"], ["a.JPG", "b.png", "clip.mp4", "more/b.png", "more/deep/c.tif"]),
         (["more", "b.png", "more/b.png"], ["more/b.png", "b.png"]),  # no file twice, in the order given
         (["more/**/*.tif"], ["c.tif"]),
+        (["more/*/*"], ["c.tif"]),  # nothing that is hidden or half-written
+        (
+            ["._b.png", ".thumbnails/*", "more/half.partial/b*"],
+            ["._b.png", ".thumbnails/b.png", "more/half.partial/b.png"],
+        ),
     ],
 )
 @pytest.mark.parametrize("absolute", [True, False])

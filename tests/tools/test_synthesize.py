@@ -1,7 +1,9 @@
 """Generated frames: layout, labels, the agreement of all pictures, planted faults, dots."""
 
+import errno
 import filecmp
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -110,6 +112,56 @@ def test_bones_keep_their_lengths_and_feet_stay_above_the_floor(frames):
         measured = [np.linalg.norm(world[INDEX[a]] - world[INDEX[b]]) for a, b in bones]
         np.testing.assert_allclose(measured, lengths.setdefault(environment.subject, measured), atol=1e-4)
         assert world[:, 1].min() > 0
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_later_environments_share_the_first_ones_rotations(tmp_path, monkeypatch, links):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "symlink", refuse)  # as vfat does
+    flags = (
+        "--frames-per-subject",
+        2,
+        "--environments",
+        3,
+        "--subjects",
+        "male_004_a_a",
+        "--modalities",
+        "json",
+        "rot",
+    )
+    assert generate(tmp_path / "data", *flags, "--workers", 1) == OK
+    first, *later = find_environments(tmp_path / "data")
+    assert len(later) == 2
+    for environment in later:
+        folder = environment.path / "rot"
+        assert folder.is_symlink() == links
+        assert not links or str(folder.readlink()) == "../../env_001/cam_down/rot"
+        assert filecmp.cmpfiles(
+            first.path / "rot", folder, [path.name for path in folder.iterdir()], shallow=False
+        ) == (
+            sorted(path.name for path in first.files("rot").values()),
+            [],
+            [],
+        )
+        assert environment.files("json")[1].read_bytes() != first.files("json")[1].read_bytes()
+
+
+def test_faults_are_planted_once_in_shared_rotations(tmp_path):
+    flags = ("--frames-per-subject", FEWEST_FRAMES, "--environments", 2, "--subjects", "male_004_a_a", "male_005_a_a")
+    assert generate(tmp_path, *flags, "--modalities", "json", "rot", "--defects", "--workers", 1) == OK
+    listed = json.loads((tmp_path / "defects.json").read_text())
+    for environment in find_environments(tmp_path):
+        missing = {
+            defect["frame"]
+            for defect in listed
+            if (defect["subject"], defect["environment"], defect["modality"])
+            == (environment.subject, environment.name, "rot")
+        }
+        assert set(environment.files("rot")) == set(range(1, FEWEST_FRAMES + 1)) - missing
+    assert not any(defect["fault"] == "missing" and defect["modality"] == "json" for defect in listed)
 
 
 def test_files_do_not_depend_on_the_number_of_workers(tmp_path):

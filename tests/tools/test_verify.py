@@ -111,6 +111,17 @@ def test_values_are_compared_with_the_dataset(
     assert "not finite" in capsys.readouterr().out
 
 
+def test_labels_where_no_body_reaches_are_found(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joint = 128 + 4 * 5 * 3  # x, y, z follow u and v
+    overwrite(shards, "pose.npy", np.array([0, 0, 2.9], "<f4").tobytes(), at=joint + 8)
+    assert check(shards) == 0
+    for far in (3.1, 1e30):
+        overwrite(shards, "pose.npy", np.array([0, 0, far], "<f4").tobytes(), at=joint + 8)
+        capsys.readouterr()
+        assert check(shards) == 1
+        assert "a joint more than 3 m from the camera" in capsys.readouterr().out
+
+
 def test_a_frame_that_was_silently_dropped_is_found(
     tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,10 @@ def make_dataset(
     modalities: Sequence[str] = MODALITIES,
     rot: bool = True,
 ) -> TinyDataset:
-    """Write a dataset, with these frames or as many from 1 on in each recording."""
+    """Write a dataset, with these frames or as many from 1 on in each recording.
+
+    The rotations of a subject's later environments are a link to the first one's, as in the release.
+    """
     dataset = TinyDataset(root)
     for split, subject in subjects:
         assert subject in SUBJECTS[split]
@@ -57,7 +60,10 @@ def make_dataset(
             dataset.recordings.append(recording)
             for frame in range(1, frames + 1) if isinstance(frames, int) else frames:
                 seed = [len(dataset.recordings), frame]
-                write_frame(recording, frame, np.random.default_rng(seed), (*modalities, *(("rot",) if rot else ())))
+                mine = (*modalities, "rot") if rot and name == environments[0] else modalities
+                write_frame(recording, frame, np.random.default_rng(seed), mine)
+            if rot and name != environments[0]:
+                (path / "rot").symlink_to(f"../../{environments[0]}/cam_down/rot")
     return dataset
 
 

@@ -1,4 +1,4 @@
-"""Plants every kind of fault in a generated dataset, those of the released data among them, and lists them."""
+"""Plants faults in a generated dataset, those of the released data among them, and lists them."""
 
 from __future__ import annotations
 
@@ -54,12 +54,19 @@ def plant(root: Path) -> list[Defect]:
     """
     environments = find_environments(root)
     planted: list[Defect] = []
+    without: dict[str, list[int]] = {}
     for number, environment in enumerate(environments):
         if environment.subject == INCOMPLETE:
             planted += _incomplete(environment)
         elif environment.subject in MISALIGNED:
             planted += _misaligned(environment)
-        planted += _sporadic_rotations(environment, number)
+        if (environment.path / "rot").is_symlink():
+            # its rotations are those of the subject's first environment
+            planted += [_defect(environment, frame, "rot", "missing", True) for frame in without[environment.subject]]
+        else:
+            rotations = _sporadic_rotations(environment, number)
+            without[environment.subject] = [defect.frame for defect in rotations]
+            planted += rotations
     planted += _single_faults(environments, planted)
     content = json.dumps([asdict(defect) for defect in planted], indent=1)
     (root / DEFECTS_FILE).write_text(content + "\n", encoding="utf-8")
