@@ -108,6 +108,8 @@ class MemberReader:
         """Yield what becomes of a header; symbolic links are kept for later."""
         if header.type == _GNU_LABEL:
             return
+        if header.issparse():  # tarfile may take a name that GNU tar made up for those who know no sparse files
+            header.name = header.pax_headers.get("GNU.sparse.name", header.name)
         path = _steps(header.name, header.name)
         steps = self._below_subject(path)
         name = _join(*steps)
@@ -126,16 +128,20 @@ class MemberReader:
         elif header.isreg():
             yield File(name, content)
         elif header.issym():
-            yield Folder(_join(*steps[:-1]))  # before there are links
-            self._links[name] = path, header.linkname
+            yield from self._keep_link(name, path, header.linkname)
         elif header.islnk():
             target = _join(*self._below_subject(_steps(header.linkname, header.name)))
             if target in self._links:
-                self._links[name] = path, self._links[target][1]
+                yield from self._keep_link(name, path, self._links[target][1])
             else:
                 yield HardLink(name, target)
         else:
             raise ArchiveError(f"{quoted(header.name)} is neither a file nor a folder nor a link: not unpacked")
+
+    def _keep_link(self, name: str, path: list[str], text: str) -> Iterator[Member]:
+        self._resolve(path, text)  # here for links that a later member replaces, in the end once all links are known
+        self._links[name] = path, text
+        yield Folder(name.rpartition("/")[0])  # as long as there are no links
 
     def _below_subject(self, path: list[str]) -> list[str]:
         return path[1:] if path[:1] == [self._subject] else path

@@ -20,6 +20,7 @@ from tests.tools.archive_factory import (
     SUBJECTS,
     contents,
     frames_of,
+    link,
     member,
     plain_tar,
     split_into,
@@ -214,7 +215,8 @@ def test_nothing_is_taken_that_the_data_filter_refuses_or_alters(names: list[str
 
 def test_two_hundred_damaged_tars_are_refused_or_unpacked(tmp_path: Path) -> None:
     chance, path, taken = random.Random(0), tmp_path / "x.tar.gz", []
-    whole = member("x/a", content=b"a" * 700) + member("x/" + "long" * 40) + member("x/b", tarfile.DIRTYPE)
+    whole = member("x/a", content=b"a" * 700) + member("x/" + "long" * 30) + member("x/b", tarfile.DIRTYPE)
+    whole += link("x/l", "a") + link("x/h", "x/a", hard=True)
     refused = 0
     for _ in range(200):
         tar = bytearray(whole + bytes(1024))
