@@ -18,7 +18,8 @@ from zlib_ng import gzip_ng, zlib_ng
 
 from loaders.errors import InputError
 from tools.parallel import advance
-from tools.tar_members import ArchiveError, File, Member, MemberReader, TarStream
+from tools.tar_members import ArchiveError, File, Member, MemberReader
+from tools.tar_stream import TarStream
 
 _PART: Final = re.compile(r"(?P<subject>[^.].*)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?(?:\.unpacked)?")
 _UNPACKED: Final = ".unpacked"

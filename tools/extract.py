@@ -27,7 +27,7 @@ class ExtractFlags(Command):
     output: Path
     """Folder to unpack to, one folder per subject; subjects that are there are finished and not done again."""
     delete_parts: bool = False
-    """Delete a subject's parts when it is unpacked and its checksum was right. Those of a subject that was there
+    """Delete a subject's parts when all of it is unpacked and its checksum was right. Those of a subject that was there
     before are compared with it first."""
     workers: int = 0
     """Subjects unpacked at the same time (cores); 0 takes all cores."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from tools.tar_members import (
-    BUFFER,
     ArchiveError,
     File,
     Folder,
@@ -21,6 +20,7 @@ from tools.tar_members import (
     SymbolicLink,
     quoted,
 )
+from tools.tar_stream import BUFFER
 
 _NOT_HELD: Final = {
     errno.EEXIST,
@@ -64,7 +64,7 @@ class MemberWriter:
                     self._link_hard(path, member)
                 case SymbolicLink():
                     _make_way(path)
-                    with self._where_links_are(member, member.target):
+                    with self._where_links_are(member):
                         path.symlink_to(member.target)
                 case LeftOut():
                     self._doubles.append(member.name)
@@ -78,8 +78,8 @@ class MemberWriter:
         links = [f"{quoted(name)} -> {quoted(target)}" for name, target in self._unlinked.items()]
         doubles = [quoted(name) for name in self._doubles]
         said = (
-            _listed(links, "links are not unpacked, for the file system has none:"),
-            _listed(doubles, "hidden files are not unpacked, for others have their place:"),
+            _listed("not unpacked, for the file system has no links:", links),
+            _listed("not unpacked, for another hidden file has the place:", doubles),
         )
         return "; ".join(filter(None, said))
 
@@ -98,18 +98,18 @@ class MemberWriter:
             )
         elif not (path.exists() and path.samefile(target)):
             _make_way(path)
-            with self._where_links_are(member, member.target):
+            with self._where_links_are(member):
                 path.hardlink_to(target)
 
     @contextlib.contextmanager
-    def _where_links_are(self, member: Member, target: str) -> Iterator[None]:
+    def _where_links_are(self, link: HardLink | SymbolicLink) -> Iterator[None]:
         """Note a link that cannot be made because the file system has none."""
         try:
             yield
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            self._unlinked[member.name] = target
+            self._unlinked[link.name] = link.target
 
 
 def difference(folder: Path, member: Member) -> str:
@@ -168,7 +168,7 @@ def _holds(path: Path, content: Iterator[memoryview | int]) -> bool:
         return not file.read(1)
 
 
-def _listed(names: list[str], what: str) -> str:
-    """Count names and name the first of them."""
-    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} {what} {', '.join(names[:_NAMED])}{rest}" if names else ""
+def _listed(what: str, names: list[str]) -> str:
+    """Name the first of several, if there are any, and count the others."""
+    others = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{what} {', '.join(names[:_NAMED])}{others}" if names else ""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
 import reprlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
-BUFFER: Final = 1 << 20
-"""How much is unzipped and written at once, and the longest header (bytes)."""
+from tools.tar_stream import TarStream
+
 _DEEPEST: Final = 200
 """Steps of the longest path; with a thousand, deleting a folder ends in a RecursionError."""
-_LARGEST_SPARSE: Final = 1 << 40
-"""Size of the largest sparse file (bytes); the whole dataset is as large, and a few bytes may promise any size."""
 _GNU_FOLDER: Final = b"D"
 """A folder in a backup of GNU tar's; the list of its files follows."""
 _GNU_LABEL: Final = b"V"
@@ -97,7 +94,7 @@ class MemberReader:
             with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]  # it reads, seeks, tells
                 for header in tar:
                     tar.members.clear()  # else the list grows with the archive
-                    yield from self._members(header, _content(header, stream, tar.offset))
+                    yield from self._members(header, stream.content(header, tar.offset))
             if any(stream.latest):  # tarfile takes a damaged header for the end
                 first = stream.tell() == start + tarfile.BLOCKSIZE
                 raise tarfile.ReadError("what follows the end of a tar is none" if first and start else "bad header")
@@ -168,84 +165,6 @@ class MemberReader:
         return os.path.relpath(f"/{_join(*self._below_subject(target))}", f"/{_join(*below[:-1])}")
 
 
-class TarStream:
-    """What tarfile needs to read headers; it only goes forward."""
-
-    def __init__(self, unzipped: io.BufferedIOBase) -> None:
-        self._unzipped = unzipped
-        self._buffer = memoryview(bytearray(BUFFER))
-        self._again = b""
-        self._place = 0
-        self.latest = b""
-        """What `read` returned last."""
-
-    def begins(self) -> bool:
-        """Skip the zeros that end tars; return whether anything follows."""
-        while block := self._unzipped.read(tarfile.BLOCKSIZE):
-            if any(block):
-                if len(block) < tarfile.BLOCKSIZE and self._place:
-                    raise tarfile.ReadError("what follows the end of a tar is none")
-                self._again = block
-                return True
-            self._place += len(block)
-        if not self._place:
-            raise tarfile.ReadError("empty file")
-        return False
-
-    def tell(self) -> int:
-        """Return how many bytes were read."""
-        return self._place
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes. Raises EOFError if they are not all there."""
-        if not 0 <= size <= BUFFER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        again, self._again = self._again, b""
-        self.latest = again + self._unzipped.read(size - len(again))
-        self._place += len(self.latest)
-        if len(self.latest) < size:
-            raise EOFError
-        return self.latest
-
-    def seek(self, place: int) -> None:
-        """Go forward to a place."""
-        if place < self._place:
-            raise tarfile.ReadError("a member of negative size")
-        while self._place < place:
-            self.read(min(place - self._place, BUFFER))
-
-    def content(self, size: int) -> Iterator[memoryview]:
-        """Yield the next bytes, piece by piece in one buffer that is used again."""
-        while size > 0:
-            count = self._unzipped.readinto(self._buffer[: min(size, BUFFER)])
-            if not count:
-                raise EOFError
-            self._place += count
-            size -= count
-            yield self._buffer[:count]
-
-
-def _content(header: tarfile.TarInfo, stream: TarStream, end: int) -> Iterator[memoryview | int]:
-    """Yield a file's content; what is stored of a sparse one ends before ``end``."""
-    if not header.issparse():
-        yield from stream.content(header.size)
-        return
-    if header.size > _LARGEST_SPARSE:
-        raise tarfile.ReadError(f"a sparse file of {header.size} bytes")
-    sparse: Any = header.sparse  # its stub takes the list for bytes
-    pieces = [(start, size) for start, size in sparse if size]
-    if not 0 <= end - stream.tell() - sum(size for _, size in pieces) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("a sparse file of another length than is stored of it")
-    place = 0
-    for start, size in (*pieces, (header.size, 0)):
-        if start < place or size < 0:
-            raise tarfile.ReadError("a sparse file whose pieces overlap")
-        if start > place:
-            yield start - place
-        yield from stream.content(size)
-        place = start + size
-
-
 def _steps(name: str, whose: str) -> list[str]:
     """Return the steps of a path in the archive. Raises ArchiveError if it could do harm."""
     steps = name.split("/")
@@ -255,7 +174,7 @@ def _steps(name: str, whose: str) -> list[str]:
         raise ArchiveError(f"{quoted(whose)} has an embedded null byte: not unpacked")
     steps = [step for step in steps if step not in ("", ".")]
     if len(steps) > _DEEPEST:
-        raise ArchiveError(f"{quoted(whose)} lies {len(steps)} folders deep: not unpacked")
+        raise ArchiveError(f"{quoted(whose)} is a path of {len(steps)} steps: not unpacked")
     return steps
 
 

@@ -259,7 +259,7 @@ def test_where_the_file_system_has_no_links_they_are_left_out_and_named(
     monkeypatch.setattr(os, "symlink", refuse)
     monkeypatch.setattr(os, "link", refuse)
     note = (
-        "3 links are not unpacked, for the file system has none: "
+        "not unpacked, for the file system has no links: "
         "'g' -> 'f', 'h' -> 'g', 'env_002/rot' -> '../env_001/cam_down/rot'"
     )
     for output, flags, status, said in (
