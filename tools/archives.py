@@ -7,7 +7,7 @@ import io
 import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,20 +18,13 @@ from zlib_ng import gzip_ng, zlib_ng
 
 from loaders.errors import InputError
 from tools.parallel import advance
+from tools.tar_members import ArchiveError, File, Member, MemberReader
+from tools.tar_stream import TarStream
 
 _PART: Final = re.compile(r"(?P<subject>[^.].*)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?(?:\.unpacked)?")
 _UNPACKED: Final = ".unpacked"
 """Added to the first part's name before the others are deleted, which are then not missing."""
-_BUFFER: Final = 1 << 20
-"""How much is unzipped and written at once, and the longest header (bytes)."""
 _NOT_UNZIPPED: Any = zlib_ng.error  # its stub takes the class for an instance
-
-Take = Callable[[str, Iterator[memoryview] | None], None]
-"""Takes a file's name and content, piece by piece, or a folder's name and None."""
-
-
-class ArchiveError(Exception):
-    """An archive is damaged or not to be trusted; the message names the part."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ def find_archives(folder: Path) -> list[Archive]:
     ]
 
 
-def read_archive(archive: Archive, take: Take) -> None:
+def read_archive(archive: Archive, take: Callable[[Member], None]) -> None:
     """Hand out the members in turn; when this returns, all were there and the checksum was right.
 
     Raises ArchiveError if the archive is damaged or holds what it must not, and whatever ``take`` raises.
@@ -90,10 +83,16 @@ def read_archive(archive: Archive, take: Take) -> None:
         raise ArchiveError(archive.fault)
     with _JoinedParts(archive.parts) as joined:
         # gzip apart from tarfile: that one would not compare the checksum at the end
-        stream = _TarStream(gzip_ng.GzipNGFile(fileobj=joined, mode="rb"))  # type: ignore[no-untyped-call]
+        stream = TarStream(gzip_ng.GzipNGFile(fileobj=joined, mode="rb"))  # type: ignore[no-untyped-call]
+        files = 0
         try:
-            _read_members(stream, take)
-            return
+            for member in MemberReader(archive.subject).read(stream):
+                take(member)
+                # hidden files alone are no subject
+                files += isinstance(member, File) and not member.name.startswith(".")
+            if files:
+                return
+            raise ArchiveError("the archive holds no files: download it again")
         except EOFError:
             fault = f"{joined.part} ends early: it is cut short, or a part after it is missing"
         except gzip.BadGzipFile as error:
@@ -103,42 +102,6 @@ def read_archive(archive: Archive, take: Take) -> None:
         except (_NOT_UNZIPPED, tarfile.TarError, ValueError, RecursionError) as error:
             fault = f"{joined.part}, or the end of the part before it, is damaged ({error})"
     raise ArchiveError(f"{fault}{_short_parts(archive.parts)}: download it again")
-
-
-def _read_members(stream: _TarStream, take: Take) -> None:
-    files = 0
-    with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]  # it reads, seeks and tells
-        while member := tar.next():
-            tar.members.clear()  # else the list grows with the archive
-            name = _safe_name(member)
-            if member.isdir():
-                take(name, None)
-            else:
-                take(name, stream.content(member.size))
-                files += 1
-    # tarfile takes a damaged header, or none, for the end
-    if len(stream.latest) < tarfile.BLOCKSIZE:
-        raise EOFError
-    if any(stream.latest):
-        raise tarfile.ReadError("bad header")
-    while stream.read(_BUFFER):
-        pass
-    if not files:
-        raise ArchiveError("the archive holds no files: download it again")
-
-
-def _safe_name(member: tarfile.TarInfo) -> str:
-    """Return the place of a member below the subject's folder.
-
-    This allows less than tarfile's data filter and costs less: without links, names alone say where a file comes to
-    lie. Owners, modes and times of the archive are left out.
-    """
-    if not (member.isreg() or member.isdir()) or member.issparse():
-        raise ArchiveError(f"{member.name!r} is neither a plain file nor a folder: not unpacked")
-    steps = member.name.split("/")
-    if ".." in steps or member.name.startswith("/"):
-        raise ArchiveError(f"{member.name!r} points outside the subject's folder: not unpacked")
-    return "/".join(step for step in steps if step not in ("", "."))
 
 
 class _JoinedParts(io.RawIOBase):
@@ -166,44 +129,6 @@ class _JoinedParts(io.RawIOBase):
     def close(self) -> None:
         self._stream.close()
         super().close()
-
-
-class _TarStream:
-    """What tarfile needs to read headers; it only goes forward."""
-
-    def __init__(self, unzipped: io.BufferedIOBase) -> None:
-        self._unzipped = unzipped
-        self._buffer = memoryview(bytearray(_BUFFER))
-        self._place = 0
-        self.latest = b""
-        """What `read` returned last."""
-
-    def tell(self) -> int:
-        return self._place
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= _BUFFER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        self.latest = self._unzipped.read(size)
-        self._place += len(self.latest)
-        return self.latest
-
-    def seek(self, place: int) -> None:
-        if place < self._place:
-            raise tarfile.ReadError("a member of negative size")
-        while self._place < place:
-            if not self.read(min(place - self._place, _BUFFER)):
-                raise EOFError
-
-    def content(self, size: int) -> Iterator[memoryview]:
-        """Yield the next bytes, piece by piece in one buffer that is used again."""
-        while size > 0:
-            count = self._unzipped.readinto(self._buffer[: min(size, _BUFFER)])
-            if not count:
-                raise EOFError
-            self._place += count
-            size -= count
-            yield self._buffer[:count]
 
 
 def _name_fault(subject: str, letters: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ class ExtractFlags(Command):
     output: Path
     """Folder to unpack to, one folder per subject; subjects that are there are finished and not done again."""
     delete_parts: bool = False
-    """Delete a subject's parts when it is unpacked and its checksum was right. Those of a subject that was there
+    """Delete a subject's parts when all of it is unpacked and its checksum was right. Those of a subject that was there
     before are compared with it first."""
     workers: int = 0
     """Subjects unpacked at the same time (cores); 0 takes all cores."""
@@ -62,11 +62,13 @@ def extract(flags: ExtractFlags) -> int:
         todo.sort(key=lambda job: job.archive.bytes, reverse=True)  # no long one is left for last
         with Meter(sum(job.archive.bytes for job in todo), "B", "extracting", scale=True) as meter:
             try:
-                faults = over_processes(unpack_subject, todo, flags.workers or available_cores(), meter)
+                outcomes = over_processes(unpack_subject, todo, flags.workers or available_cores(), meter)
             except DiskFullError as error:
                 raise Failure(f"{error}: {_needed(flags, jobs)}: make room, then {GO_ON}") from None
-    findings = sorted(f"{job.archive.subject}: {fault}" for job, fault in zip(todo, faults, strict=True) if fault)
-    sys.stdout.write("".join(f"{finding}\n" for finding in findings))
+    said = [(job.archive.subject, outcome) for job, outcome in zip(todo, outcomes, strict=True)]
+    findings = sorted(f"{subject}: {outcome.fault}" for subject, outcome in said if outcome.fault)
+    notes = sorted(f"{subject}: note: {outcome.note}" for subject, outcome in said if outcome.note)
+    sys.stdout.write("".join(f"{line}\n" for line in (*findings, *notes)))
     unpacked = sum(job.is_finished() for job in remaining)
     sys.stdout.write(
         f"{flags.output}: {unpacked} subjects unpacked, {len(finished)} were there already, "

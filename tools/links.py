@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_NO_LINKS: Final = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-"""How file systems say that they have no symbolic links."""
+NO_LINKS: Final = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+"""How file systems, such as FAT, say that they have no links."""
 
 
 def link(path: Path, to: str) -> bool:
@@ -17,7 +17,7 @@ def link(path: Path, to: str) -> bool:
     try:
         path.symlink_to(to)
     except OSError as error:
-        if error.errno in _NO_LINKS:
+        if error.errno in NO_LINKS:
             return False
         raise
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import multiprocessing
 import os
@@ -16,13 +15,13 @@ from typing import Final
 from engine.command import Failure
 from loaders.files import publish
 from loaders.locks import held
-from tools.archives import Archive, ArchiveError, Take, read_archive
+from tools.archives import Archive, read_archive
 from tools.disk import NO_ROOM, DiskFullError
+from tools.member_writer import MemberWriter, difference
+from tools.tar_members import ArchiveError, Member, quoted
 
 GO_ON: Final = "run the same command again; finished subjects stay"
 _TEMPORARY: Final = ".unpacking"
-_NO_NAME: Final = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
-"""What names of members lead to that are too long, or of a file where a folder is."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,18 @@ class UnpackJob:
         return self.output / _TEMPORARY / self.archive.subject
 
     def is_finished(self) -> bool:
-        """Whether the subject is there: it appears as a whole."""
-        return self.subject.is_dir() and any(self.subject.iterdir())
+        """Whether the subject is there: it appears as a whole. Hidden files alone are no subject."""
+        return self.subject.is_dir() and any(not path.name.startswith(".") for path in self.subject.iterdir())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a subject, apart from being unpacked or there; both are empty if nothing is to be said."""
+
+    fault: str = ""
+    """What hinders it."""
+    note: str = ""
+    """What is left out of it."""
 
 
 @contextlib.contextmanager
@@ -63,35 +72,40 @@ def temporary_folder(output: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def unpack_subject(job: UnpackJob) -> str:
-    """Unpack a subject, delete its parts if that is wanted; return what hinders it, or nothing."""
+def unpack_subject(job: UnpackJob) -> Outcome:
+    """Unpack a subject; delete its parts if that is wanted and all of it is there."""
     with held(job.output / _TEMPORARY, fcntl.LOCK_SH):
         # a worker outlives its killed parent by a moment: it must not begin once the next run has stopped waiting
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)
+        left_out = ""
         try:
             if not job.is_finished():
-                _unpack(job)
+                left_out = _unpack(job)
             elif not job.archive.half_deleted:
                 _compare(job)
-            if job.delete_parts:
-                _delete(job.archive)
+            if not job.delete_parts:
+                return Outcome(note=left_out)
+            if left_out:
+                return Outcome(fault=f"{left_out}; its parts are kept")
+            _delete(job.archive)
         except ArchiveError as error:
-            return str(error)
-    return ""
+            return Outcome(fault=str(error))
+    return Outcome()
 
 
-def _unpack(job: UnpackJob) -> None:
-    """Make a subject appear when all of it is on the disk and its checksum was right."""
+def _unpack(job: UnpackJob) -> str:
+    """Make a subject appear when all of it is on the disk and its checksum was right; return what is left out."""
+    if os.path.lexists(job.subject) and not (job.subject.is_dir() and not any(job.subject.iterdir())):
+        raise ArchiveError(f"{job.subject} is in the way and holds no subject: remove it")
     try:
         job.temporary.mkdir()
-        read_archive(job.archive, _write_below(job.temporary))
-        # some archives hold the subject's folder, others what is in it
-        inner = job.temporary / job.subject.name
-        whole = inner if [path.name for path in job.temporary.iterdir()] == [inner.name] else job.temporary
+        writer = MemberWriter(job.temporary)
+        read_archive(job.archive, writer.take)
         os.sync()  # one for thousands of files; parts may be deleted next
-        publish(whole, job.subject)
+        publish(job.temporary, job.subject)
+        return writer.left_out()
     except OSError as error:
         what = f"{job.subject.name} cannot be unpacked to {job.output} ({error.strerror})"
         if error.errno in NO_ROOM:
@@ -101,42 +115,19 @@ def _unpack(job: UnpackJob) -> None:
         shutil.rmtree(job.temporary, ignore_errors=True)
 
 
-def _write_below(folder: Path) -> Take:
-    """Return what writes members below a folder; a name that comes twice is written twice, as tar does."""
-    latest = folder
-
-    def take(name: str, content: Iterator[memoryview] | None) -> None:
-        nonlocal latest
-        path = folder / name
-        parent = path if content is None else path.parent
-        try:
-            if parent != latest:
-                parent.mkdir(parents=True, exist_ok=True)
-                latest = parent
-            if content is not None:
-                with path.open("wb") as file:
-                    file.writelines(content)
-        except OSError as error:
-            if error.errno in _NO_NAME:
-                raise ArchiveError(f"{name!r} cannot be written ({error.strerror}): not unpacked") from None
-            raise
-
-    return take
-
-
 def _compare(job: UnpackJob) -> None:
     """Make sure that a subject is what its archive holds. Raises ArchiveError if not."""
-    name = job.subject.name
+    differences: dict[str, str] = {}
 
-    def take(path: str, content: Iterator[memoryview] | None) -> None:
-        if content is not None:
-            there = (job.output if path.startswith(f"{name}/") else job.subject) / path
-            with there.open("rb") as file:
-                if not all(file.read(len(piece)) == piece for piece in content) or file.read(1):
-                    raise ArchiveError(f"{path} differs")
+    def take(member: Member) -> None:
+        differences.pop(member.name, None)  # of a name that comes twice the later counts
+        if why := difference(job.subject, member):
+            differences[member.name] = why
 
     try:
         read_archive(job.archive, take)
+        for name, why in differences.items():
+            raise ArchiveError(f"{quoted(name)} {why}")
     except (ArchiveError, OSError) as error:
         raise ArchiveError(f"is there, but not as its parts have it ({error}): they are kept") from None
 

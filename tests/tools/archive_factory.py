@@ -65,6 +65,10 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: by
     return info.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % 512)
 
 
+def link(name: str, text: str, *, hard: bool = False) -> bytes:
+    return member(name, tarfile.LNKTYPE if hard else tarfile.SYMTYPE, text)
+
+
 def zipped(members: bytes) -> bytes:
     return gzip.compress(members + bytes(1024), 1)
 
