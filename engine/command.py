@@ -12,8 +12,8 @@ import tyro
 from tyro._errors import ParseErrorEvent, on_parse_error
 
 from engine.complaints import complaint
-from engine.flags import VALUES, keys_of, printable
-from loaders.errors import InputError
+from engine.flags import VALUES, keys_of
+from loaders.errors import InputError, printable
 
 OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses: success; what was asked to be checked does not hold; bad arguments or configuration."""

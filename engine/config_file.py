@@ -15,8 +15,8 @@ from typing import Any, Final, get_args, get_origin
 from yaml import BaseLoader, MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
-from engine.flags import nearest, printable, value_of
-from loaders.errors import InputError
+from engine.flags import nearest, value_of
+from loaders.errors import InputError, printable
 
 _SWITCHES: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NULLS: Final = {"", "~", "null", "Null", "NULL"}

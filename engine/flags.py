@@ -52,11 +52,6 @@ def listed(words: Sequence[str], last: str) -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
 
 
-def printable(text: str) -> str:
-    """Return ``text`` as one line: line breaks, control characters and the like as escapes."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def _whole_number(text: str) -> int:
     try:
         number: float = int(text)

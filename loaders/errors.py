@@ -1,5 +1,7 @@
 """What is said to users: an exception for bad input, a warning for what goes on otherwise than they may think."""
 
+import unicodedata
+
 
 class InputError(Exception):
     """Bad input: the message is one line that says what is wrong, where, and what to do about it.
@@ -13,3 +15,17 @@ class EngineWarning(UserWarning):
 
     Commands print it without its place in the code; a program filters it like any other warning.
     """
+
+
+def printable(text: str) -> str:
+    """Return text for messages and JSON, on one line: control characters and bytes that are no UTF-8 become escapes."""
+    return "".join(
+        _escape(character) if unicodedata.category(character) in ("Cc", "Cs") else character for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    # Python reads a byte of a file name that is no UTF-8 as one of these
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

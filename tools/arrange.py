@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from engine.command import OK, Command, Failure, run
-from loaders.errors import InputError
+from loaders.errors import InputError, printable
 from loaders.files import PARTIAL, is_data, temporary_name
-from tools.dataset import SET_FOLDERS, SUBJECTS, printable
+from tools.dataset import SET_FOLDERS, SUBJECTS
 from tools.links import link, links_below, target_inside
 from tools.parallel import Meter
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import filecmp
 import json
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.errors import InputError
+from loaders.errors import InputError, printable
 from loaders.files import is_data
 from models.skeleton import JOINTS
 
@@ -125,20 +124,6 @@ def differ(paths: Sequence[Path]) -> bool:
         return not all(paths[0].samefile(path) or filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
     except OSError:
         return True
-
-
-def printable(text: str) -> str:
-    """Return text for messages and JSON: control characters and bytes that are no UTF-8 become escapes."""
-    return "".join(
-        _escape(character) if unicodedata.category(character) in ("Cc", "Cs") else character for character in text
-    )
-
-
-def _escape(character: str) -> str:
-    # Python reads a byte of a file name that is no UTF-8 as one of these
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 def find_environments(

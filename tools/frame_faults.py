@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.errors import printable
 from loaders.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, sample_key
 from models.camera import XR_EGOPOSE
-from tools.dataset import Environment, LabelError, differ, parse_frame, printable
+from tools.dataset import Environment, LabelError, differ, parse_frame
 from tools.frames import PNG_HEAD, PNG_TAIL, FrameError, decode_png, frame_labels, leads_nowhere, png_fault
 
 AGREEMENT: Final = 1.0

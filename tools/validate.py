@@ -11,8 +11,9 @@ from typing import Any
 
 from engine.command import CHECK_FAILED, OK, Command, run
 from loaders.config import available_cores
+from loaders.errors import printable
 from loaders.files import write_whole
-from tools.dataset import SUBJECTS, find_environments, printable
+from tools.dataset import SUBJECTS, find_environments
 from tools.frames import PAIRED
 from tools.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
 from tools.parallel import Meter, over_processes

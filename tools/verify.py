@@ -10,9 +10,10 @@ from pathlib import Path
 
 from engine.command import CHECK_FAILED, OK, Command, run
 from loaders.config import available_cores
+from loaders.errors import printable
 from loaders.manifest import Manifest, Split
 from loaders.shard_index import index_name
-from tools.dataset import Environment, find_environments, printable
+from tools.dataset import Environment, find_environments
 from tools.frames import PAIRED
 from tools.parallel import Meter, over_processes
 from tools.shard_check import Check, CheckJob, FrameName, check_shard_file
