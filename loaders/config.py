@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from loaders.augment import AugmentConfig
+from loaders.cgroups import cpu_quota
 from loaders.errors import InputError
 
 _LEAST: Final = {
@@ -93,5 +95,6 @@ class DataConfig:
 
 
 def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """Return the number of cores this process may use: those it is bound to, or less if a quota allows less time."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, math.ceil(min(bound, cpu_quota())))

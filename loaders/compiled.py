@@ -1,0 +1,50 @@
+"""Compiling with Numba. Its results are kept for the next start where that is possible."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+from loaders.warn import warn_once
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache, but one that cannot be read or written costs time and nothing else."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what an earlier start compiled; None if there is none, or if it is damaged."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling a damaged file raises anything
+            with contextlib.suppress(OSError):
+                self.flush()  # what is compiled now takes its place
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, if possible."""
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            _warn(f"{self.cache_path}: {error}")
+
+
+def compiled(function: Any) -> Any:
+    """Return a function compiled for the types that it is called with; it runs without Python's lock."""
+    dispatcher = numba.njit(nogil=True)(function)
+    try:
+        # as cache=True does it, which raises where no folder can be written
+        dispatcher._cache = _Cache(function)
+    except (RuntimeError, OSError):
+        _warn("no folder for it can be written")
+    return dispatcher
+
+
+def _warn(reason: str) -> None:
+    warn_once(
+        "compiled code",
+        f"compiled code cannot be kept ({reason}), so every start compiles anew, for seconds: "
+        "set NUMBA_CACHE_DIR to a folder that can be written",
+    )
