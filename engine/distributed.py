@@ -18,6 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.command import Failure
+from loaders.config import cores_per_process
 from loaders.errors import InputError
 
 T = TypeVar("T")
@@ -119,6 +120,8 @@ def choose_device(device: str) -> torch.device:
     """Return "auto" (the GPU of this process if there is one), "cpu" or "cuda" as a device, made the current one."""
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if not cuda:
+        if "OMP_NUM_THREADS" not in os.environ:  # torch counts the cores of the machine, whatever the quota
+            torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError("device is cuda, but torch sees no GPU: check the driver, or take --device cpu")

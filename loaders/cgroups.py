@@ -32,7 +32,7 @@ def _folders(own: Path, mounted: Path) -> Iterator[Path]:
         lines = []
     # a container may see its group as the root, beside a path that is the host's
     for line in ["0::/", "1:cpu:/", *lines]:
-        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0":
             roots = [mounted, mounted / "unified"]
         elif "cpu" in controllers.split(","):

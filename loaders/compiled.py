@@ -11,7 +11,7 @@ from numba.core.caching import FunctionCache
 from loaders.warn import warn_once
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Numba's cache, but one that cannot be read or written costs time and nothing else."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -33,18 +33,18 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 def compiled(function: Any) -> Any:
     """Return a function compiled for the types that it is called with; it runs without Python's lock."""
-    dispatcher = numba.njit(nogil=True)(function)
+    dispatcher: Any = numba.njit(nogil=True)(function)
     try:
         # as cache=True does it, which raises where no folder can be written
         dispatcher._cache = _Cache(function)
     except (RuntimeError, OSError):
-        _warn("no folder for it can be written")
+        _warn("no cache folder can be written")
     return dispatcher
 
 
 def _warn(reason: str) -> None:
     warn_once(
         "compiled code",
-        f"compiled code cannot be kept ({reason}), so every start compiles anew, for seconds: "
-        "set NUMBA_CACHE_DIR to a folder that can be written",
+        f"compiled code cannot be kept ({reason}), so every start compiles it again, which takes seconds: set "
+        "NUMBA_CACHE_DIR to a folder that can be written",
     )

@@ -91,10 +91,15 @@ class DataConfig:
 
     def thread_count(self) -> int:
         """Return the number of decoding threads of this process."""
-        return self.threads or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return self.threads or cores_per_process()
 
 
 def available_cores() -> int:
     """Return the number of cores this process may use: those it is bound to, or less if a quota allows less time."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return max(1, math.ceil(min(bound, cpu_quota())))
+
+
+def cores_per_process() -> int:
+    """Return this process's share of the cores, where torchrun started several on this machine."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,12 +1,13 @@
 """Files as memory, without an open file for each.
 
-Python's `mmap`, and numpy's `memmap` with it, keeps a descriptor as long as the mapping (until Python 3.13, which can be
-told not to), so that a thousand shards would need more than a process may have.
+Python's `mmap`, and numpy's `memmap` with it, keeps a descriptor as long as the mapping, unless it is Python 3.13 and
+told not to: a thousand shards would need more than a process may have.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import weakref
@@ -32,7 +33,8 @@ class _Mapping:
             address = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
         if address == _FAILED:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
+            too_many = ", or vm.max_map_count mappings reached" if number == errno.ENOMEM else ""
+            raise OSError(number, os.strerror(number) + too_many, str(path))
         self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (address, True)}
         # at the program's end threads may still read
         weakref.finalize(self, _LIBC.munmap, address, size).atexit = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,7 @@ def allow_open_files(more: int) -> None:
     Raises OpenFilesError if that is not enough.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = len(os.listdir(_OPENED)) + more + _SPARE
+    needed = len(list(_OPENED.iterdir())) + more + _SPARE
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return
     if hard != resource.RLIM_INFINITY and needed > hard:

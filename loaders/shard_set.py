@@ -191,6 +191,6 @@ def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
     if size != shard.bytes:
         raise InputError(f"{path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")
     if checksum:
-        digest = hashlib.sha256(map_file(path)).hexdigest()
+        digest = hashlib.sha256(map_file(path).data).hexdigest()
         if digest != shard.sha256:
             raise InputError(f"{path} was altered: its sha256 is not the manifest's: {remedy}")

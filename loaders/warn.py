@@ -16,7 +16,9 @@ def warn_once(lack: str, message: str) -> None:
 
     Worker processes leave it to their parent, and processes that torchrun started to the first one of the machine.
     """
-    if lack in _SAID or multiprocessing.parent_process() or os.environ.get("LOCAL_RANK", "0") != "0":
+    # a worker's `parent_process` is not known yet while it imports
+    worker = multiprocessing.current_process().name != "MainProcess"
+    if lack in _SAID or worker or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     _SAID.add(lack)
     from tqdm import tqdm  # noqa: PLC0415 - seldom needed

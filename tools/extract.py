@@ -11,9 +11,9 @@ from pathlib import Path
 from engine.command import CHECK_FAILED, OK, Command, Failure, run
 from loaders.config import available_cores
 from loaders.errors import InputError
+from loaders.locks import locked
 from tools.archives import find_archives
 from tools.disk import DiskFullError, in_words
-from loaders.locks import locked
 from tools.parallel import Meter, over_processes
 from tools.unpacking import GO_ON, UnpackJob, temporary_folder, unpack_subject
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from loaders import manifest
 from loaders.errors import InputError
 from loaders.files import remove_partials, write_whole
-from loaders.manifest import LeftOut, Manifest, Shard
 from loaders.locks import locked
+from loaders.manifest import LeftOut, Manifest, Shard
 
 FOLDER: Final = ".unfinished"
 _PLAN: Final = "plan.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loaders.locks import locked
 from tests.tools.archive_factory import (
     SUBJECTS,
     command,
@@ -24,7 +25,6 @@ from tests.tools.archive_factory import (
     zipped,
 )
 from tests.tools.shard_runs import ROOT
-from loaders.locks import locked
 
 NAMES = [f"{SUBJECTS[0]}.tar.gz.parta{letter}" for letter in "abcd"]
 
