@@ -1,18 +1,41 @@
 """Compiling with Numba. Its results are kept for the next start where that is possible."""
 
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import pickle
 from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
 
 from loaders.warn import warn_once
 
 
+class _Checked(CompileResultCacheImpl):
+    """What is kept of a compiled function, with a checksum: a processor would run damaged code, and crash."""
+
+    def reduce(self, cres: Any) -> tuple[bytes, bytes]:
+        """Return the checksum of compiled code, and the code as bytes."""
+        content = dumps(super().reduce(cres))
+        return hashlib.sha256(content).digest(), content
+
+    def rebuild(self, target_context: Any, payload: tuple[bytes, bytes]) -> Any:
+        """Return compiled code that can run. Raises ValueError if it is damaged."""
+        checksum, content = payload
+        if hashlib.sha256(content).digest() != checksum:
+            raise ValueError("damaged")
+        return super().rebuild(target_context, pickle.loads(content))
+
+
 class _Cache(FunctionCache):
     """Numba's cache, but one that cannot be read or written costs time and nothing else."""
+
+    _impl_class = _Checked
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what an earlier start compiled; None if there is none, or if it is damaged."""
