@@ -55,7 +55,7 @@ class DataConfig:
     seed: int = 0
     """Seed of order and augmentation (integer)."""
     threads: int = 0
-    """Decoding threads of one process (threads); 0 shares the machine's cores among its processes."""
+    """Decoding threads of one process (threads); 0 shares the machine's cores, or its quota, among its processes."""
     prefetch: int = 2
     """Batches prepared ahead (batches)."""
     hw_decoder_load: float = 0.9

@@ -50,8 +50,9 @@ def test_mapped_shards_keep_no_file_open(shards, backend):
     assert done.stdout == "116 samples", done.stderr
 
 
-def test_a_stream_raises_the_limit(shards):
-    done = load(shards, "stream", "auto", 40, 4096)
+def test_a_stream_raises_the_limit_for_each_shard_once(shards):
+    """Also where a batch that is filled up to the reader's size reaches over many shards."""
+    done = load(shards, "stream", "auto", 40, 180)
     assert done.stdout == "116 samples", done.stderr
 
 
