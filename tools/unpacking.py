@@ -15,9 +15,9 @@ from typing import Final
 
 from engine.command import Failure
 from loaders.files import publish
-from loaders.locks import held
 from tools.archives import Archive, ArchiveError, Take, read_archive
 from tools.disk import NO_ROOM, DiskFullError
+from loaders.locks import held
 
 GO_ON: Final = "run the same command again; finished subjects stay"
 _TEMPORARY: Final = ".unpacking"
