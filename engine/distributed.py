@@ -20,8 +20,10 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.command import Failure
-from loaders.errors import EngineWarning, InputError
+from loaders.config import cores_per_process
+from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
+from loaders.warn import warn_once
 
 T = TypeVar("T")
 
@@ -127,8 +129,8 @@ class Process:
 def choose_device(device: str) -> torch.device:
     """Return "auto" (the GPU of this process if there is one), "cpu" or "cuda" as a device, made the current one.
 
-    Raises InputError if "cuda" is asked for and torch cannot use one. Warns with EngineWarning if "auto" takes the CPU
-    although there is a GPU.
+    Raises InputError if "cuda" is asked for and torch cannot use one. "auto" then takes the CPU, and warns if there is
+    a GPU.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own account of an old driver, which follows in one line
@@ -138,7 +140,9 @@ def choose_device(device: str) -> torch.device:
         if device == "cuda":
             raise InputError(f"device is cuda; {fault or 'this machine shows no GPU'}: take --device cpu")
         if device == "auto" and fault:
-            warnings.warn(f"computing on the CPU: {fault}; --device cpu if that is meant", EngineWarning, stacklevel=2)
+            warn_once("unusable GPU", f"computing on the CPU: {fault}; --device cpu if that is meant")
+        if "OMP_NUM_THREADS" not in os.environ:  # torch counts the cores of the machine, whatever the quota
+            torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
         return torch.device("cpu")
     chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(chosen)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import torch
 
-from loaders.errors import EngineWarning
+from loaders.warn import warn_once
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -29,16 +28,15 @@ class Precision:
     def choose(cls, name: PrecisionName, device: torch.device) -> Precision:
         """Resolve "auto": bf16 where the device computes in it natively, else fp32.
 
-        Warns with EngineWarning if the device emulates the type that was asked for.
+        Warns if the device emulates the type that was asked for.
         """
         if name == "auto":
             return cls("bf16" if is_native("bf16", device) else "fp32", device)
         if not is_native(name, device):
-            warnings.warn(
+            warn_once(
+                f"native {name}",
                 f"this {'GPU' if device.type == 'cuda' else 'CPU'} emulates {name}, which can take 20 times as long as "
-                "fp32: precision auto chooses the fastest type that the device computes in natively",
-                EngineWarning,
-                stacklevel=2,
+                "fp32: precision auto chooses a type that the device computes in natively",
             )
         return cls(name, device)
 

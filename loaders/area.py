@@ -15,6 +15,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.compiled import compiled
+
 LARGEST: Final = 3_400
 """Side of the largest square (pixels)."""
 _SHIFT: Final = 55
@@ -69,10 +71,6 @@ def _weights(side: int, size: int) -> _Weights:
     return _Weights(first, count, covered.clip(0).astype(np.uint32), span**2, reciprocal)
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
-
-
 def _inlined(function: Any) -> Any:
     # what is called from cached code is not optimised with it: three times slower
     return numba.njit(inline="always")(function)
@@ -105,7 +103,7 @@ def _add_columns(sums: Any, channels: Any, weights: Any, out: Any) -> None:
         out[x, 2] = (blue * weights.reciprocal) >> shift
 
 
-@_compiled
+@compiled
 def _resize(rows: Any, channels: Any, weights: Any, out: Any) -> None:
     """Add up rows, then columns within the sum: both inner loops run over neighbours in memory."""
     sums = np.empty(rows.shape[1], np.uint32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from typing import Final
 
 PARTIAL: Final = ".partial"
 """Ending of files that are being written; one that is left over belongs to a run that was killed."""
+_UNSYNCED: Final = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems that cannot wait for the disk answer: SMB and some of FUSE's, for folders above all."""
+_UNOPENED: Final = {errno.EACCES, errno.EISDIR, *_UNSYNCED}
+"""What is answered where a folder can be written and not opened."""
 
 
 def is_data(name: str) -> bool:
@@ -57,8 +62,17 @@ def remove_partials(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on the disk, as far as its file system can tell."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in _UNOPENED and path.is_dir():
+            return
+        raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCED:
+            raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(descriptor)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from loaders.errors import InputError
+from loaders.warn import warn_once
+
+_NO_LOCKS: Final = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems without locks answer: Lustre mounted without them, NFS without its lock service, some of FUSE's."""
 
 
 @contextlib.contextmanager
@@ -24,10 +30,19 @@ def locked(output: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(folder: Path, kind: int) -> Iterator[None]:
-    """Hold a lock on a folder, of the kind that `fcntl.flock` takes."""
+    """Hold a lock on a folder, of the kind that `fcntl.flock` takes; warn where the file system has none."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, kind)
+        try:
+            fcntl.flock(descriptor, kind)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise OSError(error.errno, error.strerror, str(folder)) from None
+            warn_once(
+                "locks",
+                f"the file system of {folder} has no locks ({error.strerror}): see to it yourself that no two runs "
+                "write there at the same time",
+            )
         yield
     finally:
         os.close(descriptor)

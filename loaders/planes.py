@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from loaders.compiled import compiled
 
 _BLOCK: Final = 16
 """Pixels that are normalised together (pixels)."""
@@ -18,7 +19,7 @@ _ALIGNED: Final = 16
 _SCALE: Final = 1 / 127.5
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def fill_planes(pixels: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
     """Write a picture (H, W, 3 or 4), contiguous, 0 to 255, into planes (3, H, W), -1 to 1."""
     count = pixels.shape[0] * pixels.shape[1]

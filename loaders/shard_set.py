@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from loaders.errors import InputError
 from loaders.manifest import Manifest, Shard
+from loaders.mapping import map_file
 from loaders.sample import META, META_SHAPE, POSE, POSE_SHAPE, encoded_size
 from loaders.shard_index import Bytes, ShardIndex, compare_headers, index_name, read_index
 
@@ -176,8 +177,7 @@ class ShardSet:
                     f"{self.location(shard)} is not on this machine, and this needs its bytes: copy the tars beside "
                     "their indices and leave out data.remote"
                 )
-            mapped = np.memmap(self.folder / self.shards[shard].name, np.uint8, "r").view(np.ndarray)
-            self._maps[shard] = mapped
+            mapped = self._maps[shard] = map_file(self.folder / self.shards[shard].name)
         return mapped
 
 
@@ -191,6 +191,6 @@ def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
     if size != shard.bytes:
         raise InputError(f"{path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")
     if checksum:
-        digest = hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
+        digest = hashlib.sha256(map_file(path).data).hexdigest()
         if digest != shard.sha256:
             raise InputError(f"{path} was altered: its sha256 is not the manifest's: {remedy}")

@@ -6,7 +6,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+from weakref import WeakSet
 
 import numpy as np
 from torch.utils.dlpack import from_dlpack
@@ -17,6 +18,7 @@ from loaders.batch import PoseBatch
 from loaders.dali_graph import GraphSpec, Tars, streamed_graph
 from loaders.dali_loader import DaliLoader, Fed, PipelineError
 from loaders.errors import InputError
+from loaders.open_files import OpenFilesError, allow_open_files
 from loaders.sample import META, META_SHAPE, POSE, POSE_SHAPE
 from loaders.shard_index import Bytes, write_index
 
@@ -30,10 +32,32 @@ class StreamLoader(DaliLoader):
     are as exact as with mapped tars. The order itself is local: shards, and neighbours within them, are shuffled.
     """
 
+    _open: ClassVar[WeakSet[StreamLoader]] = WeakSet()
+    """All that were not closed: training and validation read at the same time."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._open.add(self)
+        self._allow_open(sum(len(one.shard_set.shards) for one in self._open if one._pipeline is None))
         if self.shard_set.remote:
             self._check_tars()
+
+    def close(self) -> None:
+        """Free the pipeline, its threads and the mappings."""
+        self._open.discard(self)
+        super().close()
+
+    def _allow_open(self, tars: int) -> None:
+        """Make sure that DALI's reader, which keeps all its tars open, may do so. Raises InputError."""
+        if "://" in (self.shard_set.remote or ""):
+            return
+        try:
+            allow_open_files(tars)
+        except OpenFilesError as error:
+            raise InputError(
+                f"{self.shard_set.folder}: a stream keeps all its shards open; {error}; or write fewer, larger shards "
+                "by --samples-per-shard; or take data.feed map, which keeps none open"
+            ) from None
 
     def _check_tars(self) -> None:
         """Read the end of every tar: nothing else shows before the first step that one is missing or cut."""
@@ -50,7 +74,9 @@ class StreamLoader(DaliLoader):
         if not batches:
             return
         # the reader hands out whole batches only: short ones are filled up here, and cut again
-        order = np.concatenate([np.resize(indices, self._at_once * self.config.batch_size) for indices in batches])
+        size = self._at_once * self.config.batch_size
+        # by one sample, since the reader opens a tar again whenever the order comes back to it
+        order = np.concatenate([np.pad(indices, (0, size - len(indices)), "edge") for indices in batches])
         with self._tars(order, tuple(self._members.values()), _LABELS) as tars:
             self._pipeline = self._build(streamed_graph, self._next_inputs, self._spec, tars)
 
@@ -112,6 +138,7 @@ class StreamLoader(DaliLoader):
         """Yield what makes the reader go through samples in this order; the index files last until it is built."""
         shards = self.shard_set.shard_of(order)
         runs = np.split(order, np.flatnonzero(np.diff(shards)) + 1)
+        self._allow_open(len(runs))
         with tempfile.TemporaryDirectory(prefix="stream-") as folder:
             names = tuple(str(Path(folder, f"{number}.idx")) for number in range(len(runs)))
             for name, run in zip(names, runs, strict=True):

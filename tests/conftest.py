@@ -5,10 +5,19 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
+import pytest
 import torch
+
+from loaders.config import available_cores
 
 torch.set_num_threads(1)
 
 # how long an example takes says something about the machine, not about the code
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return what `--numprocesses auto` means: xdist itself knows no quotas."""
+    return available_cores()

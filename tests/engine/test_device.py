@@ -1,11 +1,10 @@
-import warnings
-
 import pytest
 import torch
 
 from engine import distributed
 from engine.distributed import choose_device, gpu_fault
-from loaders.errors import EngineWarning, InputError
+from loaders import warn
+from loaders.errors import InputError
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of this machine can be used")
 
@@ -15,18 +14,16 @@ def unusable_gpu(tmp_path, monkeypatch):
     """A file where Linux shows a GPU; torch, which cannot use it, says itself why."""
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(distributed, "GPU_FILES", (str(tmp_path / "nvidia[0-9]*"),))
+    monkeypatch.setattr(warn, "_SAID", set())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_a_gpu_that_cannot_be_used_is_said_in_one_line(unusable_gpu):
-    with pytest.warns(EngineWarning) as said:
-        assert choose_device("auto") == torch.device("cpu")
-    (line,) = said
-    assert str(line.message).startswith(
-        f"computing on the CPU: there is a GPU, but torch {torch.__version__}, built for"
-    )
-    assert "update the NVIDIA driver" in str(line.message)
-    assert "\n" not in str(line.message)
+def test_a_gpu_that_cannot_be_used_is_said_in_one_line(unusable_gpu, capsys):
+    assert choose_device("auto") == torch.device("cpu")
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: computing on the CPU: there is a GPU, but torch {torch.__version__}, built for ")
+    assert "update the NVIDIA driver" in said
+    assert said.count("\n") == 1
 
 
 def test_asking_for_a_gpu_that_cannot_be_used_is_refused(unusable_gpu):
@@ -34,12 +31,11 @@ def test_asking_for_a_gpu_that_cannot_be_used_is_refused(unusable_gpu):
         choose_device("cuda")
 
 
-def test_a_hidden_gpu_and_a_cpu_that_is_asked_for_are_no_news(unusable_gpu, monkeypatch):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert choose_device("cpu") == torch.device("cpu")
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-        assert choose_device("auto") == torch.device("cpu")
+def test_a_hidden_gpu_and_a_cpu_that_is_asked_for_are_no_news(unusable_gpu, monkeypatch, capsys):
+    assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("auto") == torch.device("cpu")
+    assert capsys.readouterr().err == ""
 
 
 def test_no_gpu_is_no_fault(monkeypatch):
