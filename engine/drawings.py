@@ -16,7 +16,8 @@ from engine.drawing import encode_image
 from engine.inputs import PICTURES
 from engine.picture_form import Image
 from engine.pictures import Picture, draw
-from engine.video import NoEncoderError, Video, VideoWriter, writing_video
+from engine.video import Video
+from engine.video_writer import NoEncoderError, VideoWriter, writing_video
 
 Job = tuple[Picture, NDArray[np.floating[Any]]]
 

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from engine import video
+from engine import video_writer
 from engine.drawing import ORANGE
 from engine.infer import load_model, main
-from engine.video import Clock, Video, writing_video
+from engine.video import Clock, Video
+from engine.video_writer import writing_video
 from tests.checkpoint_factory import make_checkpoint
 
 SIDE = 160
@@ -101,7 +102,7 @@ def test_times_are_the_containers_and_the_annotated_video_keeps_them(tmp_path, f
 
 @pytest.mark.parametrize(("encoder", "codec"), [("libx264", "h264"), ("libvpx-vp9", "vp9")])
 def test_browsers_play_what_is_written(tmp_path, monkeypatch, finetuned, encoder, codec):
-    monkeypatch.setattr(video, "ENCODERS", {"absent": {}, encoder: video.ENCODERS[encoder]})
+    monkeypatch.setattr(video_writer, "ENCODERS", {"absent": {}, encoder: video_writer.ENCODERS[encoder]})
     write_video(tmp_path / "clip.mkv", scene(9), UNEVEN[12:21])
     assert run(finetuned, [tmp_path / "clip.mkv"], tmp_path / "out") == 0
     path = tmp_path / "out/pictures/clip.mkv.mp4"
@@ -118,7 +119,7 @@ def test_browsers_play_what_is_written(tmp_path, monkeypatch, finetuned, encoder
 
 
 def test_without_an_encoder_predictions_are_written_and_the_reason_is_said(tmp_path, monkeypatch, capsys, finetuned):
-    monkeypatch.setattr(video, "ENCODERS", {"absent": {}})
+    monkeypatch.setattr(video_writer, "ENCODERS", {"absent": {}})
     write_video(tmp_path / "a.mp4", scene(3))
     write_video(tmp_path / "b.mp4", scene(3))
     assert run(finetuned, [tmp_path], tmp_path / "out") == 1
@@ -218,6 +219,7 @@ def test_what_is_no_whole_video_is_listed_and_what_there_is_is_used(tmp_path, ca
     write_video(tmp_path / "whole.avi", scene(40), codec="mjpeg")
     data = (tmp_path / "whole.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
+    (tmp_path / "codec.avi").write_bytes(data.replace(b"MJPG", b"XQZ1"))
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mov").write_text("hello")
     (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:10,\n{tmp_path}/whole.avi\n#EXT-X-ENDLIST\n")
@@ -230,6 +232,7 @@ def test_what_is_no_whole_video_is_listed_and_what_there_is_is_used(tmp_path, ca
     assert 5 < len(frames) < 35
     assert reasons == {
         "cut.avi": f"breaks off after {len(frames)} of 40 frames",
+        "codec.avi": "none of its frames can be decoded",
         "empty.mp4": "empty",
         "text.mov": "not a video, or damaged",
         "list.mp4": "not a video, or damaged",
