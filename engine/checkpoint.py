@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickletools
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -128,7 +129,7 @@ def read(path: Path) -> dict[str, Any]:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): check who may, and its disk") from error
     except Exception as error:  # bytes that are no pickle can raise anything
         raise _fault(path, error) from error
     if not isinstance(content, dict):
@@ -138,6 +139,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def _damage(path: Path) -> str:
     """Return which part's checksum is wrong, which torch does not look at; empty if none, or without checksums."""
+    if path.stat().st_size == 0:
+        return "it is empty"
     if not zipfile.is_zipfile(path):
         return ""
     with zipfile.ZipFile(path) as archive:
@@ -147,6 +150,8 @@ def _damage(path: Path) -> str:
 
 def _fault(path: Path, error: Exception) -> InputError:
     """Return why a file whose checksums are right, if it has any, cannot be read."""
+    if tarfile.is_tarfile(path):
+        return InputError(f"{path} is a tar archive, not a checkpoint: unpack it and give what it holds")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -1,6 +1,7 @@
 import argparse
 import collections
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(checkpoint.DamagedError, match="cannot be read"):
         checkpoint.load(tmp_path / "text.pt")
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(checkpoint.DamagedError, match="is empty"):
+        checkpoint.load(tmp_path / "empty.pt")
     checkpoint.save(tmp_path / "cut.pt", {"model": {"x": {"w": torch.zeros(1000)}}})
     data = (tmp_path / "cut.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
@@ -69,6 +73,12 @@ def write_zip_of(path, content):
         archive.write(path.with_name("best.pt"), "best.pt")
 
 
+def write_tar_of(path, content):
+    torch.save(content, path.with_name("best.pt"))
+    with tarfile.open(path, "w") as archive:
+        archive.add(path.with_name("best.pt"), "best.pt")
+
+
 def write_script(path, content):
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
 
@@ -88,6 +98,7 @@ class Options(dict):
     ("write", "expected"),
     [
         (write_zip_of, "a ZIP archive of best.pt, not a checkpoint: unpack it"),
+        (write_tar_of, "a tar archive, not a checkpoint: unpack it"),
         (write_script, "a TorchScript program: save its weights alone"),
         (lambda path, content: path.write_bytes(pickle.dumps(content)), "a plain pickle"),
         (lambda path, content: torch.save(torch.nn.Linear(2, 2), path), "holds one torch.nn.modules.linear.Linear"),
