@@ -15,6 +15,7 @@ setup(
     python_requires=">=3.10",
     packages=["engine", "loaders", "models", "tools", "tools.synthesis"],
     install_requires=[
+        "av>=18",
         "isal",
         "kornia-rs",
         "matplotlib",

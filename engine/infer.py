@@ -5,7 +5,6 @@ For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `en
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections import deque
@@ -105,7 +104,7 @@ def load_model(
 
 
 def infer(config: InferConfig) -> int:
-    """Predict and return the exit status: 1 if something could not be read."""
+    """Predict and return the exit status: 1 if something could not be read, or a video not be written."""
     folder, inputs = find_inputs(config.input)
     if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
@@ -114,7 +113,7 @@ def infer(config: InferConfig) -> int:
     path = config.output / "predictions.json"
     started = time.perf_counter()
     with writing_predictions(path, str(config.checkpoint), folder) as file:
-        unreadable = _predict(config, inputs, prepare, model, file)
+        unreadable, unwritten = _predict(config, inputs, prepare, model, file)
         file.finish(unreadable)
     seconds = time.perf_counter() - started
     for item in unreadable:
@@ -123,13 +122,15 @@ def infer(config: InferConfig) -> int:
         f"{file.entries} of {file.entries + len(unreadable)} pictures in {seconds:.1f} s: "
         f"{file.entries / seconds:.1f} pictures/s\npredictions: {path}\n"
     )
-    return command.CHECK_FAILED if unreadable else command.OK
+    for fault in unwritten:
+        sys.stderr.write(f"infer: not written: {fault}\n")
+    return command.CHECK_FAILED if unreadable or unwritten else command.OK
 
 
 def _predict(
     config: InferConfig, inputs: Sequence[Input], prepare: Preparation, model: PoseModel, file: PredictionsFile
-) -> list[Unreadable]:
-    """Read, predict, write and draw, batch by batch; return what could not be read."""
+) -> tuple[list[Unreadable], list[str]]:
+    """Read, predict, write and draw, batch by batch; return what could not be read, and what could not be drawn."""
     threads = config.threads or available_cores()
     videos = {given.name: Video(given.path) for given in inputs if given.is_video}
     expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
@@ -137,7 +138,7 @@ def _predict(
     with (
         ThreadPoolExecutor(threads) as pool,
         progress_bar(total=expected, unit="picture") as bar,
-        contextlib.closing(Drawings(config.drawn, videos)) as drawings,
+        Drawings(config.drawn, videos) as drawings,
     ):
         read_ahead = in_order(pool, _do, _reading(inputs, videos, prepare), ahead=config.batch_size + threads)
         while batch := list(islice(read_ahead, config.batch_size)):
@@ -150,7 +151,7 @@ def _predict(
                 for picture, image in in_order(pool, drawings.draw, jobs, ahead=2 * threads):
                     drawings.keep(picture, image)
             bar.update(len(batch))
-    return unreadable
+    return unreadable, drawings.faults
 
 
 Job = Callable[[], Picture | Unreadable]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,9 +119,9 @@ class Stage(ABC):
             try:
                 networks[name].load_state_dict(state)
             except RuntimeError as error:
-                reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+                reason = textwrap.shorten(" ".join(str(error).split("\n\t")[1:2]) or str(error), 160)
                 raise InputError(
-                    f"{source}: its {name} does not fit this configuration ({reason.strip()}): keep model.trunk and "
+                    f"{source}: its {name} does not fit this configuration ({reason}): keep model.trunk and "
                     "data.image_size as they were when it was trained"
                 ) from None
 
@@ -218,7 +219,7 @@ def _heatmap_net(config: ModelConfig) -> HeatmapNet:
         return net
     path = Path(config.trunk_weights)
     if path.exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoint.load_state_dict(path)
     else:
         try:
             weights = torchvision.models.get_model_weights(config.trunk)[config.trunk_weights]
@@ -233,9 +234,13 @@ def _heatmap_net(config: ModelConfig) -> HeatmapNet:
             raise InputError(
                 f"model.trunk_weights {config.trunk_weights} cannot be downloaded ({error}): give a file instead"
             ) from None
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    trunk = {name for name in net.state_dict() if not name.startswith(("deconv_layers.", "final_layer."))}
-    if absent := sorted(trunk - state.keys()):
-        raise InputError(f"{config.trunk_weights} lacks {absent[0]}: it is no {config.trunk}")
-    net.load_state_dict({name: state[name] for name in trunk}, strict=False)
+    own = net.state_dict()
+    for name in own:
+        # older files do not count batches, nor does anything depend on it
+        if name.startswith(("deconv_layers.", "final_layer.")) or name.endswith("num_batches_tracked"):
+            continue
+        if name not in state or state[name].shape != own[name].shape:
+            raise InputError(f"{config.trunk_weights} lacks {name} of that shape: it is no {config.trunk}")
+        own[name] = state[name]
+    net.load_state_dict(own)
     return net

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -15,8 +15,9 @@ from engine.lens import Circle
 from engine.picture_form import PictureForm
 from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
-from models import reference_weights
 from models.heatmap_net import heatmap_size
+
+T = TypeVar("T")
 
 REFERENCE_IMAGE_SIZE: Final = 368
 """Side of the reference recipe's pictures (pixels)."""
@@ -54,20 +55,66 @@ class Trained:
 
 def load_trained(path: Path, device: torch.device) -> Trained:
     """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""
-    content = checkpoint.read(path)
-    if reference_weights.is_reference(content):
-        content = describe_reference(reference_weights.from_reference(content), path)
-    else:
-        content = checkpoint.check(content, path)
+    content = checkpoint.load_any(path)
+    if "format" not in content:
+        content = checkpoint.Content(describe_reference(content["model"], path), path)
     config = content["config"]
     # weights come from the checkpoint: the pretrained trunk that the run began with is not needed
-    model_config = ModelConfig(**{**config["model"], "trunk_weights": None})
+    model_config = _restored(ModelConfig, {**_mapping(config, "model", path), "trunk_weights": None}, path)
+    if content["stage"] not in STAGES:
+        raise InputError(f"{path} is of stage {content['stage']}, this program knows {', '.join(STAGES)}: update it")
+    if not _size_fits(content["image_size"], content["model"], path):
+        raise InputError(f"{path} was altered: its networks are not for image_size {content['image_size']}")
     stage = STAGES[content["stage"]](model_config, content["image_size"])
     model = stage.build_model()
+    if absent := stage.networks(model).keys() - content["model"].keys():
+        raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
     stage.load_weights(model, content["model"], path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    lens, form = content.get("lens"), content.get("form")
-    return Trained(path, stage, model, config, Circle(**lens) if lens else None, PictureForm(**form) if form else None)
+    lens = _restored(Circle, _mapping(content, "lens", path), path) if content.get("lens") else None
+    form = _restored(PictureForm, _mapping(content, "form", path), path) if content.get("form") else None
+    return Trained(path, stage, model, config, lens, form)
+
+
+def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    found = content.get(key)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} was altered: its {key} is {found!r}, not a dictionary")
+    return found
+
+
+def _restored(kind: type[T], values: dict[str, Any], path: Path) -> T:
+    """Return an object as a checkpoint holds its fields; one that an older program did not write has its default.
+
+    Raises InputError for a field that this program does not know, and for a value of another type.
+    """
+    types = get_type_hints(kind)
+    if unknown := sorted(values.keys() - types.keys()):
+        raise InputError(
+            f"{path} was written by a newer program, which knows {', '.join(map(str, unknown))} of {kind.__name__}: "
+            "update this one"
+        )
+    for name, value in values.items():
+        if not _is_of(value, types[name]):
+            raise InputError(f"{path} was altered: {name} of {kind.__name__} is {value!r}")
+    if absent := [name for name in types if name not in values and not hasattr(kind, name)]:  # and has no default
+        raise InputError(f"{path} was altered: its {kind.__name__} has no {' and no '.join(absent)}")
+    return kind(**values)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type: a plain one, a union of such, or a literal."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    kinds = get_args(kind) or (kind,)
+    return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:
+    """Whether networks can be for images of this side (pixels); a heatmap network takes any."""
+    if "lifting_net" not in model:
+        return image_size > 0
+    return heatmap_size(image_size) == heatmap_size(image_size_of(model["lifting_net"], path))
 
 
 def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any]:
@@ -99,7 +146,8 @@ def trunk_of(state: dict[str, torch.Tensor], path: Path) -> str:
 
 def image_size_of(state: dict[str, torch.Tensor], path: Path) -> int:
     """Return the side of the pictures whose heatmaps a lifting network takes (pixels)."""
-    if "fc1.weight" not in state or "conv3.weight" not in state:
+    shapes = [state[name].ndim if name in state else 0 for name in ("fc1.weight", "conv3.weight")]
+    if shapes != [2, 4]:
         raise InputError(f"{path}: its lifting network has no conv3 and fc1: it is not the reference's")
     side: int = round((state["fc1.weight"].shape[1] / state["conv3.weight"].shape[0]) ** 0.5)
     if 8 * side == heatmap_size(REFERENCE_IMAGE_SIZE):

@@ -1,31 +1,51 @@
-"""Checkpoints of the reference code (yc4ny/xR-EgoPose) as weights of our networks.
+"""Weights of our networks in the dictionaries of others: the reference code (yc4ny/xR-EgoPose), bare state dicts.
 
-Its dictionaries hold ``resnet_state_dict`` (the heatmap network) and ``autoencoder_state_dict`` (the lifting network)
-under the parameter names that ours have too, perhaps behind a ``module.`` from DataParallel.
+The reference's dictionaries hold ``resnet_state_dict`` (the heatmap network) and ``autoencoder_state_dict`` (the
+lifting network) under the parameter names that ours have too.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from torch import Tensor
 
 SECTIONS: Final = {"heatmap_net": "resnet_state_dict", "lifting_net": "autoencoder_state_dict"}
 """Our network -> the reference's section."""
+_OWN_PARAMETER: Final = {"heatmap_net": "final_layer.weight", "lifting_net": "b1_fc1.weight"}
+"""Our network -> a parameter that no other network has."""
+_AROUND: Final = ("state_dict", "model_state_dict", "model")
+"""Keys behind which training scripts put a state dict."""
+_WRAPPERS: Final = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
+"""What DataParallel puts in front of parameter names, and torch.compile also within them."""
 
 
-def is_reference(checkpoint: dict[str, Any]) -> bool:
-    """Whether a loaded file is a reference checkpoint."""
-    return any(section in checkpoint for section in SECTIONS.values())
+def from_reference(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"heatmap_net": state dict, "lifting_net": state dict}, those that the dictionary holds, as they are.
 
-
-def from_reference(checkpoint: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """Return {"heatmap_net": weights, "lifting_net": weights}, those that the checkpoint holds."""
-    return {
-        network: {name.removeprefix("module."): tensor for name, tensor in checkpoint[section].items()}
-        for network, section in SECTIONS.items()
-        if section in checkpoint
+    Args:
+        checkpoint: the reference's dictionary, or the state dict of either network or of a `PoseNet`.
+    """
+    sections = {network: checkpoint[section] for network, section in SECTIONS.items() if section in checkpoint}
+    if sections:
+        return sections
+    inner = (checkpoint.get(key) for key in _AROUND)
+    state = unwrapped(next((found for found in inner if isinstance(found, dict)), checkpoint))
+    for network, own in _OWN_PARAMETER.items():
+        if own in state:
+            return {network: state}
+    parts = {
+        network: {name.removeprefix(f"{network}."): state[name] for name in state if name.startswith(f"{network}.")}
+        for network in SECTIONS
     }
+    return {network: part for network, part in parts.items() if part}
+
+
+def unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a state dict under the network's own parameter names; `DataParallel` and `torch.compile` add to them."""
+    return {_WRAPPERS.sub("", str(name)): tensor for name, tensor in state.items()}
 
 
 def to_reference(weights: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:

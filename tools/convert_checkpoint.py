@@ -48,14 +48,14 @@ def convert(flags: ConvertFlags) -> int:
     """Write the other form of a checkpoint. Only weights go over: neither form can resume the other's run."""
     if flags.output.exists():
         raise InputError(f"{flags.output} exists: remove it, or give another output")
-    content = checkpoint.read(flags.input)
+    content = checkpoint.load_any(flags.input)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
-    if reference_weights.is_reference(content):
-        ours = describe_reference(reference_weights.from_reference(content), flags.input)
+    if "format" not in content:
+        ours = describe_reference(content["model"], flags.input)
         checkpoint.save(flags.output, ours)
         form = f"a {ours['stage']} checkpoint of this engine, {ours['image_size']} px"
     else:
-        sections = reference_weights.to_reference(checkpoint.check(content, flags.input)["model"])
+        sections = reference_weights.to_reference(content["model"])
         with appearing(flags.output) as temporary:
             torch.save(sections, temporary)
         form = f"the reference code's dictionary with {' and '.join(sections)}"
