@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=["engine", "loaders", "models", "tools", "tools.synthesis"],
     install_requires=[
         "av>=18",

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ _PACKAGES: Final = (
 def origin(program: str) -> dict[str, Any]:
     """Return when, how, of which commit and on what the module ``program`` is run."""
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(program),
         "commit": commit(),
         "hardware": hardware(),
