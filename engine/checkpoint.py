@@ -30,7 +30,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint to a file that nobody reads yet; see `save`."""
-    torch.save({"format": FORMAT, "version": VERSION, **content}, path)
+    with path.open("wb") as file:  # of a path, torch does not say why it cannot be written
+        torch.save({"format": FORMAT, "version": VERSION, **content}, file)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from loaders.os_errors import naming
+
 PARTIAL: Final = ".partial"
 """Ending of files that are being written; one that is left over belongs to a run that was killed."""
 
@@ -30,8 +32,9 @@ def appearing(path: Path) -> Iterator[Path]:
     """Give another name to write to; what is there in the end gets its own, and nothing is left if that fails."""
     temporary = temporary_name(path)
     try:
-        yield temporary
-        publish(temporary, path)
+        with naming(path, instead_of=temporary):
+            yield temporary
+            publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -56,8 +56,8 @@ def convert(flags: ConvertFlags) -> int:
         form = f"a {ours['stage']} checkpoint of this engine, {ours['image_size']} px"
     else:
         sections = reference_weights.to_reference(checkpoint.check(content, flags.input)["model"])
-        with appearing(flags.output) as temporary:
-            torch.save(sections, temporary)
+        with appearing(flags.output) as temporary, temporary.open("wb") as file:
+            torch.save(sections, file)
         form = f"the reference code's dictionary with {' and '.join(sections)}"
     sys.stdout.write(f"{flags.output}: {form}\n")
     return OK
