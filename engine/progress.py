@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from typing import Any, Final
 
 from tqdm import tqdm
@@ -21,7 +22,7 @@ def progress_bar(*, total: int, unit: str, **options: Any) -> tqdm[Any]:
     options |= {"total": total, "unit": unit, "file": sys.stderr}
     if sys.stderr.isatty():
         return tqdm(mininterval=0.2, dynamic_ncols=True, **options)
-    return _LogLines(mininterval=_LOG_SECONDS, delay=_LOG_SECONDS, **options)
+    return _LogLines(mininterval=_LOG_SECONDS, delay=_LOG_SECONDS, leave=False, **options)
 
 
 def note(text: str) -> None:
@@ -35,23 +36,15 @@ def note(text: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-class _LogLines(tqdm):  # type: ignore[type-arg] - it takes none at run time
+class _LogLines(tqdm):  # type: ignore[type-arg]  # not generic when the program runs
     """A bar for a log: whole lines, so that nothing ever stands behind one."""
 
-    def refresh(self, nolock: bool = False, lock_args: Any = None) -> bool:
-        """Write a line if it is time for one; notes and new descriptions ask for more."""
-        now = self._time()
-        if self.disable or now - self.last_print_t < self.mininterval:
-            return False
-        self.fp.write(f"{self}\n")
-        self.last_print_n, self.last_print_t = self.n, now
-        return True
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Write a line if it is time for one; notes, new descriptions and the end ask for more."""
+        now = time.time()
+        if msg is None and now - self.last_print_t >= self.mininterval:
+            self.fp.write(f"{self}\n")
+            self.last_print_n, self.last_print_t = self.n, now
 
     def clear(self, nolock: bool = False) -> None:
         """Leave what is written; a log keeps it."""
-
-    def close(self) -> None:
-        """End without the last line that a terminal gets."""
-        if not self.disable:
-            self.disable = True
-            self._decr_instances(self)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from engine.progress import progress_bar
+from engine.progress import note, progress_bar
+from loaders.os_errors import naming
 
 
 class RunLog:
@@ -38,7 +38,8 @@ class RunLog:
         """Write numbers of one step."""
         if not self._on:
             return
-        self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
+        with naming(Path(self._file.name)):
+            self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -60,7 +61,7 @@ class RunLog:
     def note(self, text: str) -> None:
         """Write a line above the progress bar."""
         if self._on:
-            self._bar.write(text, file=sys.stderr)
+            note(text)
 
     def close(self) -> None:
         """Flush and close."""

@@ -31,12 +31,12 @@ def publish(temporary: Path, path: Path) -> None:
 def appearing(path: Path) -> Iterator[Path]:
     """Give another name to write to; what is there in the end gets its own, and nothing is left if that fails."""
     temporary = temporary_name(path)
-    try:
-        with naming(path, instead_of=temporary):
+    with naming(path, instead_of=temporary):
+        try:
             yield temporary
             publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,8 @@ def in_words(error: OSError) -> str:
     """Return an error as one line: the path, what is wrong, the remedy."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a tree: the first one will do
         source, target, reason = error.args[0][0]
-        return f"{source} cannot be copied to {target}: {reason}"
+        number = re.match(r"\[Errno (\d+)\]", reason)
+        return in_words(OSError(int(number[1]), "", target)) if number else f"{source} -> {target}: {reason}"
     if error.errno is None:
         return str(error)
     names = [_text(name) for name in (error.filename, error.filename2) if name is not None]

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from engine import checkpoint
 from engine.command import OK, Command, run
 from engine.trained import describe_reference
@@ -56,8 +54,8 @@ def convert(flags: ConvertFlags) -> int:
         form = f"a {ours['stage']} checkpoint of this engine, {ours['image_size']} px"
     else:
         sections = reference_weights.to_reference(checkpoint.check(content, flags.input)["model"])
-        with appearing(flags.output) as temporary, temporary.open("wb") as file:
-            torch.save(sections, file)
+        with appearing(flags.output) as temporary:
+            checkpoint.write_any(temporary, sections)
         form = f"the reference code's dictionary with {' and '.join(sections)}"
     sys.stdout.write(f"{flags.output}: {form}\n")
     return OK

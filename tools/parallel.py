@@ -173,13 +173,12 @@ def _why_broken(processes: Sequence[BaseProcess]) -> Exception:
     """Return what to raise when a worker died, by the way in which it died."""
     if any(process.exitcode is not None and process.exitcode >= 0 for process in processes):
         # nobody killed it: the script ended it, which each worker imports when it starts
+        script = getattr(sys.modules["__main__"], "__file__", "it")
         return InputError(
-            f"worker processes import the script that starts them, and {getattr(sys.modules['__main__'], '__file__', '')} "
-            f"does not let them: put the call below {_GUARD}, or give --workers 1"
+            f"worker processes import the script that starts them, and {script} does not let them: "
+            f"put the call below {_GUARD}, or give --workers 1"
         )
-    return Failure(
-        "a worker process died, perhaps for want of memory: run the same command again with fewer --workers"
-    )
+    return Failure("a worker process died, perhaps for want of memory: run the same command again with fewer --workers")
 
 
 @contextlib.contextmanager
