@@ -82,6 +82,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a checkpoint file such as runs/NAME/best.pt")
+    path.open("rb").close()  # a file that may not be read is not damaged: OSError says so
     try:
         spoilt = _spoilt_member(path)
         content = torch.load(path, map_location="cpu", weights_only=True) if spoilt is None else {}

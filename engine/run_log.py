@@ -22,6 +22,7 @@ class RunLog:
         self._on = on
         if not on:
             return
+        self._run_dir = run_dir
         path = run_dir / "metrics.jsonl"
         path.touch()
         os.truncate(path, min(position, path.stat().st_size))
@@ -38,15 +39,16 @@ class RunLog:
         """Write numbers of one step."""
         if not self._on:
             return
-        with naming(Path(self._file.name)):
+        with naming(self._run_dir):
             self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Write a picture (H, W, 3)."""
         if self._on:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            with naming(self._run_dir):
+                self._board.add_image(name, image, step, dataformats="HWC")
 
     def advance(self) -> None:
         """Move the progress bar by a step."""
@@ -67,5 +69,6 @@ class RunLog:
         """Flush and close."""
         if self._on:
             self._bar.close()
-            self._board.close()
             self._file.close()
+            with naming(self._run_dir):
+                self._board.close()

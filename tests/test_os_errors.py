@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine import checkpoint
-from engine.command import BAD_INPUT, CHECK_FAILED
+from engine.command import BAD_INPUT, CHECK_FAILED, OK, Command, run
 from engine.evaluate import main as evaluate
 from engine.infer import main as infer
+from engine.run_log import RunLog
 from engine.train import main as train
 from loaders.os_errors import in_words, naming
 from tests.checkpoint_factory import make_checkpoint
@@ -189,6 +191,33 @@ def test_torch_tells_why_a_checkpoint_cannot_be_written(full_disk: Path) -> None
         with pytest.raises(OSError, match="No space left on device"):
             checkpoint.save(full_disk.with_name("some.pt"), {"numbers": list(range(numbers))})
     assert os.listdir(full_disk.parent) == ["filler"]
+
+
+def test_a_disk_that_fills_up_in_training_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = tmp_path / "disk"
+    mount(disk, "-t", "tmpfs", "-o", f"size={ROOM}", "none")
+
+    def log_until_full(flags: Command) -> int:
+        log = RunLog(disk, on=True, position=0, step=0, total_steps=100)
+        try:
+            (disk / "filler").write_bytes(bytes(ROOM // 2))
+            image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+            for step in range(100):
+                log.picture(step, "example", image)
+                log.scalars(step, {"loss": 1.0})
+        finally:
+            log.close()
+        return OK
+
+    try:
+        assert run(Command, log_until_full, program="test", description="A test.", arguments=[]) == CHECK_FAILED
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"test: error: {disk}: No space left on device: make room on its disk, then run again"
+    assert all("No space left" in line for line in lines)
 
 
 def test_every_error_names_its_path_and_what_is_wrong() -> None:
