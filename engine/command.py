@@ -13,7 +13,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeVar
 
 import tyro
 
@@ -26,6 +28,9 @@ OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses: success; what was asked to be checked does not hold; bad arguments or configuration."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C."""
+
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
 
 
 class Failure(Exception):
@@ -135,6 +140,26 @@ def _threads_without_traceback() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = given
+
+
+def _one_line_for_an_early_interrupt() -> None:
+    """Make Ctrl-C one line also while a command of this project still imports what it needs, before `run_with`."""
+    main = sys.modules["__main__"]
+    path = Path(getattr(main, "__file__", None) or "")
+    given = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            note(f"{main.__spec__.name if main.__spec__ else path.stem}: interrupted")
+        else:
+            given(kind, error, trace)
+
+    # the program of somebody who imports this one keeps its own ways
+    if path.resolve().parent in [_ROOT / folder for folder in ("engine", "tools", "benchmarks")]:
+        sys.excepthook = tell
+
+
+_one_line_for_an_early_interrupt()
 
 
 def end_unguarded_worker() -> None:

@@ -190,7 +190,7 @@ def test_torch_tells_why_a_checkpoint_cannot_be_written(full_disk: Path) -> None
     for numbers in (10, 1_000_000):
         with pytest.raises(OSError, match="No space left on device"):
             checkpoint.save(full_disk.with_name("some.pt"), {"numbers": list(range(numbers))})
-    assert os.listdir(full_disk.parent) == ["filler"]
+    assert [path.name for path in full_disk.parent.iterdir()] == ["filler"]
 
 
 def test_a_disk_that_fills_up_in_training_is_told_without_a_traceback(
@@ -228,7 +228,7 @@ def test_every_error_names_its_path_and_what_is_wrong() -> None:
 
 def test_an_error_that_names_nothing_gets_the_nearest_path(tmp_path: Path) -> None:
     outer, inner = tmp_path / "outer", tmp_path / "inner"
-    with pytest.raises(OSError) as found, naming(outer), naming(inner):  # noqa: PT011 - its words are looked at
+    with pytest.raises(OSError) as found, naming(outer), naming(inner):
         raise OSError(errno.ENOSPC, "No space left on device")
     for error in (found.value, pickle.loads(pickle.dumps(found.value))):  # as it comes from a worker
         assert in_words(error).startswith(f"{inner}: No space left on device: make room")

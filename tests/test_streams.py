@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -237,3 +238,15 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_note_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     note("a\nname\x1b[31m")
     assert capsys.readouterr().err == "a\\nname\\x1b[31m\n"
+
+
+@pytest.mark.parametrize("command", [["engine/train.py"], ["-m", "engine.infer"]])
+def test_an_interrupt_while_a_command_imports_is_one_line(command: list[str]) -> None:
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert said.endswith(": interrupted\n")
+    assert said.count("\n") == 1
+    assert process.returncode == -signal.SIGINT
