@@ -19,6 +19,7 @@ from benchmarks.plot import OTHERS, OURS
 from benchmarks.results import table
 from benchmarks.statistics import median_ratio, ratio_interval
 from engine.command import OK, Command, run
+from loaders.os_errors import naming
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ def draw(found: Sequence[Found], path: Path) -> None:
     axes.axvline(1, color="#404040", linewidth=1)
     axes.set_xlabel("times as fast, two cores, no GPU", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with naming(path):
+        figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def _in_turn(parts: Sequence[Sequence[float]]) -> list[float]:

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from engine.command import OK, Command, run
 from loaders.errors import InputError
+from loaders.os_errors import naming
 
 OURS: Final = "#2a6fbb"
 OTHERS: Final = "#b0b0b0"
@@ -59,7 +60,8 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
     panels = figure.subplots(max(1, len(groups)), squeeze=False, height_ratios=sizes or [1])[:, 0]
     for axes, group in zip(panels, groups, strict=False):
         _panel(axes, group, [one for one in present if one["group"] == group])
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with naming(path):
+        figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def draw_series(content: Mapping[str, Any], path: Path) -> None:
@@ -77,7 +79,8 @@ def draw_series(content: Mapping[str, Any], path: Path) -> None:
     axes.legend(fontsize=7, ncols=2, loc="lower right")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with naming(path):
+        figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def _figure(content: Mapping[str, Any], height: float) -> Figure:

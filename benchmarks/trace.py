@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Return a trace's events that have a duration. Raises InputError if it is no trace."""
+    data = path.read_bytes()
     try:
-        data = path.read_bytes()
         events = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)["traceEvents"]
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise InputError(f"{path} is no trace ({error}): give a run folder's profile.json.gz") from None

@@ -66,7 +66,18 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint to a file that nobody reads yet; see `save`."""
-    torch.save({"format": FORMAT, "version": VERSION, **content}, path)
+    write_any(path, {"format": FORMAT, "version": VERSION, **content})
+
+
+def write_any(path: Path, content: dict[str, Any]) -> None:
+    """Write any dictionary as torch does. Raises OSError with the system's reason, which torch keeps to itself."""
+    try:
+        with path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # torch ends the archive also after an error, and fails again
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load(path: Path) -> Content:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,10 +18,15 @@ from tyro._errors import ParseErrorEvent, on_parse_error
 
 from engine.complaints import complaint
 from engine.flags import VALUES, keys_of
+from engine.progress import note
+from engine.streams import forgiving_streams, lost_output
 from loaders.errors import InputError, printable
+from loaders.os_errors import in_words, is_of_a_path
 
 OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses: success; what was asked to be checked does not hold; bad arguments or configuration."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C."""
 
 
 class Failure(Exception):
@@ -32,6 +42,7 @@ class Command:
 
 
 CommandT = TypeVar("CommandT", bound=Command)
+StatusT = TypeVar("StatusT")
 
 
 def parse(
@@ -94,14 +105,67 @@ def run_with(
     arguments: Sequence[str] | None = None,
 ) -> int:
     """As `run`, with a parser of one's own."""
+    end_unguarded_worker()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with forgiving_streams(), _threads_without_traceback():
+        try:
+            status = action(parse_arguments(given))
+        except SystemExit as stop:  # --help
+            raise SystemExit(_printed(stop.code, program)) from None
+        except (InputError, Failure, OSError) as error:
+            if "--debug" in given:
+                traceback.print_exc()
+            return _tell(error, program)
+        except KeyboardInterrupt:
+            note(f"{program}: interrupted")
+            return INTERRUPTED
+        return _printed(status, program)
+
+
+def _tell(error: InputError | Failure | OSError, program: str) -> int:
+    """Say in one line what went wrong, and return the exit status."""
+    words, status = str(error), BAD_INPUT if isinstance(error, InputError) else CHECK_FAILED
+    if isinstance(error, OSError):
+        words, status = in_words(error), BAD_INPUT if is_of_a_path(error) else CHECK_FAILED
+    note(f"{program}: error: {words}")
+    return status
+
+
+def _printed(status: StatusT, program: str) -> StatusT | int:
+    """Return the status of a command that came to its end, if all that it printed was taken; else that of a failure."""
+    fault = lost_output()
+    if fault is None:
+        return status
+    if isinstance(fault, BrokenPipeError):  # whoever read it has seen enough
+        return 128 + signal.SIGPIPE
+    note(
+        f"{program}: error: standard output cannot be written ({fault.strerror}): what it should have shown is lost, "
+        "all else is done; send it elsewhere"
+    )
+    return CHECK_FAILED
+
+
+@contextlib.contextmanager
+def _threads_without_traceback() -> Iterator[None]:
+    """Make an error of the system one line also in threads of libraries, such as TensorBoard's that writes events."""
+
+    def tell(ended: threading.ExceptHookArgs) -> None:
+        if isinstance(ended.exc_value, OSError):
+            note(f"warning: {in_words(ended.exc_value)}")
+        else:
+            threading.__excepthook__(ended)
+
+    given, threading.excepthook = threading.excepthook, tell
     try:
-        return action(parse_arguments(given))
-    except (InputError, Failure, OSError) as error:
-        if "--debug" in given:
-            traceback.print_exc()
-        sys.stderr.write(f"{program}: error: {error}\n")
-        return CHECK_FAILED if isinstance(error, Failure) else BAD_INPUT
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{program}: interrupted\n")
-        return 130
+        yield
+    finally:
+        threading.excepthook = given
+
+
+def end_unguarded_worker() -> None:
+    """End this process if it is a worker that has come here by importing a script that lacks a main guard.
+
+    A worker imports the script that started it. What the script calls must not run again there.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself finds out
+        os._exit(BAD_INPUT)

@@ -18,6 +18,7 @@ from engine.picture_form import Image
 from engine.pictures import Picture, draw
 from engine.video import Video
 from engine.video_writer import NoEncoderError, VideoWriter, writing_video
+from loaders.os_errors import naming
 
 Job = tuple[Picture, NDArray[np.floating[Any]]]
 
@@ -51,7 +52,8 @@ class Drawings:
         if picture.name in self._videos:
             return picture, drawn
         path = self._place(picture.name, PICTURES, ".png")
-        path.write_bytes(encode_image(path.suffix.lower(), drawn))
+        with naming(path):
+            path.write_bytes(encode_image(path.suffix.lower(), drawn))
         return picture, None
 
     def keep(self, picture: Picture, drawn: Image | None) -> None:

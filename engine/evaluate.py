@@ -23,12 +23,14 @@ from engine.frame_errors import frame_errors
 from engine.per_frame import Form, check_form, frame_columns, write_per_frame
 from engine.precision import Precision, PrecisionName
 from engine.predictions import Predictions, collect
+from engine.progress import note
 from engine.report import write_report
 from engine.results import summarise
 from engine.tables import action_table
 from engine.trained import Trained, load_trained
 from loaders import DataConfig, Loader, ShardSet, build_loader
 from loaders.errors import InputError
+from loaders.os_errors import naming
 from models.camera import XR_EGOPOSE
 from models.skeleton import NECK
 
@@ -129,9 +131,10 @@ def _report(
     examples = collect_examples(
         config.data, config.split, found, errors, meta, image_size=loader.image_size, count=config.examples
     )
-    page = write_report(config.output, metrics, examples, trained.run)
-    if config.per_frame:
-        write_per_frame(config.output, config.per_frame, frame_columns(shard_set, found.frames, errors))
+    with naming(config.output):
+        page = write_report(config.output, metrics, examples, trained.run)
+        if config.per_frame:
+            write_per_frame(config.output, config.per_frame, frame_columns(shard_set, found.frames, errors))
     sys.stdout.write(
         "".join(f"{note}\n" for note in about["notes"])
         + action_table(metrics).to_text()
@@ -146,7 +149,7 @@ def mean_pose(root: Path) -> NDArray[np.float64] | None:
     try:
         shard_set = ShardSet(root, "train")
     except InputError as error:
-        sys.stderr.write(f"evaluate: no mean pose to compare with: {error}\n")
+        note(f"evaluate: no mean pose to compare with: {error}")
         return None
     if not len(shard_set):
         return None

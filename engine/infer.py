@@ -31,7 +31,7 @@ from engine.pictures import Picture, Preparation, Unreadable, read_picture
 from engine.pose_model import PoseModel, Turn, View
 from engine.precision import Precision, PrecisionName
 from engine.predictions_file import PredictionsFile, writing_predictions
-from engine.progress import progress_bar
+from engine.progress import note, progress_bar
 from engine.trained import load_trained
 from engine.video import Video
 from loaders.config import available_cores
@@ -117,7 +117,7 @@ def infer(config: InferConfig) -> int:
         file.finish(unreadable)
     seconds = time.perf_counter() - started
     for item in unreadable:
-        sys.stderr.write(f"infer: unreadable: {folder / item.name}: {item.reason}\n")
+        note(f"infer: unreadable: {folder / item.name}: {item.reason}")
     sys.stdout.write(
         f"{file.entries} of {file.entries + len(unreadable)} pictures in {seconds:.1f} s: "
         f"{file.entries / seconds:.1f} pictures/s\npredictions: {path}\n"

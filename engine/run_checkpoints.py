@@ -55,17 +55,13 @@ class CheckpointWriter:
             self._thread.shutdown()
 
     def _write(self, state: dict[str, Any], best: bool) -> None:
-        last = self._run_dir / LAST
-        try:
-            with appearing(last) as temporary:
-                checkpoint.write(temporary, state)
-                if best:  # before last.pt, which says that it is there
-                    _publish_copy(temporary, self._run_dir / BEST)
-                if state["step"] != self._newest:  # else it takes the place of the same step's, judged meanwhile
-                    self._make_room()
-            self._newest = state["step"]
-        except RuntimeError as error:  # torch's writer, for a full disk as for anything
-            raise OSError(f"{last} cannot be written ({error}): is there space left?") from error
+        with appearing(self._run_dir / LAST) as temporary:
+            checkpoint.write(temporary, state)
+            if best:  # before last.pt, which says that it is there
+                _publish_copy(temporary, self._run_dir / BEST)
+            if state["step"] != self._newest:  # else it takes the place of the same step's, judged meanwhile
+                self._make_room()
+        self._newest = state["step"]
 
     def _make_room(self) -> None:
         age = self._keep

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from engine.progress import progress_bar
+from engine.progress import note, progress_bar
+from loaders.os_errors import naming
 
 
 class RunLog:
@@ -22,6 +22,7 @@ class RunLog:
         self._on = on
         if not on:
             return
+        self._run_dir = run_dir
         path = run_dir / "metrics.jsonl"
         path.touch()
         os.truncate(path, min(position, path.stat().st_size))
@@ -38,14 +39,16 @@ class RunLog:
         """Write numbers of one step."""
         if not self._on:
             return
-        self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with naming(self._run_dir):
+            self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Write a picture (H, W, 3)."""
         if self._on:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            with naming(self._run_dir):
+                self._board.add_image(name, image, step, dataformats="HWC")
 
     def advance(self) -> None:
         """Move the progress bar by a step."""
@@ -60,11 +63,12 @@ class RunLog:
     def note(self, text: str) -> None:
         """Write a line above the progress bar."""
         if self._on:
-            self._bar.write(text, file=sys.stderr)
+            note(text)
 
     def close(self) -> None:
         """Flush and close."""
         if self._on:
             self._bar.close()
-            self._board.close()
             self._file.close()
+            with naming(self._run_dir):
+                self._board.close()

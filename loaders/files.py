@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from loaders.os_errors import naming
+
 PARTIAL: Final = ".partial"
 """Ending of files that are being written; one that is left over belongs to a run that was killed."""
 _UNSYNCED: Final = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -42,11 +44,12 @@ def publish(temporary: Path, path: Path) -> None:
 def appearing(path: Path) -> Iterator[Path]:
     """Give another name to write to; what is there in the end gets its own, and nothing is left if that fails."""
     temporary = temporary_name(path)
-    try:
-        yield temporary
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path, instead_of=temporary):
+        try:
+            yield temporary
+            publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

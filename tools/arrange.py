@@ -13,6 +13,7 @@ from typing import Literal
 from engine.command import OK, Command, Failure, run
 from loaders.errors import InputError, printable
 from loaders.files import PARTIAL, is_data, temporary_name
+from loaders.os_errors import in_words
 from tools.dataset import SET_FOLDERS, SUBJECTS
 from tools.links import link, links_below, target_inside
 from tools.parallel import Meter
@@ -101,11 +102,8 @@ def _place(source: Path, target: Path, mode: Mode) -> list[Path]:
         if mode == "move":
             shutil.rmtree(source)
     except OSError as error:
-        # copying a tree collects its errors: the first one will do
-        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
         raise Failure(
-            f"{source} cannot be placed at {target} ({reason}): see to it, then run the same command again; "
-            "subjects placed already stay"
+            f"{source} cannot be placed at {target}: {in_words(error)}; subjects placed already stay"
         ) from None
     return dangling
 

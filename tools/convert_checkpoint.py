@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from engine import checkpoint
 from engine.command import OK, Command, run
 from engine.trained import describe_reference
@@ -57,7 +55,7 @@ def convert(flags: ConvertFlags) -> int:
     else:
         sections = reference_weights.to_reference(content["model"])
         with appearing(flags.output) as temporary:
-            torch.save(sections, temporary)
+            checkpoint.write_any(temporary, sections)
         form = f"the reference code's dictionary with {' and '.join(sections)}"
     sys.stdout.write(f"{flags.output}: {form}\n")
     return OK

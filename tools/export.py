@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -193,8 +194,9 @@ class _Package:
 
     def write(self, network: nn.Module, trained: Trained, outputs: Sequence[str], path: Path) -> None:
         program = torch.export.export(network, (_example(trained),), dynamic_shapes=_DYNAMIC)
-        with path.open("wb") as file:  # torch minds the name of a path
-            torch.export.save(program, file, extra_files=_facts(trained) | {"outputs": json.dumps(outputs)})
+        content = io.BytesIO()  # torch minds the name of a path, and aborts when a file fails
+        torch.export.save(program, content, extra_files=_facts(trained) | {"outputs": json.dumps(outputs)})
+        path.write_bytes(content.getbuffer())
 
     def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
         with path.open("rb") as file:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,15 +19,18 @@ from concurrent.futures import (
     wait,
 )
 from multiprocessing.connection import wait as wait_for_sentinels
-from typing import Any, TypeVar
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from engine.command import Failure
+from engine.command import Failure, end_unguarded_worker
 from engine.progress import progress_bar
 from loaders.errors import InputError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_GUARD: Final = 'a main guard (`if __name__ == "__main__":`)'
 _POLL_SECONDS = 0.2
 _CLUSTER_SECONDS = 15
 """How long a scheduler may take to answer."""
@@ -90,21 +95,26 @@ def over_processes(function: Callable[[Job], Result], jobs: Sequence[Job], worke
     if workers <= 1:
         _sink.report = meter.add
         return [function(job) for job in jobs]
+    end_unguarded_worker()
+    _check_importable()
     context = multiprocessing.get_context("spawn")
     shared = context.Array("q", 3)
-    with ProcessPoolExecutor(workers, context, _start_worker, (shared,)) as pool:
-        try:
-            futures = [pool.submit(function, job) for job in jobs]
-            _follow(futures, shared, meter)
-            return [future.result() for future in futures]
-        except BrokenExecutor:
-            raise Failure(
-                "a worker process died, perhaps for want of memory: run the same command again with fewer --workers"
-            ) from None
-        finally:
-            # jobs still run only if one has failed; the next `advance` ends them
-            shared.get_obj()[2] = 1
-            pool.shutdown(wait=True, cancel_futures=True)
+    processes: list[BaseProcess] = []
+    try:
+        with ProcessPoolExecutor(workers, context, _start_worker, (shared,)) as pool:
+            try:
+                # a worker inherits what is blocked: Ctrl-C does not reach it before `_start_worker` does
+                with _interrupts_blocked():
+                    futures = [pool.submit(function, job) for job in jobs]
+                    processes = multiprocessing.active_children()
+                _follow(futures, shared, meter)
+                return [future.result() for future in futures]
+            finally:
+                # jobs still run only if one has failed; the next `advance` ends them
+                shared.get_obj()[2] = 1
+                pool.shutdown(wait=True, cancel_futures=True)
+    except BrokenExecutor:
+        raise _why_broken(processes) from None
 
 
 def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Result]]:
@@ -146,6 +156,39 @@ def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address
                 f"the Dask scheduler at {address} and its workers cannot import this project: install it there "
                 "(`pip install .`), or start them with PYTHONPATH set to its folder"
             ) from None
+
+
+def _check_importable() -> None:
+    """Raise InputError if workers could not import the script that is running, as they do when they start."""
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if main.__spec__ is None and path is not None and not Path(path).exists():
+        raise InputError(
+            f"worker processes must read the script that starts them, and {path} is no file: save it as one, with "
+            f"{_GUARD} around the call, or give --workers 1"
+        )
+
+
+def _why_broken(processes: Sequence[BaseProcess]) -> Exception:
+    """Return what to raise when a worker died, by the way in which it died."""
+    if any(process.exitcode is not None and process.exitcode >= 0 for process in processes):
+        # nobody killed it: the script ended it, which each worker imports when it starts
+        script = getattr(sys.modules["__main__"], "__file__", "it")
+        return InputError(
+            f"worker processes import the script that starts them, and {script} does not let them: "
+            f"put the call below {_GUARD}, or give --workers 1"
+        )
+    return Failure("a worker process died, perhaps for want of memory: run the same command again with fewer --workers")
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Hold back Ctrl-C for a moment."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow(futures: Sequence[Future[Any]], shared: Any, meter: Meter) -> None:

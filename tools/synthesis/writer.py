@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.os_errors import naming
 from models.skeleton import JOINTS
 from tools.dataset import Environment
 from tools.parallel import advance
@@ -57,7 +58,9 @@ def write(task: Task) -> None:
         for frame in recording.frames(task.first, task.last):
             contents = _contents(frame, task.modalities, task.dots)
             for modality, content in contents:
-                task.environment.file(modality, frame.number).write_bytes(content)
+                path = task.environment.file(modality, frame.number)
+                with naming(path):
+                    path.write_bytes(content)
             advance(1, sum(len(content) for _, content in contents))
     finally:
         cv2.setNumThreads(threads)
