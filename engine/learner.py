@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from engine import checkpoint
 from engine.config import TrainConfig
 from engine.distributed import Process
-from engine.optimizer import build_average, build_optimizer
+from engine.optimizer import build_average, build_optimizer, load_optimizer
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
 from loaders import PoseBatch
@@ -115,8 +115,15 @@ class Learner:
         if self._average is not None:
             self.stage.load_weights(self.model, state["trained"], source)
             self._average.n_averaged.copy_(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        load_optimizer(self.optimizer, state["optimizer"])
+        if state["scaler"]:  # else it was trained in another precision, whose scaler has no state
+            self.scaler.load_state_dict(state["scaler"])
+
+    def is_finite(self) -> bool:
+        """Return whether all that a checkpoint would hold of the networks is finite. Waits for the device."""
+        models = [self.model] if self._average is None else [self.model, self._average.module]
+        tensors = [tensor for model in models for tensor in model.state_dict().values()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def _networks(self, model: nn.Module) -> checkpoint.Weights:
         return {name: network.state_dict() for name, network in self.stage.networks(model).items()}
