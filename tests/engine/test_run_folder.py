@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from engine import checkpoint
+from engine.command import Failure
 from engine.config import parse_train
 from engine.distributed import Process
 from engine.run_folder import check_content, claimed
@@ -38,18 +39,29 @@ def copied(tmp_path, trained):
     return shutil.copytree(trained, tmp_path / "copied")
 
 
+@pytest.fixture
+def started(monkeypatch, capsys, shards):
+    """Return a function that trains and returns the exit status and what was said."""
+
+    def begin(run_dir, *more, stage="train3d"):
+        return run(monkeypatch, *flags(shards, run_dir, stage, *more)), capsys.readouterr().err.splitlines()
+
+    return begin
+
+
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_folder_that_is_written_is_refused(tmp_path, monkeypatch, capsys, shards, resume):
-    arguments = flags(shards, tmp_path / "run", "train3d", "--max-steps", "2", *["--resume"] * resume)
+def test_a_folder_that_is_written_is_refused(tmp_path, started, resume):
+    arguments = (tmp_path / "run", "--max-steps", "2", *["--resume"] * resume)
     with claimed(tmp_path / "run", "train3d", ALONE, resume=False):
-        assert run(monkeypatch, *arguments) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"train: error: another run is writing {tmp_path}/run: wait for it, or give another --run-dir"]
-    assert run(monkeypatch, *arguments) == 0
+        assert started(*arguments) == (
+            2,
+            [f"train: error: another run is writing {tmp_path}/run: wait for it, or give another --run-dir"],
+        )
+    assert started(*arguments)[0] == 0
 
 
 def test_a_lock_ends_with_its_process(tmp_path, monkeypatch, shards):
@@ -102,12 +114,11 @@ def test_a_log_alone_is_not_cut(copied):
     assert "already holds a run" in refuse(copied, resume=False)
 
 
-def test_the_best_one_copied_goes_on(monkeypatch, shards, trained, copied):
+def test_the_best_one_copied_goes_on(started, trained, copied):
     for path in copied.glob("last*.pt"):
         path.unlink()
     shutil.copy(copied / "best.pt", copied / "last.pt")
-    arguments = flags(shards, copied, "train3d", "--max-steps", "4", "--checkpoint-every", "2", "--resume")
-    assert run(monkeypatch, *arguments) == 0
+    assert started(copied, "--max-steps", "4", "--checkpoint-every", "2", "--resume")[0] == 0
     assert same(weights(trained), weights(copied))
 
 
@@ -133,12 +144,11 @@ def test_a_checkpoint_comes_before_anything_else(tmp_path, monkeypatch, shards):
     check_content(tmp_path / "run", "train3d", resume=True)
 
 
-def test_weights_alone_are_no_run(monkeypatch, capsys, shards, copied):
+def test_weights_alone_are_no_run(started, copied):
     make_checkpoint(copied / "last.pt", "train3d")
-    assert run(monkeypatch, *flags(shards, copied, "train3d", "--resume")) == 2
-    assert f"not the state of a run: begin a new one: another --run-dir with --load-3d {copied}/last.pt" in (
-        capsys.readouterr().err
-    )
+    status, (line,) = started(copied, "--resume")
+    assert status == 2
+    assert f"not the state of a run: begin a new one: another --run-dir with --load-3d {copied}/last.pt" in line
 
 
 @pytest.mark.parametrize(
@@ -148,28 +158,26 @@ def test_weights_alone_are_no_run(monkeypatch, capsys, shards, copied):
         (["--data.image-size", "128"], "was trained with data.image_size 64, not 128"),
     ],
 )
-def test_what_cannot_change_is_one_line(monkeypatch, capsys, shards, copied, more, said):
+def test_what_cannot_change_is_one_line(started, copied, more, said):
     before = content(copied)
-    assert run(monkeypatch, *flags(shards, copied, "train3d", "--resume", *more)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    status, (line,) = started(copied, "--resume", *more)
+    assert status == 2
     assert said in line
     assert content(copied) == before
 
 
-def test_another_trunk_is_one_line(tmp_path, monkeypatch, capsys, shards):
-    assert run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", "--max-steps", "1")) == 0
-    capsys.readouterr()
-    more = ("--resume", "--model.trunk", "resnet34")
-    assert run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", *more)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+def test_another_trunk_is_one_line(tmp_path, started):
+    assert started(tmp_path / "run", "--max-steps", "1", stage="train2d")[0] == 0
+    status, (line,) = started(tmp_path / "run", "--resume", "--model.trunk", "resnet34", stage="train2d")
+    assert status == 2
     assert "was trained with model.trunk resnet18, not resnet34" in line
 
 
-def test_what_changed_is_logged_and_obeyed(monkeypatch, capsys, shards, copied):
+def test_what_changed_is_logged_and_obeyed(started, copied):
     more = ["--max-steps", "6", "--checkpoint-every", "2", "--optim.kind", "adam", "--optim.weight-decay", "0.5"]
-    assert run(monkeypatch, *flags(shards, copied, "train3d", "--resume", *more)) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("resumed: ")]
-    assert said == [
+    status, said = started(copied, "--resume", *more)
+    assert status == 0
+    assert [line for line in said if line.startswith("resumed: ")] == [
         "resumed: optim.kind is adam, was adamw up to step 4",
         "resumed: optim.weight_decay is 0.5, was 0.0 up to step 4",
         "resumed: max_steps is 6, was 4 up to step 4",
@@ -179,7 +187,7 @@ def test_what_changed_is_logged_and_obeyed(monkeypatch, capsys, shards, copied):
     assert not any(group["decoupled_weight_decay"] for group in groups)
 
 
-def test_another_precision_resumes(monkeypatch, shards, copied):
+def test_another_precision_resumes(shards, copied):
     for precision in ("fp16", "fp32", "fp16"):
         trainer = Trainer(parse_train(flags(shards, copied, "train3d", "--resume", "--precision", precision)), ALONE)
         assert trainer.step == 4
@@ -187,11 +195,11 @@ def test_another_precision_resumes(monkeypatch, shards, copied):
         trainer.close()
 
 
-def test_a_network_that_is_not_finite_is_never_written(monkeypatch, shards, copied):
+def test_a_network_that_is_not_finite_is_never_written(shards, copied):
     trainer = Trainer(parse_train(flags(shards, copied, "train3d", "--resume")), ALONE)
     next(trainer.learner.model.parameters()).data[0] = torch.nan
     trainer.step = 5
-    with pytest.raises(Exception, match=r"not finite at step 5; continue from .*last.pt by --resume with a lower"):
+    with pytest.raises(Failure, match=r"not finite at step 5; continue from .*last.pt by --resume with a lower"):
         trainer.save()
     trainer.close()
     assert checkpoint.load(copied / "last.pt")["step"] == 4
@@ -217,12 +225,12 @@ def test_a_checkpoint_from_just_before_the_loss_is_not_advised(shards, copied):
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "16"}, False),  # a script that sbatch runs
     ],
 )
-def test_a_launcher_that_is_not_torchrun_is_noticed(tmp_path, monkeypatch, capsys, shards, variables, refused):
+def test_a_launcher_that_is_not_torchrun_is_noticed(tmp_path, monkeypatch, started, variables, refused):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    status = run(monkeypatch, *flags(shards, tmp_path / "run", "train3d", "--max-steps", "1"))
+    status, said = started(tmp_path / "run", "--max-steps", "1")
     assert status == (2 if refused else 0)
-    assert ("srun --ntasks-per-node=1 torchrun" in capsys.readouterr().err) == refused
+    assert any("srun --ntasks-per-node=1 torchrun" in line for line in said) == refused
     assert (tmp_path / "run").exists() != refused
 
 
