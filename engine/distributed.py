@@ -183,17 +183,18 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
 
 def _check_alone() -> None:
     """Raise InputError if another launcher than torchrun started several processes: each would take itself for all."""
-    sizes = ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"]
+    names = ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"]
     if os.environ.get("SLURM_PROCID", "0") != "0":  # what sbatch runs is task 0 of many, without a step that started it
-        sizes.append("SLURM_NTASKS")
-    count = max(int(os.environ.get(name, "1")) for name in sizes)
-    if count > 1:
-        raise InputError(
-            f"srun or mpirun started {count} of these processes, and each would be a run of its own: let it start "
-            "torchrun, once per node, and torchrun a process for each GPU: srun --ntasks-per-node=1 torchrun --nnodes "
-            "NODES --nproc-per-node gpu --rdzv-backend c10d --rdzv-endpoint NODE0:29500 and then this command; "
-            "docs/multi-node.md has the whole script"
-        )
+        names.append("SLURM_NTASKS")
+    for name in names:
+        if (count := os.environ.get(name, "1")) != "1":
+            raise InputError(
+                f"srun or mpirun started {count} of these processes, and each would be a run of its own: let it start "
+                "torchrun, once per node, and torchrun a process for each GPU: srun --ntasks-per-node=1 torchrun "
+                "--nnodes NODES --nproc-per-node gpu --rdzv-backend c10d --rdzv-endpoint NODE0:29500 and then this "
+                "command (docs/multi-node.md has the whole script); if they are to be runs of their own, unset "
+                f"{name}"
+            )
 
 
 def _is_broken_exchange(error: Exception) -> bool:

@@ -47,6 +47,7 @@ class Learner:
         self.precision = Precision.choose(config.precision, process.device)
         self.scaler = self.precision.scaler()
         self._config = config.optim
+        self._device = process.device
         self._average = build_average(config.optim, self.model)
         self._objective = _wrap(Objective(stage, self.model), config, process)
         self._trainable = [p for p in self.model.parameters() if p.requires_grad]
@@ -120,9 +121,9 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
 
     def is_finite(self) -> bool:
-        """Return whether all that a checkpoint would hold of the networks is finite. Waits for the device."""
-        models = [self.model] if self._average is None else [self.model, self._average.module]
-        tensors = [tensor for model in models for tensor in model.state_dict().values()]
+        """Return whether weights, buffers and what the optimizer remembers are finite. Waits for the device."""
+        states = [self.model.state_dict(), self.judged.state_dict(), *self.optimizer.state.values()]
+        tensors = [v.to(self._device) for state in states for v in state.values() if isinstance(v, Tensor)]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def _networks(self, model: nn.Module) -> checkpoint.Weights:

@@ -11,8 +11,8 @@ from engine.config import TrainConfig, to_plain
 from engine.run_folder import from_weights
 from loaders.errors import InputError
 
-_NO_NEWS: Final = {"config", "run_dir", "resume", "debug", "profile"}
-"""What says where a run is and how it was called."""
+_NO_NEWS: Final = {"config", "run_dir", "resume", "debug", "profile", "load_2d", "load_3d"}
+"""What says where a run is, and how it was called and begun."""
 
 
 def check_resumable(state: Mapping[str, Any], config: TrainConfig, image_size: int, source: Path) -> None:

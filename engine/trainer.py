@@ -18,6 +18,7 @@ from engine.agreement import check_agreement
 from engine.command import Failure
 from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
+from engine.divergence import first_non_finite, remedy
 from engine.heartbeat import Heartbeat
 from engine.learner import Learner
 from engine.lens import find_circle
@@ -25,7 +26,7 @@ from engine.picture_form import PictureForm
 from engine.profiling import TRACE, StepProfile
 from engine.random_state import random_state, restore_random_state, seed_all
 from engine.resumption import changes, check_resumable
-from engine.run_checkpoints import LAST, CheckpointWriter, checkpoints, load_newest
+from engine.run_checkpoints import LAST, CheckpointWriter, load_newest
 from engine.run_folder import CONFIG, claimed
 from engine.run_log import RunLog
 from engine.running_means import RunningMeans
@@ -219,7 +220,8 @@ class Trainer:
         with self.stopwatch.paused(), record_function("checkpoint"):
             self._finite_means()
             if not self.process.from_main(self.learner.is_finite()):
-                raise Failure(f"the weights are not finite at step {self.step}; {self._remedy(self.step + 1)}")
+                advice = remedy(self.config.run_dir, self.saved_step, self.step + 1)
+                raise Failure(f"the weights are not finite at step {self.step}; {advice}")
             if self.process.is_main:
                 self.writer.write(self._state(), best=best)
         self.saved_step = self.step
@@ -287,33 +289,9 @@ class Trainer:
         """Return the means since the last log entry. Raises Failure if one is not a finite number."""
         means = self.means.read(self.process)
         if not all(map(math.isfinite, means.values())):
-            raise Failure(self._describe_spoilt())
+            step, where = first_non_finite(self.means, self.loader.shard_set, self.process, self.step)
+            raise Failure(f"the loss is not finite {where}; {remedy(self.config.run_dir, self.saved_step, step)}")
         return means
-
-    def _describe_spoilt(self) -> str:
-        """Return which step's loss was the first that is no finite number, and on which samples."""
-        own = self.means.first_spoilt()
-        spoilt = None if own is None else (own[0], self.process.rank, [*map(self.loader.shard_set.key, own[1])])
-        first = min((found for found in self.process.gather(spoilt) if found is not None), default=None)
-        where, step = f"within the {self.means.steps} steps to {self.step}", self.step - self.means.steps + 1
-        if first is not None:
-            number, rank, keys = first
-            samples = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-            step += number
-            where = f"at step {step}, process {rank}, samples {samples}"
-        return f"the loss is not finite {where}; {self._remedy(step)}"
-
-    def _remedy(self, step: int) -> str:
-        """Return what to do about a loss that is not finite at a step."""
-        last = self.config.run_dir / LAST
-        how = "with a lower optim.lr, with optim.clip, or in --precision bf16 or fp32"
-        if self.saved_step is not None and self.saved_step < step - 1:
-            return f"continue from {last} by --resume {how}"
-        older = [path for path in checkpoints(self.config.run_dir) if path != last]
-        if self.saved_step and older:
-            # a lower rate does not help weights that are too large already
-            return f"{last} is from just before: remove it, and continue from an older one by --resume {how}"
-        return f"begin a new run {how}"
 
     def _state(self) -> dict[str, Any]:
         return {
