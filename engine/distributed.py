@@ -26,9 +26,10 @@ _ROLL_CALL: Final = 10.0
 """How long the others have to say that they are still there, once something went wrong (seconds)."""
 _GRACE: Final = 60.0
 """NCCL gives up so much later than the host's own exchanges, which can tell who is missing (seconds)."""
-_BEGUN: Final = "begun"
 _BROKEN: Final = ("gloo", "pair closure")
 """In gloo's errors: its source file, or, once another exchange has timed out, only that the pair was closed."""
+_BEGUN: Final = "begun"
+"""In the store that outlives a restart: that the run has begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
