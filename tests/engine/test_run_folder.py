@@ -196,9 +196,12 @@ def test_another_precision_resumes(shards, copied):
         trainer.close()
 
 
-def test_a_network_that_is_not_finite_is_never_written(shards, copied):
+@pytest.mark.parametrize("where", ["weights", "optimizer"])
+def test_what_is_not_finite_is_never_written(shards, copied, where):
     trainer = Trainer(parse_train(flags(shards, copied, "train3d", "--resume")), ALONE)
-    next(trainer.learner.model.parameters()).data[0] = torch.nan
+    weight = next(trainer.learner.model.parameters())
+    spoilt = weight.data if where == "weights" else trainer.learner.optimizer.state[weight]["exp_avg_sq"]
+    spoilt[0] = torch.inf
     trainer.step = 5
     with pytest.raises(Failure, match=r"not finite at step 5; continue from .*last.pt by --resume with a lower"):
         trainer.save()
