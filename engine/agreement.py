@@ -29,7 +29,8 @@ def check_agreement(config: TrainConfig, loaders: Mapping[str, Loader], process:
     Raises:
         InputError: names a process that differs from the main one, and in what; on all processes.
     """
-    own = dict(_flat(dataclasses.asdict(config)))
+    flags = flat(dataclasses.asdict(config))
+    own = {name: value for name, value in flags if not isinstance(value, Path) and name not in _OWN}
     own |= {f"{split} shards": loader.shard_set.fingerprint for split, loader in loaders.items()}
     first, *others = process.gather(own)
     for rank, other in enumerate(others, 1):
@@ -41,10 +42,10 @@ def check_agreement(config: TrainConfig, loaders: Mapping[str, Loader], process:
                 )
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested keys, joined by dots, with their values."""
     for key, value in content.items():
-        name = prefix + key
         if isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
-        elif not isinstance(value, Path) and name not in _OWN:
-            yield name, value
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

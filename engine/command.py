@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -107,7 +105,7 @@ def run_with(
     """As `run`, with a parser of one's own."""
     end_unguarded_worker()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with forgiving_streams(), _threads_without_traceback():
+    with forgiving_streams():
         try:
             status = action(parse_arguments(given))
         except SystemExit as stop:  # --help
@@ -143,23 +141,6 @@ def _printed(status: StatusT, program: str) -> StatusT | int:
         "all else is done; send it elsewhere"
     )
     return CHECK_FAILED
-
-
-@contextlib.contextmanager
-def _threads_without_traceback() -> Iterator[None]:
-    """Make an error of the system one line also in threads of libraries, such as TensorBoard's that writes events."""
-
-    def tell(ended: threading.ExceptHookArgs) -> None:
-        if isinstance(ended.exc_value, OSError):
-            note(f"warning: {in_words(ended.exc_value)}")
-        else:
-            threading.__excepthook__(ended)
-
-    given, threading.excepthook = threading.excepthook, tell
-    try:
-        yield
-    finally:
-        threading.excepthook = given
 
 
 def end_unguarded_worker() -> None:

@@ -35,6 +35,8 @@ GPU_FILES: Final = ("/dev/nvidia[0-9]*", "/dev/dxg")
 """Where Linux, and Windows' Linux, show NVIDIA GPUs."""
 _BROKEN: Final = ("gloo", "pair closure")
 """In gloo's errors: its source file, or, once another exchange has timed out, only that the pair was closed."""
+_BEGUN: Final = "begun"
+"""In the store that outlives a restart: that the run has begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +62,22 @@ class Process:
     rank: int
     world_size: int
     device: torch.device
-    restarts: int = 0
-    """How often torchrun has started the processes again."""
+    restarted: bool = False
+    """Whether torchrun started the processes again after `begin`."""
     host_group: Any = None
     """Group for what hosts tell each other, over gloo; None takes the default group."""
+    store: Any = None
+    """Where torchrun keeps what outlives a restart; None without torchrun."""
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes."""
         return self.rank == 0
+
+    def begin(self) -> None:
+        """Note, for processes that torchrun starts in place of these, that the run has begun."""
+        if self.store is not None:
+            self.store.set(_BEGUN, "")
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum over all processes. Waits for all of them; every process must call it."""
@@ -175,15 +184,20 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
     Args:
         device: see `choose_device`.
         timeout: how long exchanges wait (seconds).
+
+    Raises:
+        InputError: there is no such device, or something else than torchrun started several processes.
     """
-    chosen = choose_device(device)
     if "RANK" not in os.environ:
-        yield Process(0, 1, chosen)
+        _check_alone()
+        yield Process(0, 1, choose_device(device))
         return
-    store, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    chosen = choose_device(device)
+    lasting, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    restarted = lasting.check([_BEGUN])
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     # the store outlives a restart, and with it the addresses of processes that are gone
-    store = dist.PrefixStore(f"attempt-{restarts}", store)  # type: ignore[attr-defined]
+    store = dist.PrefixStore(f"attempt-{restarts}", lasting)  # type: ignore[attr-defined]
     cuda = chosen.type == "cuda"
     dist.init_process_group(
         "nccl" if cuda else "gloo",
@@ -194,7 +208,7 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
     )
     try:
         host_group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        yield Process(rank, world_size, chosen, restarts, host_group)
+        yield Process(rank, world_size, chosen, restarted, host_group, lasting)
     except Exception as error:
         reason = _missing(store, rank, world_size, timeout) if _is_broken_exchange(error) else ""
         store.set(f"failed/{rank}", reason or f"{type(error).__name__}: {error}")
@@ -204,6 +218,22 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _check_alone() -> None:
+    """Raise InputError if another launcher than torchrun started several processes: each would take itself for all."""
+    names = ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"]
+    if os.environ.get("SLURM_PROCID", "0") != "0":  # what sbatch runs is task 0 of many, without a step that started it
+        names.append("SLURM_NTASKS")
+    for name in names:
+        if (count := os.environ.get(name, "1")) != "1":
+            raise InputError(
+                f"srun or mpirun started {count} of these processes, and each would be a run of its own: let it start "
+                "torchrun, once per node, and torchrun a process for each GPU: srun --ntasks-per-node=1 torchrun "
+                "--nnodes NODES --nproc-per-node gpu --rdzv-backend c10d --rdzv-endpoint NODE0:29500 and then this "
+                "command (docs/multi-node.md has the whole script); if they are to be runs of their own, unset "
+                f"{name}"
+            )
 
 
 def _is_broken_exchange(error: Exception) -> bool:

@@ -26,6 +26,7 @@ from engine.predictions import Predictions, collect
 from engine.progress import note
 from engine.report import write_report
 from engine.results import summarise
+from engine.signals import Signals, Stopped
 from engine.tables import action_table
 from engine.trained import Trained, load_trained
 from loaders import DataConfig, Loader, ShardSet, build_loader
@@ -75,32 +76,49 @@ class EvaluateConfig(command.Command):
 
 def evaluate(config: EvaluateConfig) -> int:
     """Evaluate and return the exit status."""
-    with join_processes(config.device, config.timeout) as process:
-        trained = load_trained(config.checkpoint, process.device)
-        loader = _loader(config, trained, process)
-        precision = Precision.choose(config.precision, process.device)
-        started = time.perf_counter()
-        found = collect(trained.stage, trained.model, loader, process, precision)
-        speed = len(found.frames) / (time.perf_counter() - started)
-        skipped = process.everyones_keys(dict.fromkeys(loader.skipped.values()))
-        loader.close()
+    try:
+        with join_processes(config.device, config.timeout) as process, _stoppable(process):
+            return _evaluate(config, process)
+    except Stopped as stopped:
+        return 128 + stopped.number
+
+
+def _stoppable(process: Process) -> Signals:
+    """Return the context in which a signal raises Stopped: there is nothing to be saved."""
+
+    def answer(signal_name: str) -> None:
         if process.is_main:
-            about = {
-                "checkpoint": str(config.checkpoint),
-                "stage": trained.stage.name,
-                "trunk": trained.trunk,
-                "image_size": trained.stage.image_size,
-                "shards": str(config.data.shards),
-                "split": config.split,
-                "fingerprint": loader.shard_set.fingerprint,
-                "device": process.device.type,
-                "processes": process.world_size,
-                "precision": precision.name,
-                "images_per_second": round(speed, 1),
-                "skipped": skipped,
-                "notes": [note for note in (_NOTES.get(trained.stage.name), _note_of(skipped)) if note],
-            }
-            _report(config, trained, loader, found, about)
+            note(f"evaluate: {signal_name}: ending without a report")
+
+    return Signals(answer, raises=True)
+
+
+def _evaluate(config: EvaluateConfig, process: Process) -> int:
+    trained = load_trained(config.checkpoint, process.device)
+    loader = _loader(config, trained, process)
+    precision = Precision.choose(config.precision, process.device)
+    started = time.perf_counter()
+    found = collect(trained.stage, trained.model, loader, process, precision)
+    speed = len(found.frames) / (time.perf_counter() - started)
+    skipped = process.everyones_keys(dict.fromkeys(loader.skipped.values()))
+    loader.close()
+    if process.is_main:
+        about = {
+            "checkpoint": str(config.checkpoint),
+            "stage": trained.stage.name,
+            "trunk": trained.trunk,
+            "image_size": trained.stage.image_size,
+            "shards": str(config.data.shards),
+            "split": config.split,
+            "fingerprint": loader.shard_set.fingerprint,
+            "device": process.device.type,
+            "processes": process.world_size,
+            "precision": precision.name,
+            "images_per_second": round(speed, 1),
+            "skipped": skipped,
+            "notes": [note for note in (_NOTES.get(trained.stage.name), _note_of(skipped)) if note],
+        }
+        _report(config, trained, loader, found, about)
     return command.OK
 
 

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from engine import checkpoint
 from engine.config import TrainConfig
 from engine.distributed import Process
-from engine.optimizer import build_average, build_optimizer
+from engine.optimizer import build_average, build_optimizer, load_optimizer
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
 from loaders import PoseBatch
@@ -47,6 +47,7 @@ class Learner:
         self.precision = Precision.choose(config.precision, process.device)
         self.scaler = self.precision.scaler()
         self._config = config.optim
+        self._device = process.device
         self._average = build_average(config.optim, self.model)
         self._objective = _wrap(Objective(stage, self.model), config, process)
         self._trainable = [p for p in self.model.parameters() if p.requires_grad]
@@ -115,8 +116,15 @@ class Learner:
         if self._average is not None:
             self.stage.load_weights(self.model, state["trained"], source)
             self._average.n_averaged.copy_(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        load_optimizer(self.optimizer, state["optimizer"])
+        if state["scaler"]:  # else it was trained in another precision, whose scaler has no state
+            self.scaler.load_state_dict(state["scaler"])
+
+    def is_finite(self) -> bool:
+        """Return whether weights, buffers and what the optimizer remembers are finite. Waits for the device."""
+        states = [self.model.state_dict(), self.judged.state_dict(), *self.optimizer.state.values()]
+        tensors = [v.to(self._device) for state in states for v in state.values() if isinstance(v, Tensor)]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def _networks(self, model: nn.Module) -> checkpoint.Weights:
         return {name: network.state_dict() for name, network in self.stage.networks(model).items()}

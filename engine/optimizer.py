@@ -94,6 +94,16 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
     return kind(groups, lr=config.lr, fused=True)
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on from a saved state of the same kind; the options stay those that the optimizer was built with."""
+    groups = [
+        # what is no option is state: Apex counts its steps here
+        {**saved, **{name: group[name] for name in optimizer.defaults}}
+        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+
+
 def build_average(config: OptimConfig, model: nn.Module) -> AveragedModel | None:
     """Return the average of the model's weights and buffers, which follows it by `update_parameters`; None without."""
     if config.ema is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine import checkpoint
+from loaders.errors import InputError
 from loaders.files import appearing
 
 LAST: Final = "last.pt"
@@ -73,21 +74,38 @@ class CheckpointWriter:
                 newer.replace(_place(self._run_dir, age))
 
 
-def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return a run's newest checkpoint that is whole, and what was wrong with newer ones; None if it has none yet.
+def checkpoints(run_dir: Path) -> list[Path]:
+    """Return a run's checkpoints but for the best one; the one that was written last is the first."""
+    last = _place(run_dir, 0)
+    return [*([last] if last.exists() else []), *run_dir.glob("last-*.pt")]
 
-    Raises InputError if all are damaged, or if one is no checkpoint of this program.
+
+def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return a run's newest checkpoint that is whole, and what is wrong with others; None if it has none yet.
+
+    Where last.pt is not whole, all others are read: neither their names nor the times of files that were copied say
+    which one is the newest.
+
+    Raises:
+        InputError: all are damaged, or one is no checkpoint of this program.
     """
-    faults: list[checkpoint.DamagedError] = []
-    for path in [_place(run_dir, 0), *_older(run_dir)]:
-        if path.exists():
-            try:
-                return checkpoint.load(path), [str(fault) for fault in faults]
-            except checkpoint.DamagedError as fault:
-                faults.append(fault)
-    if faults:
-        raise faults[0]
-    return None, []
+    newest: dict[str, Any] | None = None
+    faults: list[str] = []
+    for path in checkpoints(run_dir):
+        try:
+            state = checkpoint.load(path)
+        except checkpoint.DamagedError as fault:
+            faults.append(str(fault))
+            continue
+        if newest is None or state["step"] > newest["step"]:
+            newest = state
+        if path.name == LAST:
+            break
+    if faults and newest is None:
+        best = run_dir / BEST
+        remedy = f"begin a new run with --load-2d or --load-3d {best}" if best.exists() else "begin a new run"
+        raise InputError(f"{faults[0]}; {run_dir} has no other checkpoint to continue from: {remedy}")
+    return newest, faults
 
 
 def copy_to_host(value: Any) -> Any:
@@ -118,8 +136,3 @@ def _publish_copy(source: Path, path: Path) -> None:
 
 def _place(run_dir: Path, age: int) -> Path:
     return run_dir / (f"last-{age}.pt" if age else LAST)
-
-
-def _older(run_dir: Path) -> list[Path]:
-    """Return the checkpoints before the newest, younger ones first; a run may have kept more than it does now."""
-    return sorted(run_dir.glob("last-*.pt"), key=lambda path: path.stat().st_mtime, reverse=True)

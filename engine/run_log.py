@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 
+from engine.event_file import EventFile
 from engine.progress import note, progress_bar
 from loaders.os_errors import naming
 
@@ -27,7 +27,7 @@ class RunLog:
         path.touch()
         os.truncate(path, min(position, path.stat().st_size))
         self._file = path.open("ab", buffering=0)
-        self._board = SummaryWriter(str(run_dir), purge_step=step + 1)
+        self._events = EventFile(run_dir, purge_step=step + 1 if position else 0)
         self._bar = progress_bar(total=total_steps, initial=step, unit="step")
 
     @property
@@ -42,13 +42,15 @@ class RunLog:
         with naming(self._run_dir):
             self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
             for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+                self._events.scalar(step, name, value)
+            self._events.flush()
 
     def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
         """Write a picture (H, W, 3)."""
         if self._on:
             with naming(self._run_dir):
-                self._board.add_image(name, image, step, dataformats="HWC")
+                self._events.picture(step, name, image)
+                self._events.flush()
 
     def advance(self) -> None:
         """Move the progress bar by a step."""
@@ -71,4 +73,4 @@ class RunLog:
             self._bar.close()
             self._file.close()
             with naming(self._run_dir):
-                self._board.close()
+                self._events.close()

@@ -18,21 +18,24 @@ from engine.agreement import check_agreement
 from engine.command import Failure
 from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
+from engine.divergence import first_non_finite, remedy
 from engine.heartbeat import Heartbeat
 from engine.learner import Learner
 from engine.lens import find_circle
 from engine.picture_form import PictureForm
 from engine.profiling import TRACE, StepProfile
 from engine.random_state import random_state, restore_random_state, seed_all
+from engine.resumption import changes, check_resumable
 from engine.run_checkpoints import LAST, CheckpointWriter, load_newest
+from engine.run_folder import CONFIG, claimed
 from engine.run_log import RunLog
 from engine.running_means import RunningMeans
+from engine.signals import Stopped
 from engine.stages import STAGES
 from engine.throughput import Stopwatch
 from engine.training_pictures import draw_examples
 from engine.validation import validate
 from loaders import DataConfig, Loader, PoseBatch, build_loader
-from loaders.errors import InputError
 from loaders.files import remove_partials, write_whole
 
 
@@ -47,17 +50,14 @@ class Trainer:
         """
         self.config = config
         self.process = process
-        resume = config.resume or process.restarts > 0
-        if process.is_main and (config.run_dir / "config.yaml").exists() and not resume:
-            raise InputError(
-                f"{config.run_dir} already holds a run: add --resume to continue it, or give another folder"
-            )
+        resume = config.resume or process.restarted
         stage = STAGES[config.stage]
         data = dataclasses.replace(config.data, outputs=stage.outputs)
         with contextlib.ExitStack() as opened:
             self.loader = self._open_loader(opened, data, "train", training=True)
             self.val_loader = self._open_loader(opened, data, "val", training=False)
             check_agreement(config, {"train": self.loader, "val": self.val_loader}, process)
+            opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
             seed_all(config.seed)
             self.learner = Learner(config, self.stage, process)
@@ -70,11 +70,12 @@ class Trainer:
             self.lens: dict[str, float] | None = None
             self.skipped: set[str] = set()
             """Samples that cannot be decoded, on all processes."""
-            log_position, faults = self._resume() if resume else (0, [])
+            self.saved_step: int | None = None
+            """Step of the last checkpoint."""
+            log_position, notes = self._resume() if resume else (0, [])
             if process.is_main:
-                config.run_dir.mkdir(parents=True, exist_ok=True)
                 remove_partials(config.run_dir)
-                write_whole(config.run_dir / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False).encode())
+                write_whole(config.run_dir / CONFIG, yaml.safe_dump(to_plain(config), sort_keys=False).encode())
             self.stopwatch = Stopwatch()
             self.log = RunLog(
                 config.run_dir,
@@ -84,23 +85,30 @@ class Trainer:
                 total_steps=self.step + self.steps_left,
             )
             opened.callback(self.log.close)
-            for fault in faults:
-                self.log.note(f"warning: {fault}; going on from the checkpoint before it, step {self.step}")
+            for note in notes:
+                self.log.note(note)
+            self.heartbeat = Heartbeat(process, self.answer)
+            opened.callback(self.heartbeat.close)
             self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)
             opened.callback(self.profile.close)
             self.writer = CheckpointWriter(config.run_dir, config.keep_checkpoints)
             self._saved = time.monotonic()
             self._gradient_norm: Tensor | None = None
             opened.callback(self.writer.close)
-            self.heartbeat = Heartbeat(process)
-            opened.callback(self.heartbeat.close)
             self._opened = opened.pop_all()
 
     def fit(self) -> int:
         """Train to the end, or until a signal asks to stop. Returns that signal, 0 at the end."""
+        if self.saved_step is None:
+            # before anything is logged: a log without a checkpoint is that of a run which lost some
+            self.save()
+            self.writer.wait()
         while True:
             if self.validation_due():
-                self.validate()
+                try:
+                    self.validate()
+                except Stopped as stopped:  # a resumed run validates anew, from the checkpoint just before
+                    return stopped.number
             if self.finished():
                 break
             if stopped_by := self.train_epoch():
@@ -177,7 +185,9 @@ class Trainer:
         """Judge the network on the validation split, and keep it if it is the best so far."""
         learner = self.learner
         with self.stopwatch.paused():
-            found = validate(self.stage, learner.judged, self.val_loader, self.process, learner.precision)
+            found = validate(
+                self.stage, learner.judged, self.heartbeat.batches(self.val_loader), self.process, learner.precision
+            )
         self.validations.append(found.values)
         self.validated_at = self.step
         self.log.scalars(self.step, {f"val/{name}": value for name, value in found.values.items()})
@@ -206,12 +216,20 @@ class Trainer:
                 self.log.note(f"skipped: {sample}")
 
     def save(self, *, best: bool = False) -> None:
-        """Begin to write a checkpoint. A network spoilt by a non-finite loss is never written."""
+        """Begin to write a checkpoint. A network spoilt by a non-finite loss or update is never written."""
         with self.stopwatch.paused(), record_function("checkpoint"):
             self._finite_means()
+            if not self.process.from_main(self.learner.is_finite()):
+                advice = remedy(self.config.run_dir, self.saved_step, self.step + 1)
+                raise Failure(f"the weights are not finite at step {self.step}; {advice}")
             if self.process.is_main:
                 self.writer.write(self._state(), best=best)
+        self.saved_step = self.step
         self._saved = time.monotonic()
+
+    def answer(self, signal_name: str) -> None:
+        """Tell the user that a signal was heard."""
+        self.log.note(f"{signal_name}: ending with a checkpoint, which --resume goes on from; once more ends at once")
 
     def write_summary(self) -> None:
         """Write summary.json: how fast, how good."""
@@ -271,23 +289,9 @@ class Trainer:
         """Return the means since the last log entry. Raises Failure if one is not a finite number."""
         means = self.means.read(self.process)
         if not all(map(math.isfinite, means.values())):
-            raise Failure(self._describe_spoilt())
+            step, where = first_non_finite(self.means, self.loader.shard_set, self.process, self.step)
+            raise Failure(f"the loss is not finite {where}; {remedy(self.config.run_dir, self.saved_step, step)}")
         return means
-
-    def _describe_spoilt(self) -> str:
-        """Return which step's loss was the first that is no finite number, and on which samples."""
-        own = self.means.first_spoilt()
-        spoilt = None if own is None else (own[0], self.process.rank, [*map(self.loader.shard_set.key, own[1])])
-        first = min((found for found in self.process.gather(spoilt) if found is not None), default=None)
-        where = f"within the {self.means.steps} steps to {self.step}"
-        if first is not None:
-            number, rank, keys = first
-            samples = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-            where = f"at step {self.step - self.means.steps + number + 1}, process {rank}, samples {samples}"
-        return (
-            f"the loss is not finite {where}; continue from {self.config.run_dir / LAST} by --resume with a lower "
-            "optim.lr, with optim.clip, or in --precision bf16 or fp32"
-        )
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -312,25 +316,26 @@ class Trainer:
         return dataclasses.asdict(form) if form else None
 
     def _resume(self) -> tuple[int, list[str]]:
-        """Go on from the newest checkpoint that is whole; return where the log was, and what is wrong with newer ones.
+        """Go on from the newest checkpoint that is whole; return where the log was, and what there is to say about it.
 
         It is read once: all processes go on from the same one, also where they share no disk.
         """
         found = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
         state, faults = self.process.from_main(found)
         if state is None:
-            return 0, faults
+            return 0, []
         self._load_state(state)
-        return state["log_position"], faults
+        notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
+        return state["log_position"], notes + [f"resumed: {line}" for line in changes(state, self.config)]
 
     def _load_state(self, state: dict[str, Any]) -> None:
         source = self.config.run_dir / LAST
-        if state["stage"] != self.stage.name:
-            raise InputError(f"{source} is a {state['stage']} run, not {self.stage.name}: give another folder")
+        check_resumable(state, self.config, self.stage.image_size, source)
         self.learner.load_state_dict(state, source)
         self.loader.load_state_dict(state["loader"])
         restore_random_state(state["random"])
         self.step, self.best = state["step"], state["best"]
+        self.saved_step = self.step
         self.validations, self.validated_at = state["validations"], state["validated_at"]
         self.lens = state.get("lens")  # older ones have none
         self.means.load_state_dict(state["means"], self.process.device)

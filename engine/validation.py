@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from engine.distributed import Process
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
-from loaders import Loader, PoseBatch
+from loaders import PoseBatch
 
 _FRAMES: Final = "frames"
 
@@ -28,14 +29,16 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(stage: Stage, model: nn.Module, loader: Loader, process: Process, precision: Precision) -> Validation:
-    """Return the means over all frames of ``loader``'s split, not over batches or processes."""
+def validate(
+    stage: Stage, model: nn.Module, batches: Iterable[PoseBatch], process: Process, precision: Precision
+) -> Validation:
+    """Return the means over all frames of all processes' ``batches``, not over batches or processes."""
     process.same_buffers(model)
     was_training = model.training
     model.eval()
     example = None
     sums: dict[str, Tensor] = {}
-    for batch in loader:
+    for batch in batches:
         with precision.autocast():
             prediction, terms = stage.learn(model, batch)
         found = {f"loss/{name}": term * len(batch) for name, term in terms.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine import learner
-from engine.optimizer import OptimConfig, build_optimizer
+from engine.optimizer import OptimConfig, build_optimizer, load_optimizer
 from loaders import InputError
 from tests.engine.training_runs import flags, run
 from tests.shard_factory import make_shard_set
@@ -49,6 +49,48 @@ def test_every_kind_descends(kind):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.95 * losses[0]
+
+
+def stepped(config, state=None):
+    """Return an optimizer after a step, beginning with ``state``, and its weights."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(config, model)
+    if state is not None:
+        load_optimizer(optimizer, state)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    return optimizer, model.weight.detach()
+
+
+@pytest.mark.parametrize(
+    ("saved", "present"),
+    [
+        ({"kind": "adamw", "weight_decay": 0.1}, {"kind": "adamw", "weight_decay": 0.5}),
+        ({"kind": "adam", "weight_decay": 0.1}, {"kind": "adamw", "weight_decay": 0.1}),
+        ({"kind": "sgd", "momentum": 0.9}, {"kind": "sgd", "momentum": 0.2, "weight_decay": 0.3}),
+        ({"kind": "sgd", "momentum": 0.0}, {"kind": "sgd", "momentum": 0.9}),
+    ],
+)
+def test_a_loaded_state_keeps_the_present_options(saved, present):
+    state = stepped(OptimConfig(**saved))[0].state_dict()
+    fresh = build_optimizer(OptimConfig(**present), nn.Linear(3, 2))
+    optimizer, _ = stepped(OptimConfig(**present), state)
+    assert optimizer.state_dict()["param_groups"] == fresh.state_dict()["param_groups"]
+    if saved["kind"] != "sgd":
+        assert {float(value["step"]) for value in optimizer.state.values()} == {2}
+    elif saved["momentum"]:  # the second gradient is the first one, ones, beside the decay of the weights
+        _, before = stepped(OptimConfig(kind="sgd", lr=1e-9))
+        expected = 0.2 * 1 + 1 + 0.3 * before
+        torch.testing.assert_close(next(iter(optimizer.state.values()))["momentum_buffer"], expected)
+
+
+def test_what_apex_counts_in_its_options_is_state():
+    state = stepped(OptimConfig(kind="adam"))[0].state_dict()
+    for group in state["param_groups"]:
+        group["step"] = 7
+    optimizer, _ = stepped(OptimConfig(kind="adam"), state)
+    assert [group["step"] for group in optimizer.param_groups] == [7, 7]
 
 
 class ApexAdam(torch.optim.Adam):

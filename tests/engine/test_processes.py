@@ -1,10 +1,8 @@
 """Several processes: the same result as one, and what happens when one is lost."""
 
-import contextlib
 import os
 import re
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -15,10 +13,10 @@ import torch.multiprocessing
 from engine import checkpoint
 from engine.command import Failure
 from engine.config import parse_train
-from engine.distributed import Process, join_processes
+from engine.distributed import Process
 from engine.trainer import Trainer
 from loaders import InputError
-from tests.engine.training_runs import finish, flags, read_metrics, same, start, weights
+from tests.engine.training_runs import finish, flags, free_port, joined, read_metrics, same, start, weights
 from tests.processes import children_of
 from tests.shard_factory import make_shard_set
 
@@ -28,12 +26,6 @@ STAGES = ("train2d", "train3d", "finetune")
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     return make_shard_set(tmp_path_factory.mktemp("processes") / "shards", {"train": 18, "val": 5}, image_size=64)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def gradients(arguments, process, trained=False):
@@ -48,14 +40,6 @@ def gradients(arguments, process, trained=False):
     trainer.train_step(next(iter(trainer.loader)))
     trainer.close()
     return found
-
-
-@contextlib.contextmanager
-def joined(rank, port, timeout=60):
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    with join_processes("cpu", timeout) as process:
-        yield process
 
 
 def half(rank, port, arguments, trained, output):

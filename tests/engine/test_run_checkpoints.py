@@ -78,6 +78,24 @@ def test_a_damaged_one_falls_back_to_the_one_before(tmp_path, damage):
     assert all("last.pt" in fault for fault in faults)
 
 
+def test_older_ones_are_ordered_by_step_whatever_a_copy_made_of_names_and_times(tmp_path):
+    write(tmp_path, range(1, 5), keep=4)
+    flip_a_byte(tmp_path / "last.pt")
+    for age, path in enumerate(["last-3.pt", "last-2.pt", "last-1.pt"]):
+        os.utime(tmp_path / path, (1000 - age, 1000 - age))
+    assert load_newest(tmp_path)[0]["step"] == 3
+    (tmp_path / "last-1.pt").rename(tmp_path / "last-7.pt")
+    found, faults = load_newest(tmp_path)
+    assert (found["step"], len(faults)) == (3, 1)
+
+
+def test_where_all_are_damaged_the_best_one_is_named(tmp_path):
+    write(tmp_path, [1], best={1})
+    (tmp_path / "last.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match=r"--load-2d or --load-3d .*best\.pt"):
+        load_newest(tmp_path)
+
+
 def test_nothing_whole_and_foreign_files_are_refused(tmp_path):
     assert load_newest(tmp_path) == (None, [])
     write(tmp_path, range(2))

@@ -172,7 +172,7 @@ def test_a_killed_run_resumes_to_the_same_weights_and_the_same_log(tmp_path, sha
         assert {k: v for k, v in a.items() if "speed" not in k} == {k: v for k, v in b.items() if "speed" not in k}
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_ends(tmp_path, shards, number, status):
     run_dir = tmp_path / "run"
     process = start(flags(shards, run_dir, "train3d", "--epochs", "100000"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 import torch
 
 from engine import checkpoint
+from engine.distributed import Process, join_processes
 from engine.train import main
 
 SMALL = ("--data.batch-size", "4", "--model.trunk", "resnet18", "--log-every", "2", "--data.threads", "1")
@@ -69,3 +73,19 @@ def weights(run_dir: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def joined(rank: int, port: int, timeout: float = 60) -> Iterator[Process]:
+    """Be one of two processes."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with join_processes("cpu", timeout) as process:
+        yield process
