@@ -12,6 +12,7 @@ from engine.run_checkpoints import BEST, LAST, checkpoints
 from engine.stages import StageName
 from loaders.errors import InputError
 from loaders.locks import locked
+from loaders.os_errors import in_words
 
 CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.jsonl"
@@ -40,7 +41,7 @@ def claimed(run_dir: Path, stage: StageName, process: Process, *, resume: bool) 
             except InputError as error:
                 refusal = str(error)
             except OSError as error:
-                refusal = f"{run_dir} cannot be written ({error.strerror}): give another --run-dir"
+                refusal = in_words(error)
         if refusal := process.from_main(refusal):
             raise InputError(refusal)
         yield

@@ -36,7 +36,7 @@ def finetuned(tmp_path_factory):
 
 def flags(checkpoint, shards, output, *more):
     common = ["--checkpoint", checkpoint, "--data.shards", shards, "--output", output]
-    return [str(flag) for flag in (*common, "--examples", "1", "--device", "cpu", *more)]
+    return [str(flag) for flag in (*common, "--examples", "1", "--device", "cpu", "--precision", "fp32", *more)]
 
 
 def evaluated(*arguments):

@@ -40,7 +40,7 @@ def test_onnx_gives_the_pose_of_the_pictures(capsys, finetuned, onnx_file):
     session = onnxruntime.InferenceSession(onnx_file)
     heatmap, joints_3d = session.run(["heatmap", "joints_3d"], {"image": frames})
     assert heatmap.shape == (3, 15, 8, 8)
-    expected = load_model(finetuned, device="cpu")(frames.transpose(0, 2, 3, 1)).joints_3d
+    expected = load_model(finetuned, device="cpu", precision="fp32")(frames.transpose(0, 2, 3, 1)).joints_3d
     np.testing.assert_allclose(joints_3d, expected, rtol=1e-4, atol=1e-4)
     alone = session.run(["joints_3d"], {"image": frames[1:2]})[0]
     np.testing.assert_allclose(alone[0], joints_3d[1], rtol=1e-4, atol=1e-4)
@@ -71,7 +71,7 @@ def test_a_package_runs_without_our_code(tmp_path, finetuned):
     )
     subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
     frames = np.load(tmp_path / "frames.npy")
-    expected = load_model(finetuned, device="cpu")(frames.transpose(0, 2, 3, 1)).joints_3d
+    expected = load_model(finetuned, device="cpu", precision="fp32")(frames.transpose(0, 2, 3, 1)).joints_3d
     np.testing.assert_allclose(np.load(tmp_path / "joints.npy"), expected, rtol=1e-4, atol=1e-4)
 
 
