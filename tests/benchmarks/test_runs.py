@@ -41,7 +41,8 @@ STAGES = ("train2d resnet18", "train3d", "finetune resnet18")
 
 def train(folder, *more):
     flags = ["--batch-size", "2", "--image-size", "64", "--trunks", "resnet18", "--steps", "2", "--threads", "1"]
-    assert training.main([*SHORT, *flags, "--precisions", "fp32", *more, "--device", "cpu", "--output", str(folder)]) == 0
+    flags += ["--precisions", "fp32", *more, "--device", "cpu"]
+    assert training.main([*SHORT, *flags, "--output", str(folder)]) == 0
     return check_result(folder, "training")
 
 
