@@ -169,14 +169,25 @@ def test_a_path_that_cannot_be_is_named_with_the_remedy(
     assert "give " in line
 
 
-def test_somebody_elses_folder_is_named_with_the_remedy(world: Path, tmp_path: Path) -> None:
-    theirs = tmp_path / "theirs"
-    theirs.mkdir(mode=0o700)
-    os.chown(theirs, 12345, 12345)
+@pytest.fixture
+def alone() -> list[str]:
+    """What runs a command without root's right to everybody's files."""
     capabilities = "-dac_override,-dac_read_search"
-    alone = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
-    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+    command = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no privileges to give up")
+    return command
+
+
+def give_away(folder: Path) -> None:
+    folder.chmod(0o700)
+    os.chown(folder, 12345, 12345)
+
+
+def test_somebody_elses_folder_is_named_with_the_remedy(world: Path, tmp_path: Path, alone: list[str]) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    give_away(theirs)
     report = theirs / "report.json"
     flags = ["--root", str(world / "dataset"), "--report", str(report), "--workers", "1"]
     done = subprocess.run(
@@ -184,6 +195,22 @@ def test_somebody_elses_folder_is_named_with_the_remedy(world: Path, tmp_path: P
     )
     assert done.returncode == BAD_INPUT
     assert done.stderr.startswith(f"tools.validate: error: {report}: Permission denied: see `ls -ld`")
+
+
+@pytest.mark.parametrize("place", ["", "env_001", "env_001/cam_down/json"])
+def test_frames_that_may_not_be_read_are_not_passed_over(
+    world: Path, tmp_path: Path, alone: list[str], place: str
+) -> None:
+    dataset = shutil.copytree(world / "dataset", tmp_path / "dataset", symlinks=True)
+    theirs = next((dataset / "TrainSet").iterdir()) / place
+    give_away(theirs)
+    flags = ["--root", str(dataset), "--workers", "1"]
+    done = subprocess.run(
+        [*alone, sys.executable, "-m", "tools.validate", *flags], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == BAD_INPUT
+    assert done.stderr.startswith(f"tools.validate: error: {theirs}"), done
+    assert "Permission denied" in done.stderr
 
 
 def test_torch_tells_why_a_checkpoint_cannot_be_written(full_disk: Path) -> None:
