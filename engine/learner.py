@@ -170,5 +170,7 @@ def _new_model(config: TrainConfig, stage: Stage, process: Process) -> nn.Module
 def _wrap(objective: Objective, config: TrainConfig, process: Process) -> nn.Module:
     wrapped: nn.Module = objective
     if config.compile != "off":
+        # the key of its cache leaves this out, and code for one instruction set crashes a program limited to another
+        torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
         wrapped = torch.compile(objective, mode=config.compile)  # type: ignore[assignment]
     return process.parallel(wrapped, config.distributed)

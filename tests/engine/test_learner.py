@@ -145,3 +145,4 @@ def test_compiled_steps_equal_plain_ones(trainer):
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-6)
     traced = counters["stats"]["unique_graphs"]
     assert traced > 0 and not counters["graph_break"]
+    assert torch.compiler.config.cache_key_tag == torch.backends.cpu.get_cpu_capability()
