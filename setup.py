@@ -16,7 +16,6 @@ setup(
     packages=["engine", "loaders", "models", "tools", "tools.synthesis"],
     install_requires=[
         "av>=18",
-        "isal",
         "kornia-rs",
         "matplotlib",
         "numba",
@@ -42,6 +41,7 @@ setup(
         "parquet": ["pyarrow"],
         "dev": [
             "hypothesis",
+            "isal",  # benchmarks.extraction compares it
             "mypy",
             "pytest",
             "pytest-timeout",
