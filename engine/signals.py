@@ -36,22 +36,33 @@ class Signals:
 
         Args:
             answer: takes the name of the first signal, in another thread than this one.
-            raises: raise Stopped in the main thread, whatever it does; otherwise `number` is all that changes.
+            raises: within the context, raise Stopped in the main thread, whatever it does; otherwise `number` is all
+                that changes.
         """
         self.number = 0
         """The signal that came, 0 for none."""
         self._answer = answer
         self._raises = raises
+        self._armed = False
+        self._first = 0
+        """The signal that the main thread saw first, 0 for none."""
         self._received_at: float | None = None
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._previous_wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._thread.start()  # before a signal can come
         ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
         self._previous = {number: signal.signal(number, self._handle) for number in _STOPPING if number not in ignored}
-        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
-        self._thread.start()
 
     def __enter__(self) -> Self:
+        try:
+            self._armed = self._raises
+            if self._armed and self._first:
+                raise Stopped(self._first)
+        except Stopped:
+            self.close()  # waits for the answer
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -76,7 +87,7 @@ class Signals:
     def _listen(self) -> None:
         while received := os.read(self._reading, 1):
             number = received[0]
-            if number not in self._previous:
+            if number not in _STOPPING:
                 continue
             if self._received_at is None:
                 self._received_at = time.monotonic()
@@ -91,6 +102,7 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Take the place of what Python would do in the main thread; `_listen` does the rest."""
-        if self._raises:
-            self._raises = False
+        self._first = self._first or number
+        if self._armed:
+            self._armed = False
             raise Stopped(number)

@@ -15,7 +15,7 @@ from engine import checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
 from engine.heartbeat import Heartbeat
-from engine.signals import Stopped
+from engine.signals import Signals, Stopped
 from engine.trainer import Trainer
 from tests.checkpoint_factory import make_checkpoint
 from tests.engine.training_runs import flags, free_port, joined, read_metrics, run, same, start, weights
@@ -176,3 +176,13 @@ def beats(rank, port):
 
 def test_processes_agree_though_their_batches_differ():
     torch.multiprocessing.spawn(beats, (free_port(),), nprocs=2)
+
+
+def test_a_signal_before_the_work_begins_is_answered_too():
+    answers = []
+    signals = Signals(answers.append, raises=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped) as stopped, signals:
+        raise AssertionError("the work has begun")
+    assert stopped.value.number == signal.SIGTERM
+    assert answers == ["SIGTERM"]
