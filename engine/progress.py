@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from typing import Any, Final
 
 from tqdm import tqdm
+
+from loaders.errors import printable
 
 _LOG_SECONDS: Final = 30.0
 """Time between lines in a log, and before the first (seconds)."""
@@ -31,9 +32,7 @@ def note(text: str) -> None:
         return
     if sys.stderr.isatty() and int(os.environ.get("RANK", "0")):
         sys.stderr.write("\n")  # the cursor may be behind the main process's bar
-    # a file's name may hold anything
-    line = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], text)
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(text), file=sys.stderr)  # a file's name may hold anything
 
 
 class _LogLines(tqdm):  # type: ignore[type-arg]  # not generic when the program runs

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.event_file import EventFile
 from engine.progress import note, progress_bar
+from engine.run_folder import METRICS
 from loaders.os_errors import naming
 
 
@@ -23,7 +24,7 @@ class RunLog:
         if not on:
             return
         self._run_dir = run_dir
-        path = run_dir / "metrics.jsonl"
+        path = run_dir / METRICS
         path.touch()
         os.truncate(path, min(position, path.stat().st_size))
         self._file = path.open("ab", buffering=0)
