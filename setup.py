@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="egopose-engine",
@@ -13,7 +13,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=["engine", "loaders", "models", "tools", "tools.synthesis"],
+    packages=find_packages(include=["engine*", "loaders*", "models*", "tools*"]),
     install_requires=[
         "av>=18",
         "kornia-rs",
@@ -29,7 +29,7 @@ setup(
         "torch>=2.11",
         "torchvision",
         "tqdm",
-        "tyro==1.0.17",  # engine/complaints.py takes its parse errors, whose form may change with any release
+        "tyro==1.0.17",  # engine/cli/parse_errors.py takes its parse errors, whose form may change with any release
         "webdataset",
         "zlib-ng",
     ],

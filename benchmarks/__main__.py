@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import extraction, loader, memory, scaling, sharding, training
 from benchmarks.harness import RESULTS
 from benchmarks.results import rows_table
-from engine.command import OK, Command, run
+from engine.cli.command import OK, Command, run
 
 
 @dataclass(frozen=True, kw_only=True)

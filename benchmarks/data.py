@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import ROOT
-from engine.command import Failure
+from engine.cli.command import Failure
 from loaders import AugmentConfig
-from loaders.config import available_cores
-from loaders.manifest import FILE_NAME, Manifest, Split
-from loaders.shard_index import index_name
+from loaders.format.index import index_name
+from loaders.format.manifest import FILE_NAME, Manifest, Split
+from loaders.system.cores import available_cores
 from models.camera import XR_EGOPOSE
 
 GRAIN: Final = 11.0

@@ -34,9 +34,9 @@ from benchmarks.harness import (
 )
 from benchmarks.machine import versions_of
 from benchmarks.results import Projection, Result, publish
-from engine.command import OK, Failure, run
-from loaders.config import available_cores
-from tools.dataset import SET_FOLDERS
+from engine.cli.command import OK, Failure, run
+from loaders.system.cores import available_cores
+from tools.dataset.layout import SET_FOLDERS
 from tools.synthesis.writer import MODALITIES
 
 _BUFFER: Final = 1 << 20

@@ -22,7 +22,7 @@ from benchmarks.peers.spdl_pipeline import Decoder, ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from loaders import AugmentConfig, DataConfig, ShardSet, build_loader
-from loaders.config import available_cores
+from loaders.system.cores import available_cores
 
 if TYPE_CHECKING:
     from benchmarks.peers.ffcv_reader import Output

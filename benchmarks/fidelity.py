@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from benchmarks import data, machine
 from benchmarks.harness import RESULTS
 from benchmarks.results import heading, table, write_result
-from engine.command import OK, Command, run
+from engine.cli.command import OK, Command, run
 from loaders.errors import InputError
-from tools.frames import SampleForm, encode_picture
+from tools.dataset.frames import SampleForm, encode_picture
 
 QUALITIES: Final = (90, 95, 98)
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.statistics import median_interval, median_ratio, ratio_interval
-from engine.command import Command
-from engine.progress import progress_bar
+from engine.cli.command import Command
+from engine.cli.progress import progress_bar
 from loaders.errors import InputError
 
 RESULTS: Final = Path(__file__).parent / "results"

@@ -18,8 +18,8 @@ from benchmarks.harness import RESULTS
 from benchmarks.plot import OTHERS, OURS
 from benchmarks.results import table
 from benchmarks.statistics import median_ratio, ratio_interval
-from engine.command import OK, Command, run
-from loaders.os_errors import naming
+from engine.cli.command import OK, Command, run
+from loaders.system.os_errors import naming
 
 
 @dataclass(frozen=True)

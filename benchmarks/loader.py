@@ -12,10 +12,10 @@ from benchmarks import data
 from benchmarks.feeds import Feed, candidates, prepare, targets
 from benchmarks.harness import BenchmarkFlags, at_least, measure
 from benchmarks.results import Result, publish
-from engine.command import OK, run
+from engine.cli.command import OK, run
 from loaders import ShardSet
-from loaders.config import available_cores
 from loaders.errors import InputError
+from loaders.system.cores import available_cores
 
 
 @dataclass(frozen=True, kw_only=True)

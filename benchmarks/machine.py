@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from loaders.config import available_cores
+from loaders.system.cores import available_cores
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 

@@ -16,10 +16,10 @@ from benchmarks.plot import draw_series
 from benchmarks.resident import SIZES
 from benchmarks.results import heading, rows_table, table, write_result
 from benchmarks.statistics import slope
-from engine.command import OK, Command, run
-from engine.progress import progress_bar
-from loaders.config import available_cores
+from engine.cli.command import OK, Command, run
+from engine.cli.progress import progress_bar
 from loaders.errors import InputError
+from loaders.system.cores import available_cores
 
 MOST: Final = 1.5
 """What a loader process may hold at its peak (GiB)."""

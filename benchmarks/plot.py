@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from engine.command import OK, Command, run
+from engine.cli.command import OK, Command, run
 from loaders.errors import InputError
-from loaders.os_errors import naming
+from loaders.system.os_errors import naming
 
 OURS: Final = "#2a6fbb"
 OTHERS: Final = "#b0b0b0"

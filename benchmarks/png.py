@@ -14,8 +14,8 @@ from benchmarks.harness import BenchmarkFlags, Candidate, Target, at_least, meas
 from benchmarks.machine import versions_of
 from benchmarks.png_decoders import DECODERS, EIGHT_BIT_ONLY, OURS, decoding
 from benchmarks.results import Result, publish
-from engine.command import OK, run
-from loaders.config import available_cores
+from engine.cli.command import OK, run
+from loaders.system.cores import available_cores
 
 Kind = Literal["generated", "libpng RGB", "libpng RGBA", "16 bit worldp"]
 

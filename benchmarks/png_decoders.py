@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from benchmarks.harness import Session
-from tools.frames import decode_png
+from tools.dataset.frames import decode_png
 
 OURS: Final = "kornia-rs"
 """What tools.shard decodes with."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from benchmarks.data import AUGMENT
-from engine.command import OK, Command, run
+from engine.cli.command import OK, Command, run
 from loaders import DataConfig, build_loader
 
 SIZES: Final = Path("/proc/self/smaps_rollup")

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.harness import BenchmarkFlags, Measured, Row, Target, judge, plain
 from benchmarks.plot import draw
-from loaders.files import write_whole
+from loaders.system.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, Candidate, Session, Target, Timed, at_least, measure
 from benchmarks.machine import ROOT
 from benchmarks.results import Result, publish
-from engine.command import OK, Failure, run
+from engine.cli.command import OK, Failure, run
 from engine.distributed import choose_device
 from engine.stages import StageName, Trunk
-from loaders.config import available_cores
 from loaders.errors import InputError
+from loaders.system.cores import available_cores
 
 _WARM_UP: Final = 2
 """Steps that are not measured (steps)."""

@@ -29,9 +29,9 @@ from benchmarks.harness import (
 )
 from benchmarks.png_decoders import DECODERS, OURS, blocks_of, decoding
 from benchmarks.results import Projection, Result, publish
-from engine.command import OK, run
-from loaders.config import available_cores
-from tools.dataset import SET_FOLDERS
+from engine.cli.command import OK, run
+from loaders.system.cores import available_cores
+from tools.dataset.layout import SET_FOLDERS
 
 Kind = Literal["generated", "libpng RGBA"]
 

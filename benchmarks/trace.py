@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.results import table
-from engine.command import OK, Command, run
+from engine.cli.command import OK, Command, run
 from loaders.errors import InputError
 
 _KINDS: Final = (

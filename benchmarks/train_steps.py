@@ -14,8 +14,8 @@ import torch
 from benchmarks.harness import Session
 from engine.config import TrainConfig
 from engine.distributed import join_processes
-from engine.throughput import Stopwatch
-from engine.trainer import Trainer
+from engine.training.throughput import Stopwatch
+from engine.training.trainer import Trainer
 from loaders import PoseBatch
 
 

@@ -15,7 +15,7 @@ from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, at_least, measure
 from benchmarks.results import Result, publish
 from benchmarks.trainings import Bench, Training, candidates, epochs, targets
-from engine.command import OK, run
+from engine.cli.command import OK, run
 from engine.config import CompileMode
 from engine.distributed import choose_device
 from engine.precision import Precision, PrecisionName

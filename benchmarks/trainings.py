@@ -20,7 +20,7 @@ from engine.config import CompileMode, TrainConfig
 from engine.precision import PrecisionName
 from engine.stages import ModelConfig, StageName, Trunk
 from loaders import DataConfig
-from loaders.config import available_cores
+from loaders.system.cores import available_cores
 
 FRAMES: Final = 380_000
 """Size of the whole data set (frames)."""

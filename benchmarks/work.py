@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import machine
 from benchmarks.harness import RESULTS, at_least
 from benchmarks.results import heading, table, write_result
-from engine.command import OK, Command, run
+from engine.cli.command import OK, Command, run
 from engine.stages import STAGES, ModelConfig, Stage, StageName, Trunk
 from loaders import PoseBatch
 from models.skeleton import JOINTS

@@ -12,10 +12,10 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
-from engine.command import Command, parse
-from engine.config_file import read_yaml
+from engine.cli.command import Command, parse
+from engine.cli.flags import keys_of
+from engine.cli.yaml_file import read_yaml
 from engine.distributed import DistributedConfig
-from engine.flags import keys_of
 from engine.optimizer import OptimConfig
 from engine.precision import PrecisionName
 from engine.stages import ModelConfig, StageName

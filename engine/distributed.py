@@ -19,11 +19,11 @@ from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.command import Failure
-from loaders.config import cores_per_process
+from engine.cli.command import Failure
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
-from loaders.warn import warn_once
+from loaders.system.cores import cores_per_process
+from loaders.system.warn import warn_once
 
 T = TypeVar("T")
 

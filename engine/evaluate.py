@@ -16,22 +16,22 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import command
+from engine.cli import command
+from engine.cli.progress import note
+from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
-from engine.examples import collect_examples
-from engine.frame_errors import frame_errors
-from engine.per_frame import Form, check_form, frame_columns, write_per_frame
+from engine.evaluation.examples import collect_examples
+from engine.evaluation.frame_errors import frame_errors
+from engine.evaluation.metrics import summarise
+from engine.evaluation.per_frame import Form, check_form, frame_columns, write_per_frame
+from engine.evaluation.predictions import Predictions, collect
+from engine.loaded_model import Trained, load_trained
 from engine.precision import Precision, PrecisionName
-from engine.predictions import Predictions, collect
-from engine.progress import note
-from engine.report import write_report
-from engine.results import summarise
-from engine.signals import Signals, Stopped
-from engine.tables import action_table
-from engine.trained import Trained, load_trained
+from engine.report.tables import action_table
+from engine.report.writer import write_report
 from loaders import DataConfig, Loader, ShardSet, build_loader
 from loaders.errors import InputError
-from loaders.os_errors import naming
+from loaders.system.os_errors import naming
 from models.camera import XR_EGOPOSE
 from models.skeleton import NECK
 

@@ -1,6 +1,6 @@
 """Poses of pictures and videos: ``python engine/infer.py --checkpoint FILE --input-dir IMAGES --output-dir OUT``.
 
-For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `engine.pose_model.PoseModel`.
+For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `engine.inference.pose_model.PoseModel`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 import numpy as np
 import tyro
 
-from engine import command
+from engine.cli import command
+from engine.cli.progress import note, progress_bar
 from engine.distributed import choose_device
-from engine.drawings import Drawings
-from engine.inputs import Input, find_inputs
-from engine.lens import Circle
-from engine.pictures import Picture, Preparation, Unreadable, read_picture
-from engine.pose_model import PoseModel, Turn, View
+from engine.inference.images import Picture, Preparation, Unreadable, read_picture
+from engine.inference.inputs import Input, find_inputs
+from engine.inference.outputs import Drawings
+from engine.inference.pose_model import PoseModel, Turn, View
+from engine.inference.predictions_file import PredictionsFile, writing_predictions
+from engine.inference.video import Video
+from engine.loaded_model import load_trained
 from engine.precision import Precision, PrecisionName
-from engine.predictions_file import PredictionsFile, writing_predictions
-from engine.progress import note, progress_bar
-from engine.trained import load_trained
-from engine.video import Video
-from loaders.config import available_cores
 from loaders.errors import InputError
+from loaders.image_circle import Circle
+from loaders.system.cores import available_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -88,8 +88,8 @@ def load_model(
     """Return a function from pictures to poses.
 
     ``model(images)`` takes uint8 RGB pictures (n, H, W, 3), or n pictures of different sizes, and returns
-    `engine.pose_model.Poses`: joints_3d (n, 16, 3) in metres relative to Neck, joints_2d (n, 15, 2) in pixels of the
-    pictures, and the confidence (n, 15).
+    `engine.inference.pose_model.Poses`: joints_3d (n, 16, 3) in metres relative to Neck, joints_2d (n, 15, 2) in
+    pixels of the pictures, and the confidence (n, 15).
 
     Args:
         checkpoint: of a finetuned network, ours or of the reference code.

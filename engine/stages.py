@@ -12,7 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from loaders import PoseBatch
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges

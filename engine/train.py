@@ -8,10 +8,10 @@ from pathlib import Path
 if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from engine import command
+from engine.cli import command
 from engine.config import TrainConfig, parse_train
 from engine.distributed import join_processes
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 
 
 def train(config: TrainConfig) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from loaders.augment import AugmentConfig
 from loaders.config import DataConfig
 from loaders.errors import InputError
-from loaders.shard_set import ShardSet
+from loaders.format.shard_set import ShardSet
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def build_loader(
     )
     if config.backend != "resident":
         return loader
-    from loaders.resident_loader import ResidentLoader  # noqa: PLC0415
+    from loaders.cached_batch import ResidentLoader  # noqa: PLC0415
 
     return ResidentLoader(loader)
 
@@ -73,7 +73,7 @@ def _loader_class(config: DataConfig, device: str) -> type[Loader]:
     # imported only where they are used: the torch loader must work where DALI is not installed
     if config.feed == "stream":
         _require_dali("data.feed stream is DALI's own reader")
-        from loaders.stream_loader import StreamLoader  # noqa: PLC0415
+        from loaders.dali.streamed import StreamLoader  # noqa: PLC0415
 
         return StreamLoader
     if not config.outputs:
@@ -83,7 +83,7 @@ def _loader_class(config: DataConfig, device: str) -> type[Loader]:
     on_gpu = device.startswith("cuda")
     if config.backend == "dali" or (config.backend != "torch" and on_gpu and _has_dali()):
         _require_dali("data.backend is dali")
-        from loaders.dali_loader import DaliLoader  # noqa: PLC0415
+        from loaders.dali.loader import DaliLoader  # noqa: PLC0415
 
         return DaliLoader
     from loaders.torch_loader import TorchLoader  # noqa: PLC0415

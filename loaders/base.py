@@ -15,7 +15,7 @@ from loaders.batch import PoseBatch
 from loaders.config import DataConfig
 from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
-from loaders.shard_set import ShardSet
+from loaders.format.shard_set import ShardSet
 from models.skeleton import NECK
 
 Indices = NDArray[np.int64]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from loaders.augment import AugmentConfig
-from loaders.cgroups import cpu_quota
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
+from loaders.system.cores import cores_per_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +87,3 @@ class DataConfig:
     def thread_count(self) -> int:
         """Return the number of decoding threads of this process."""
         return self.threads or cores_per_process()
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use: those it is bound to, or less if a quota allows less time."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, math.ceil(min(bound, cpu_quota())))
-
-
-def cores_per_process() -> int:
-    """Return this process's share of the cores, where torchrun started several on this machine."""
-    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from loaders.compiled import compiled
+from loaders.system.compiled import compiled
 
 _BLOCK: Final = 16
 """Pixels that are normalised together (pixels)."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
-from loaders.pictures import decode_stored, picture_data, picture_members, png_bits
-from loaders.recycled import RecycledArrays
+from loaders.buffer_pool import RecycledArrays
+from loaders.codecs import decode_stored, picture_data, picture_members, png_bits
 
 _Pixels = NDArray[Any]
 _Step = Callable[[_Pixels, _Pixels | None], _Pixels]

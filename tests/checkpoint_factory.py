@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from engine.config import to_plain
 from engine.stages import STAGES, ModelConfig
 

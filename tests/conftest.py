@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import torch
 
-from loaders.config import available_cores
+from loaders.system.cores import available_cores
 
 torch.set_num_threads(1)
 

@@ -14,10 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.manifest import FILE_NAME, LeftOut, Manifest, Shard, Split
-from loaders.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose, sample_key
-from loaders.shard_index import index_name, write_index
-from loaders.shard_set import ShardSet
+from loaders.format.index import index_name, write_index
+from loaders.format.manifest import FILE_NAME, LeftOut, Manifest, Shard, Split
+from loaders.format.sample import (
+    IMAGE_MEMBERS,
+    JSON,
+    META,
+    POSE,
+    WORLDP,
+    encode_array,
+    encode_meta,
+    encode_pose,
+    sample_key,
+)
+from loaders.format.shard_set import ShardSet
 from models.camera import XR_EGOPOSE, FisheyeCamera
 from models.skeleton import JOINTS
 

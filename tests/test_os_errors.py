@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.command import BAD_INPUT, CHECK_FAILED, OK, Command, run
+from engine.checkpoint import format as checkpoint
+from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK, Command, run
 from engine.evaluate import main as evaluate
 from engine.infer import main as infer
-from engine.run_log import RunLog
 from engine.train import main as train
-from loaders.os_errors import in_words, naming
+from engine.training.metrics_log import RunLog
+from loaders.system.os_errors import in_words, naming
 from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import make_shard_set
 from tools.arrange import main as arrange

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.command import OK, Command, Failure, run
+from engine.cli.command import OK, Command, Failure, run
 from loaders.errors import InputError, printable
-from loaders.files import PARTIAL, is_data, temporary_name
-from loaders.os_errors import in_words
-from tools.dataset import SET_FOLDERS, SUBJECTS
-from tools.links import link, links_below, target_inside
+from loaders.system.files import PARTIAL, is_data, temporary_name
+from loaders.system.os_errors import in_words
+from tools.dataset.layout import SET_FOLDERS, SUBJECTS
+from tools.dataset.links import link, links_below, target_inside
 from tools.parallel import Meter
 
 Mode = Literal["move", "copy", "symlink", "hardlink"]

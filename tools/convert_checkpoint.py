@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine import checkpoint
-from engine.command import OK, Command, run
-from engine.trained import describe_reference
+from engine.checkpoint import format as checkpoint
+from engine.cli.command import OK, Command, run
+from engine.loaded_model import describe_reference
 from loaders.errors import InputError
-from loaders.files import appearing
+from loaders.system.files import appearing
 from models import reference_weights
 
 PROGRAM: Final = "tools.convert_checkpoint"

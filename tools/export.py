@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.command import OK, Command, Failure, run
-from engine.picture_form import fit
-from engine.pose_model import View
-from engine.trained import Trained, load_trained
+from engine.cli.command import OK, Command, Failure, run
+from engine.inference.pose_model import View
+from engine.loaded_model import Trained, load_trained
 from loaders.errors import InputError
-from loaders.files import appearing
+from loaders.preprocessing import fit
+from loaders.system.files import appearing
 from models.lifting_net import LiftingNet
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tools.synthesis.recording import Recording

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.command import CHECK_FAILED, OK, Command, Failure, run
-from loaders.config import available_cores
+from engine.cli.command import CHECK_FAILED, OK, Command, Failure, run
 from loaders.errors import InputError
-from loaders.locks import locked
-from tools.archives import find_archives
-from tools.disk import DiskFullError, in_words
+from loaders.system.cores import available_cores
+from loaders.system.disk import DiskFullError, in_words
+from loaders.system.locks import locked
+from tools.archives.multipart import find_archives
+from tools.archives.unpack import GO_ON, UnpackJob, temporary_folder, unpack_subject
 from tools.parallel import Meter, over_processes
-from tools.unpacking import GO_ON, UnpackJob, temporary_folder, unpack_subject
 
 
 @dataclass(frozen=True, kw_only=True)

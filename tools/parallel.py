@@ -23,8 +23,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from engine.command import Failure, end_unguarded_worker
-from engine.progress import progress_bar
+from engine.cli.command import Failure, end_unguarded_worker
+from engine.cli.progress import progress_bar
 from loaders.errors import InputError
 
 Job = TypeVar("Job")

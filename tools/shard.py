@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.command import OK, Command, Failure, run
-from loaders import manifest
-from loaders.config import available_cores
+from engine.cli.command import OK, Command, Failure, run
 from loaders.errors import InputError
-from loaders.files import remove_partials, write_whole
-from loaders.manifest import LeftOut, Manifest, Split
-from tools import unfinished
-from tools.disk import DiskFullError, in_words
-from tools.frames import SampleForm
+from loaders.format import manifest
+from loaders.format.manifest import LeftOut, Manifest, Split
+from loaders.system.cores import available_cores
+from loaders.system.disk import DiskFullError, in_words
+from loaders.system.files import remove_partials, write_whole
+from tools.dataset.frames import SampleForm
 from tools.parallel import Meter, over_cluster, over_processes
-from tools.shard_estimate import estimate
-from tools.shard_plan import Plan, make_plan
-from tools.shard_writer import GO_ON, ShardJob, write_shard
-from tools.unfinished import ShardResult
+from tools.sharding import resume_state as unfinished
+from tools.sharding.estimate import estimate
+from tools.sharding.plan import Plan, make_plan
+from tools.sharding.resume_state import ShardResult
+from tools.sharding.writer import GO_ON, ShardJob, write_shard
 
 Component = Literal["rgba", "json", "worldp"]
 SplitName = Literal["train", "val", "test"]

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.command import OK, Command, run
-from loaders.config import available_cores
+from engine.cli.command import OK, Command, run
 from loaders.errors import InputError
-from tools.dataset import SET_FOLDERS, SUBJECTS, Environment
-from tools.links import link
+from loaders.system.cores import available_cores
+from tools.dataset.layout import SET_FOLDERS, SUBJECTS, Environment
+from tools.dataset.links import link
 from tools.parallel import Meter, over_processes
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, plant
 from tools.synthesis.writer import FRAMES_PER_TASK, MODALITIES, Modality, Task, write

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.command import CHECK_FAILED, OK, Command, run
-from loaders.config import available_cores
+from engine.cli.command import CHECK_FAILED, OK, Command, run
 from loaders.errors import printable
-from loaders.files import write_whole
-from tools.dataset import SUBJECTS, find_environments
-from tools.frames import PAIRED
-from tools.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
+from loaders.system.cores import available_cores
+from loaders.system.files import write_whole
+from tools.dataset.frames import PAIRED
+from tools.dataset.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
+from tools.dataset.layout import SUBJECTS, find_environments
+from tools.dataset.prune import prune
 from tools.parallel import Meter, over_processes
-from tools.prune import prune
 
 _SHOWN_FRAMES = 12
 """How many frame numbers a line of the table names (frames); the report names all."""

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.command import CHECK_FAILED, OK, Command, run
-from loaders.config import available_cores
+from engine.cli.command import CHECK_FAILED, OK, Command, run
 from loaders.errors import printable
-from loaders.manifest import Manifest, Split
-from loaders.shard_index import index_name
-from tools.dataset import Environment, find_environments
-from tools.frames import PAIRED
+from loaders.format.index import index_name
+from loaders.format.manifest import Manifest, Split
+from loaders.system.cores import available_cores
+from tools.dataset.frames import PAIRED
+from tools.dataset.layout import Environment, find_environments
 from tools.parallel import Meter, over_processes
-from tools.shard_check import Check, CheckJob, FrameName, check_shard_file
+from tools.sharding.check import Check, CheckJob, FrameName, check_shard_file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.peers.common import SHUFFLE_BUFFER, Batch, Batches
 from loaders import ShardSet
-from loaders.sample import META, POSE
-from loaders.shard_index import index_name
+from loaders.format.index import index_name
+from loaders.format.sample import META, POSE
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def dali_reader(
     from nvidia.dali import fn, pipeline_def, types  # noqa: PLC0415 - absent on some machines
     from torch.utils.dlpack import from_dlpack  # noqa: PLC0415
 
-    from loaders.dali_graph import GraphSpec, Picture, build_picture  # noqa: PLC0415
+    from loaders.dali.graph import GraphSpec, Picture, build_picture  # noqa: PLC0415
 
     shard_set = ShardSet(root, "train")
     member = shard_set.manifest.image_member or ""

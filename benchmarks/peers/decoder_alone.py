@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.harness import Session
 from loaders import ShardSet
-from loaders.pictures import decode_stored
+from loaders.codecs import decode_stored
 
 _PICTURES: Final = 1024
 """Most pictures of a step: threads wait for each other only between steps (pictures)."""

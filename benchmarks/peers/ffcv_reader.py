@@ -28,8 +28,8 @@ from torchvision.transforms import Normalize
 
 from benchmarks.peers.common import Batch, Batches, torch_threads
 from loaders import ShardSet
-from loaders.pictures import picture_data
-from loaders.sample import META, POSE
+from loaders.codecs import picture_data
+from loaders.format.sample import META, POSE
 
 Output = Literal["uint8", "stock float32", "one-pass float32"]
 

@@ -17,7 +17,7 @@ from benchmarks.peers.common import from_workers
 from benchmarks.peers.reference_way import Sample, frame_loader
 from benchmarks.train_steps import training_session
 from engine.stages import StageName
-from engine.throughput import Stopwatch
+from engine.training.throughput import Stopwatch
 from models.heatmap_net import HeatmapNet, heatmap_size
 from models.lifting_net import LiftingNet
 from models.skeleton import LIMBS

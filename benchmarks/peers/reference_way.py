@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from benchmarks.peers.common import Batches, from_workers
 from models.heatmap_net import heatmap_size
 from models.skeleton import JOINTS, NECK
-from tools.dataset import find_environments
+from tools.dataset.layout import find_environments
 
 RECIPE_BATCH: Final = 16
 """Batch of the reference recipe (samples)."""

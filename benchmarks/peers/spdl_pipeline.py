@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.peers.common import Batch, Batches, decode_jpeg, torch_threads
 from loaders import ShardSet
-from loaders.sample import META, POSE
+from loaders.format.sample import META, POSE
 
 Decoder = Literal["torchvision", "spdl.io"]
 

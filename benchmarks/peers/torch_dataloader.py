@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.peers.common import Batches, decode_jpeg, from_workers
 from loaders import ShardSet
-from loaders.sample import META, POSE
+from loaders.format.sample import META, POSE
 
 
 class EncodedSamples(Dataset[tuple[Tensor, bytes, bytes]]):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.peers.common import SHUFFLE_BUFFER, Batches, decode_jpeg, from_workers
 from loaders import ShardSet
-from loaders.sample import META, POSE
+from loaders.format.sample import META, POSE
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine.cli.flags import keys_of
 from engine.config import TrainConfig, parse_train, to_plain
 from engine.distributed import DistributedConfig
-from engine.flags import keys_of
 from engine.optimizer import OptimConfig
 from engine.stages import ModelConfig
 from loaders import DataConfig, InputError

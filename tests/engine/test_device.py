@@ -3,8 +3,8 @@ import torch
 
 from engine import distributed
 from engine.distributed import choose_device, gpu_fault
-from loaders import warn
 from loaders.errors import InputError
+from loaders.system import warn
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of this machine can be used")
 

@@ -11,9 +11,9 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from engine.evaluate import main, mean_pose
-from engine.trained import load_trained
+from engine.loaded_model import load_trained
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import draw_heatmaps, find_joints
 from models.skeleton import HEATMAP_JOINTS, JOINTS, action_group

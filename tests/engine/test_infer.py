@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.drawing import encode_image
 from engine.evaluate import main as evaluate
 from engine.infer import load_model, main
-from engine.lens import Circle
-from engine.picture_form import fit
-from engine.pictures import Preparation, read_picture
-from engine.pose_model import View
+from engine.inference.images import Preparation, read_picture
+from engine.inference.pose_model import View
+from engine.visualization.overlay import encode_image
 from loaders import InputError, ShardSet
-from loaders.pictures import decode
+from loaders.codecs import decode
+from loaders.image_circle import Circle
+from loaders.preprocessing import fit
 from models.camera import XR_EGOPOSE
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine import learner
 from engine.optimizer import OptimConfig, build_optimizer, load_optimizer
+from engine.training import learner
 from loaders import InputError
 from tests.engine.training_runs import flags, run
 from tests.shard_factory import make_shard_set

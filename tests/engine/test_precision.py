@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.precision import Precision, is_native
-from loaders import warn
+from loaders.system import warn
 
 CPU = torch.device("cpu")
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}

@@ -8,7 +8,7 @@ import torch
 
 from engine.config import parse_train
 from engine.distributed import Process
-from engine.trainer import Trainer
+from engine.training.trainer import Trainer
 from tests.engine import reference_recipe
 from tests.engine.training_runs import read_metrics, run
 from tests.shard_factory import make_shard_set

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
-from engine.heartbeat import Agreed
-from engine.trainer import Trainer
+from engine.training.preemption import Agreed
+from engine.training.trainer import Trainer
 from loaders import ShardSet
 from tests.engine.training_runs import flags, read_metrics, run, same, start, weights
 from tests.shard_factory import make_shard_set, spoil_pictures

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine import checkpoint
+from engine.checkpoint import format as checkpoint
 from engine.distributed import Process, join_processes
 from engine.train import main
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from loaders import manifest
-from loaders.manifest import Manifest
-from loaders.shard_set import ShardSet
+from loaders.format import manifest
+from loaders.format.manifest import Manifest
+from loaders.format.shard_set import ShardSet
 from tools import shard, verify
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tools.shard_runs import tree
 from tools import arrange
-from tools.dataset import SUBJECTS, find_environments
+from tools.dataset.layout import SUBJECTS, find_environments
 
 MODES = ("move", "copy", "symlink", "hardlink")
 

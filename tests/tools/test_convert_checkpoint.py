@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import checkpoint
-from engine.trained import describe_reference, load_trained
+from engine.checkpoint import format as checkpoint
+from engine.loaded_model import describe_reference, load_trained
 from loaders import InputError
 from models.heatmap_net import TRUNKS, HeatmapNet
 from models.lifting_net import LiftingNet

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.command import BAD_INPUT, CHECK_FAILED, INTERRUPTED
+from engine.cli.command import BAD_INPUT, CHECK_FAILED, INTERRUPTED
 from tests.processes import workers_of
 from tests.tools.shard_runs import ROOT
 
@@ -22,7 +22,7 @@ status = main(["--output", "{output}", "--train-subjects", "2", "--val-subjects"
 """
 DIRECTLY = """
 import math, sys
-from engine.command import InputError
+from engine.cli.command import InputError
 from tools.parallel import Meter, over_processes
 try:
     with Meter(2, "number", "squares") as meter:

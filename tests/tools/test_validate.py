@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loaders.manifest import Manifest
+from loaders.format.manifest import Manifest
 from tests.tools.shard_runs import make
 from tests.tools.tiny_dataset import TinyDataset, make_dataset, plant_faults
 from tools import validate

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.camera import CROP_LEFT, XR_EGOPOSE
 from models.skeleton import JOINTS
-from tools.dataset import FILE_NAMES, SET_FOLDERS, SUBJECTS, Environment
+from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, Environment
 
 EXTRA_JOINTS = ("Hips", "Spine", "LeftShoulder", "RightShoulder")
 FILE_JOINTS = (*EXTRA_JOINTS[:2], *reversed(JOINTS), *EXTRA_JOINTS[2:])

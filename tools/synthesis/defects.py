@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import cv2
 
-from tools.dataset import Environment, find_environments
+from tools.dataset.layout import Environment, find_environments
 from tools.synthesis.png import encode_png
 
 DEFECTS_FILE: Final = "defects.json"

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.os_errors import naming
+from loaders.system.os_errors import naming
 from models.skeleton import JOINTS
-from tools.dataset import Environment
+from tools.dataset.layout import Environment
 from tools.parallel import advance
 from tools.synthesis.body import INDEX
 from tools.synthesis.png import encode_png

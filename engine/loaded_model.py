@@ -1,0 +1,156 @@
+"""Trained networks out of checkpoints, ours or the reference code's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import torch
+from torch import nn
+
+from engine.checkpoint import format as checkpoint
+from engine.config import to_plain
+from engine.stages import STAGES, ModelConfig, Stage, StageName
+from loaders.errors import InputError
+from loaders.image_circle import Circle
+from loaders.preprocessing import PictureForm
+from models.heatmap_net import heatmap_size
+
+T = TypeVar("T")
+
+REFERENCE_IMAGE_SIZE: Final = 368
+"""Side of the reference recipe's pictures (pixels)."""
+
+_BLOCKS: Final = {
+    ("conv2", 2): "resnet18",
+    ("conv2", 6): "resnet34",
+    ("conv3", 6): "resnet50",
+    ("conv3", 23): "resnet101",
+    ("conv3", 36): "resnet152",
+}
+"""(last convolution of a block, blocks in layer3) -> trunk."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A stage with its trained network."""
+
+    source: Path
+    stage: Stage
+    model: nn.Module
+    """On the device asked for, channels_last, for evaluation."""
+    run: dict[str, Any]
+    """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
+    lens: Circle | None
+    """The circle that the training pictures show (pixels of the network's picture); None if it is not known."""
+    form: PictureForm | None
+    """How the training pictures were stored; None if it is not known, or as they were."""
+
+    @property
+    def trunk(self) -> str | None:
+        """Trunk of the heatmap network; None without one."""
+        return None if self.stage.name == "train3d" else self.stage.config.trunk
+
+
+def load_trained(path: Path, device: torch.device) -> Trained:
+    """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""
+    content = checkpoint.load_any(path)
+    if "format" not in content:
+        content = checkpoint.Content(describe_reference(content["model"], path), path)
+    config = content["config"]
+    # weights come from the checkpoint: the pretrained trunk that the run began with is not needed
+    model_config = _restored(ModelConfig, {**_mapping(config, "model", path), "trunk_weights": None}, path)
+    if content["stage"] not in STAGES:
+        raise InputError(f"{path} is of stage {content['stage']}, this program knows {', '.join(STAGES)}: update it")
+    if not _size_fits(content["image_size"], content["model"], path):
+        raise InputError(f"{path} was altered: its networks are not for image_size {content['image_size']}")
+    stage = STAGES[content["stage"]](model_config, content["image_size"])
+    model = stage.build_model()
+    if absent := stage.networks(model).keys() - content["model"].keys():
+        raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
+    stage.load_weights(model, content["model"], path)
+    model.eval().to(device).to(memory_format=torch.channels_last)
+    lens = _restored(Circle, _mapping(content, "lens", path), path) if content.get("lens") else None
+    form = _restored(PictureForm, _mapping(content, "form", path), path) if content.get("form") else None
+    return Trained(path, stage, model, config, lens, form)
+
+
+def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    found = content.get(key)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} was altered: its {key} is {found!r}, not a dictionary")
+    return found
+
+
+def _restored(kind: type[T], values: dict[str, Any], path: Path) -> T:
+    """Return an object as a checkpoint holds its fields; one that an older program did not write has its default.
+
+    Raises InputError for a field that this program does not know, and for a value of another type.
+    """
+    types = get_type_hints(kind)
+    if unknown := sorted(values.keys() - types.keys()):
+        raise InputError(
+            f"{path} was written by a newer program, which knows {', '.join(map(str, unknown))} of {kind.__name__}: "
+            "update this one"
+        )
+    for name, value in values.items():
+        if not _is_of(value, types[name]):
+            raise InputError(f"{path} was altered: {name} of {kind.__name__} is {value!r}")
+    if absent := [name for name in types if name not in values and not hasattr(kind, name)]:  # and has no default
+        raise InputError(f"{path} was altered: its {kind.__name__} has no {' and no '.join(absent)}")
+    return kind(**values)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type: a plain one, a union of such, or a literal."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    kinds = get_args(kind) or (kind,)
+    return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:
+    """Whether networks can be for images of this side (pixels); a heatmap network takes any."""
+    if "lifting_net" not in model:
+        return image_size > 0
+    return heatmap_size(image_size) == heatmap_size(image_size_of(model["lifting_net"], path))
+
+
+def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any]:
+    """Return a reference checkpoint's weights as a checkpoint of ours holds them.
+
+    Stage, trunk and picture size are read off the networks. Raises InputError if that fails.
+    """
+    image_size = REFERENCE_IMAGE_SIZE
+    stage: StageName = "train2d"
+    trunk = "resnet50"
+    if "lifting_net" in weights:
+        stage = "finetune" if "heatmap_net" in weights else "train3d"
+        image_size = image_size_of(weights["lifting_net"], path)
+    if "heatmap_net" in weights:
+        trunk = trunk_of(weights["heatmap_net"], path)
+    model = {**to_plain(ModelConfig(rounded_targets=True)), "trunk": trunk}
+    return {"stage": stage, "image_size": image_size, "model": weights, "config": {"stage": stage, "model": model}}
+
+
+def trunk_of(state: dict[str, torch.Tensor], path: Path) -> str:
+    """Return the name of a heatmap network's trunk."""
+    blocks = {name.split(".")[1] for name in state if name.startswith("layer3.")}
+    last = "conv3" if "layer1.0.conv3.weight" in state else "conv2"
+    trunk = _BLOCKS.get((last, len(blocks)))
+    if trunk is None:
+        raise InputError(f"{path}: its heatmap network has none of the trunks {', '.join(_BLOCKS.values())}")
+    return trunk
+
+
+def image_size_of(state: dict[str, torch.Tensor], path: Path) -> int:
+    """Return the side of the pictures whose heatmaps a lifting network takes (pixels)."""
+    shapes = [state[name].ndim if name in state else 0 for name in ("fc1.weight", "conv3.weight")]
+    if shapes != [2, 4]:
+        raise InputError(f"{path}: its lifting network has no conv3 and fc1: it is not the reference's")
+    side: int = round((state["fc1.weight"].shape[1] / state["conv3.weight"].shape[0]) ** 0.5)
+    if 8 * side == heatmap_size(REFERENCE_IMAGE_SIZE):
+        return REFERENCE_IMAGE_SIZE
+    # other sizes are ours alone; the largest picture with such heatmaps stands for all
+    return 64 * side

@@ -1,0 +1,64 @@
+"""What an evaluation leaves to read: metrics.json, pictures, report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.evaluation.examples import Example
+from engine.report.charts import per_action_chart, per_joint_chart
+from engine.report.figures import DARK, LIGHT
+from engine.report.page import page
+from engine.report.pose_plots import pose_picture, poses_chart
+from engine.visualization.overlay import encode_image, overlay_grid
+
+
+def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Example], run: dict[str, Any]) -> Path:
+    """Write everything into ``folder`` and return the page's path.
+
+    Args:
+        folder: made if absent.
+        metrics: `engine.evaluation.metrics.summarise`, with "evaluation": what was evaluated and how.
+        examples: in the order in which they are shown.
+        run: configuration of the run that trained the network.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    if all(example.image is not None for example in examples):
+        per_row = max(1, sum(example.kind == examples[0].kind for example in examples))
+        labels = [example.label for example in examples]
+        (folder / "overlays.png").write_bytes(encode_image(".png", overlays(examples, columns=per_row, labels=labels)))
+    charts = {}
+    if "mpjpe_mm" in metrics:
+        for name, chart in (("per_action", per_action_chart), ("per_joint", per_joint_chart)):
+            charts[name] = chart(metrics, LIGHT), chart(metrics, DARK)
+            (folder / f"{name}.png").write_bytes(charts[name][0])
+        (folder / "poses_3d.png").write_bytes(poses_chart(examples, LIGHT))
+    pictured = [(example, _overlay_jpeg(example), _views(example)) for example in examples]
+    path = folder / "report.html"
+    path.write_text(page(metrics, pictured, charts, run), encoding="utf-8")
+    return path
+
+
+def overlays(examples: Sequence[Example], *, columns: int, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
+    """Return one picture of examples that have pictures, with both poses drawn."""
+    return overlay_grid(
+        np.stack([example.image for example in examples if example.image is not None]),
+        np.stack([example.predicted_2d for example in examples]),
+        np.stack([example.true_2d for example in examples]),
+        columns=columns,
+        labels=labels,
+    )
+
+
+def _overlay_jpeg(example: Example) -> bytes | None:
+    return None if example.image is None else encode_image(".jpg", overlays([example], columns=1))
+
+
+def _views(example: Example) -> bytes | None:
+    return None if example.predicted_3d is None else pose_picture(example)

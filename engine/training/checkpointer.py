@@ -1,0 +1,138 @@
+"""The checkpoints of a run: written in the background, the newest kept, a damaged one passed over."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from engine.checkpoint import format as checkpoint
+from loaders.errors import InputError
+from loaders.system.files import appearing
+
+LAST: Final = "last.pt"
+"""The newest; the ones before it are last-1.pt, last-2.pt, ..."""
+BEST: Final = "best.pt"
+"""The one that validation liked best."""
+
+
+class CheckpointWriter:
+    """Writes what it is given in a thread of its own, from a copy: training waits for the copy alone."""
+
+    def __init__(self, run_dir: Path, keep: int) -> None:
+        """Write into ``run_dir``, where the ``keep`` newest stay."""
+        self._run_dir = run_dir
+        self._keep = keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._newest: int | None = None
+        """Step of the one that this writer wrote last."""
+
+    def write(self, state: dict[str, Any], *, best: bool = False) -> None:
+        """Copy a state and begin to write it, after the one before. Raises OSError if that one failed.
+
+        Args:
+            state: tensors and plain values; may change as soon as this returns.
+            best: keep it as the best one, too.
+        """
+        self.wait()
+        self._writing = self._thread.submit(self._write, copy_to_host(state), best)
+
+    def wait(self) -> None:
+        """Return when everything is on the disk. Raises OSError if it could not be written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """As `wait`, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def _write(self, state: dict[str, Any], best: bool) -> None:
+        with appearing(self._run_dir / LAST) as temporary:
+            checkpoint.write(temporary, state)
+            if best:  # before last.pt, which says that it is there
+                _publish_copy(temporary, self._run_dir / BEST)
+            if state["step"] != self._newest:  # else it takes the place of the same step's, judged meanwhile
+                self._make_room()
+        self._newest = state["step"]
+
+    def _make_room(self) -> None:
+        age = self._keep
+        while (stale := _place(self._run_dir, age)).exists():  # more were kept once
+            stale.unlink()
+            age += 1
+        for age in range(self._keep - 1, 0, -1):
+            if (newer := _place(self._run_dir, age - 1)).exists():
+                newer.replace(_place(self._run_dir, age))
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """Return a run's checkpoints but for the best one; the one that was written last is the first."""
+    last = _place(run_dir, 0)
+    return [*([last] if last.exists() else []), *run_dir.glob("last-*.pt")]
+
+
+def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return a run's newest checkpoint that is whole, and what is wrong with others; None if it has none yet.
+
+    Where last.pt is not whole, all others are read: neither their names nor the times of files that were copied say
+    which one is the newest.
+
+    Raises:
+        InputError: all are damaged, or one is no checkpoint of this program.
+    """
+    newest: dict[str, Any] | None = None
+    faults: list[str] = []
+    for path in checkpoints(run_dir):
+        try:
+            state = checkpoint.load(path)
+        except checkpoint.DamagedError as fault:
+            faults.append(str(fault))
+            continue
+        if newest is None or state["step"] > newest["step"]:
+            newest = state
+        if path.name == LAST:
+            break
+    if faults and newest is None:
+        best = run_dir / BEST
+        remedy = f"begin a new run with --load-2d or --load-3d {best}" if best.exists() else "begin a new run"
+        raise InputError(f"{faults[0]}; {run_dir} has no other checkpoint to continue from: {remedy}")
+    return newest, faults
+
+
+def copy_to_host(value: Any) -> Any:
+    """Return a copy, in host memory, of tensors in nested dictionaries and lists."""
+    copied = _copy(value)
+    if torch.cuda.is_initialized():  # else waiting would take a GPU that nobody uses
+        torch.cuda.synchronize()  # the copies ran side by side
+    return copied
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", non_blocking=True, copy=True)
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(item) for item in value)
+    return value
+
+
+def _publish_copy(source: Path, path: Path) -> None:
+    with appearing(path) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # some file systems have no links
+            shutil.copyfile(source, temporary)
+
+
+def _place(run_dir: Path, age: int) -> Path:
+    return run_dir / (f"last-{age}.pt" if age else LAST)

@@ -1,0 +1,78 @@
+"""A run folder is one run's: nobody else writes there meanwhile, and nothing that it holds is lost by a mistake."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from engine.distributed import Process
+from engine.stages import StageName
+from engine.training.checkpointer import BEST, LAST, checkpoints
+from loaders.errors import InputError
+from loaders.system.locks import locked
+from loaders.system.os_errors import in_words
+
+CONFIG: Final = "config.yaml"
+METRICS: Final = "metrics.jsonl"
+
+_LOAD_FLAGS: Final[dict[StageName, tuple[str, ...]]] = {
+    "train2d": ("--load-2d",),
+    "train3d": ("--load-3d",),
+    "finetune": ("--load-2d", "--load-3d"),
+}
+
+
+@contextlib.contextmanager
+def claimed(run_dir: Path, stage: StageName, process: Process, *, resume: bool) -> Iterator[None]:
+    """Keep other runs out of a folder, which the main process alone looks at; every process must call it.
+
+    Raises:
+        InputError: on all processes: another run is at work, or this one would write over what the folder holds.
+    """
+    with contextlib.ExitStack() as lock:
+        refusal = None
+        if process.is_main:
+            try:
+                lock.enter_context(locked(run_dir, flag="--run-dir", file=".lock"))
+                check_content(run_dir, stage, resume=resume)
+                process.begin()
+            except InputError as error:
+                refusal = str(error)
+            except OSError as error:
+                refusal = in_words(error)
+        if refusal := process.from_main(refusal):
+            raise InputError(refusal)
+        yield
+
+
+def check_content(run_dir: Path, stage: StageName, *, resume: bool) -> None:
+    """Raise InputError if a run in this folder would write over another one.
+
+    Args:
+        run_dir: the folder.
+        stage: of the run that is to write there.
+        resume: whether it goes on from the newest checkpoint there. A run writes one before anything else, so where
+            there is none, but a log or a best checkpoint, some files were lost or not copied.
+    """
+    best, last, log = (run_dir / name for name in (BEST, LAST, METRICS))
+    logged = log.exists() and log.stat().st_size > 0
+    if not resume:
+        if (run_dir / CONFIG).exists() or logged or best.exists() or checkpoints(run_dir):
+            raise InputError(f"{run_dir} already holds a run: add --resume to continue it, or give another folder")
+    elif not checkpoints(run_dir):
+        if best.exists():
+            raise InputError(
+                f"{run_dir} has no {LAST} to continue from, but a {BEST}: copy {best} to {last} to go on from there "
+                f"(what was logged after it goes), or begin a new run from its weights: {from_weights(best, stage)}"
+            )
+        if logged:
+            raise InputError(
+                f"{run_dir} has no {LAST} to continue from, but a log: copy {LAST} there, or give another --run-dir"
+            )
+
+
+def from_weights(path: Path, stage: StageName) -> str:
+    """Return the flags that begin a run of a stage with a checkpoint's weights."""
+    return "another --run-dir with " + " ".join(f"{flag} {path}" for flag in _LOAD_FLAGS[stage])

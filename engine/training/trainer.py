@@ -1,0 +1,341 @@
+"""The training loop: one for all stages."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from torch.profiler import record_function
+
+from engine.cli.command import Failure
+from engine.cli.signals import Stopped
+from engine.config import TrainConfig, to_plain
+from engine.distributed import Process
+from engine.stages import STAGES
+from engine.training.checkpointer import LAST, CheckpointWriter, load_newest
+from engine.training.consistency import check_agreement
+from engine.training.divergence import first_non_finite, remedy
+from engine.training.learner import Learner
+from engine.training.metrics_log import RunLog
+from engine.training.preemption import Heartbeat
+from engine.training.profiler import TRACE, StepProfile
+from engine.training.random_state import random_state, restore_random_state, seed_all
+from engine.training.resumption import changes, check_resumable
+from engine.training.run_folder import CONFIG, claimed
+from engine.training.running_means import RunningMeans
+from engine.training.throughput import Stopwatch
+from engine.training.validation import validate
+from engine.visualization.training import draw_examples
+from loaders import DataConfig, Loader, PoseBatch, build_loader
+from loaders.image_circle import find_circle
+from loaders.preprocessing import PictureForm
+from loaders.system.files import remove_partials, write_whole
+
+
+class Trainer:
+    """Trains one stage. Build it, then `fit` it; `close` in any case."""
+
+    def __init__(self, config: TrainConfig, process: Process) -> None:
+        """Prepare everything that can fail before the first step.
+
+        Raises:
+            InputError: the data, a checkpoint or the run folder is not what the configuration needs.
+        """
+        self.config = config
+        self.process = process
+        resume = config.resume or process.restarted
+        stage = STAGES[config.stage]
+        data = dataclasses.replace(config.data, outputs=stage.outputs)
+        with contextlib.ExitStack() as opened:
+            self.loader = self._open_loader(opened, data, "train", training=True)
+            self.val_loader = self._open_loader(opened, data, "val", training=False)
+            check_agreement(config, {"train": self.loader, "val": self.val_loader}, process)
+            opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
+            self.stage = stage(config.model, self.loader.image_size, config.loss)
+            seed_all(config.seed)
+            self.learner = Learner(config, self.stage, process)
+            self.step = 0
+            self.best = math.inf
+            self.means = RunningMeans()
+            self.validations: list[dict[str, float]] = []
+            self.validated_at: int | None = None
+            """Step of the last validation."""
+            self.lens: dict[str, float] | None = None
+            self.skipped: set[str] = set()
+            """Samples that cannot be decoded, on all processes."""
+            self.saved_step: int | None = None
+            """Step of the last checkpoint."""
+            log_position, notes = self._resume() if resume else (0, [])
+            if process.is_main:
+                remove_partials(config.run_dir)
+                write_whole(config.run_dir / CONFIG, yaml.safe_dump(to_plain(config), sort_keys=False).encode())
+            self.stopwatch = Stopwatch()
+            self.log = RunLog(
+                config.run_dir,
+                on=process.is_main,
+                position=log_position,
+                step=self.step,
+                total_steps=self.step + self.steps_left,
+            )
+            opened.callback(self.log.close)
+            for note in notes:
+                self.log.note(note)
+            self.heartbeat = Heartbeat(process, self.answer)
+            opened.callback(self.heartbeat.close)
+            self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)
+            opened.callback(self.profile.close)
+            self.writer = CheckpointWriter(config.run_dir, config.keep_checkpoints)
+            self._saved = time.monotonic()
+            self._gradient_norm: Tensor | None = None
+            opened.callback(self.writer.close)
+            self._opened = opened.pop_all()
+
+    def fit(self) -> int:
+        """Train to the end, or until a signal asks to stop. Returns that signal, 0 at the end."""
+        if self.saved_step is None:
+            # before anything is logged: a log without a checkpoint is that of a run which lost some
+            self.save()
+            self.writer.wait()
+        while True:
+            if self.validation_due():
+                try:
+                    self.validate()
+                except Stopped as stopped:  # a resumed run validates anew, from the checkpoint just before
+                    return stopped.number
+            if self.finished():
+                break
+            if stopped_by := self.train_epoch():
+                return stopped_by
+        self.writer.wait()
+        if self.profile.missed:
+            self.log.note(f"warning: the run ended before the steps that --profile traces: no {TRACE}")
+        self.write_summary()
+        return 0
+
+    def train_epoch(self) -> int:
+        """Train to the end of the epoch, or of the run. Returns the signal that asked to stop, 0 if none did."""
+        self.set_learning_rate()
+        for batch in self.stopwatch.waiting(self.loader):
+            self.train_step(batch)
+            self.set_learning_rate()
+            agreed = self.heartbeat.beat(checkpoint=self._checkpoint_overdue())
+            if self.step % self.config.log_every == 0:
+                self.write_log()
+            if agreed.signal:
+                self.save()
+                return agreed.signal
+            if self.finished():
+                break
+            if agreed.checkpoint or self.step % self.config.checkpoint_every == 0:
+                self.save()
+        self.save()
+        return 0
+
+    def train_step(self, batch: PoseBatch) -> None:
+        """Update the weights by one batch. Nothing here waits for the device."""
+        self.step += 1
+        found = self.learner.step(batch, measure=self.step % self.config.log_every == 0)
+        self._gradient_norm = found.pop("gradient_norm", None)
+        self.means.add(found, batch.index)
+        self.stopwatch.count(len(batch) * self.process.world_size)
+        self.profile.step()
+        self.log.advance()
+
+    def set_learning_rate(self) -> None:
+        """Set the learning rate of the next step."""
+        self.learner.lr = self.config.optim.lr_at(self.loader.progress, self.horizon)
+
+    def write_log(self) -> None:
+        """Write the means since the last entry. Waits for the device; raises Failure for a non-finite loss."""
+        means = self._finite_means()
+        self.means.clear()
+        rate = self.stopwatch.read()
+        values = {
+            **{f"train/{name}": value for name, value in means.items()},
+            "train/lr": self.learner.lr,
+            "train/epoch": self.loader.progress,
+            "speed/images_per_second": rate.images_per_second,
+            "speed/data_wait_share": rate.wait_share,
+        }
+        # fp16 that overflowed has no norm at this step: the update was skipped
+        if self._gradient_norm is not None and math.isfinite(norm := float(self._gradient_norm)):
+            values["train/gradient_norm"] = norm
+        if self.learner.scaler.is_enabled():
+            values["train/gradient_scale"] = self.learner.scaler.get_scale()
+        if self.process.device.type == "cuda":
+            values["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self.log.scalars(self.step, values)
+        self.log.show({"loss": f"{means['loss']:.4g}", "images/s": f"{rate.images_per_second:.0f}"})
+
+    def validation_due(self) -> bool:
+        """Whether the network is to be judged now: before the first step, after every so many epochs, at the end."""
+        if self.validated_at == self.step:
+            return False
+        epochs = self.loader.progress
+        return self.finished() or (epochs == int(epochs) and int(epochs) % self.config.validate_every == 0)
+
+    def validate(self) -> None:
+        """Judge the network on the validation split, and keep it if it is the best so far."""
+        learner = self.learner
+        with self.stopwatch.paused():
+            found = validate(
+                self.stage, learner.judged, self.heartbeat.batches(self.val_loader), self.process, learner.precision
+            )
+        self.validations.append(found.values)
+        self.validated_at = self.step
+        self.log.scalars(self.step, {f"val/{name}": value for name, value in found.values.items()})
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in found.values.items() if "/" not in name)
+        self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
+        if self.process.is_main and found.example is not None:
+            self.log.picture(self.step, "val/examples", draw_examples(self.stage, *found.example))
+            self.note_lens(found.example[0])
+        self.note_skipped()
+        better = found.values[self.stage.measure] < self.best
+        if better:
+            self.best = found.values[self.stage.measure]
+        self.save(best=better)
+
+    def note_lens(self, batch: PoseBatch) -> None:
+        """Note the circle that the pictures show, for `engine.infer` to cut out of other cameras' pictures."""
+        if self.lens is None and batch.image is not None and (circle := find_circle(batch.image)):
+            self.lens = dataclasses.asdict(circle)
+
+    def note_skipped(self) -> None:
+        """Name the samples that were skipped since the last call."""
+        own = [*self.loader.skipped.values(), *self.val_loader.skipped.values()]
+        for sample in self.process.everyones_keys(dict.fromkeys(own)):
+            if sample not in self.skipped:
+                self.skipped.add(sample)
+                self.log.note(f"skipped: {sample}")
+
+    def save(self, *, best: bool = False) -> None:
+        """Begin to write a checkpoint. A network spoilt by a non-finite loss or update is never written."""
+        with self.stopwatch.paused(), record_function("checkpoint"):
+            self._finite_means()
+            if not self.process.from_main(self.learner.is_finite()):
+                advice = remedy(self.config.run_dir, self.saved_step, self.step + 1)
+                raise Failure(f"the weights are not finite at step {self.step}; {advice}")
+            if self.process.is_main:
+                self.writer.write(self._state(), best=best)
+        self.saved_step = self.step
+        self._saved = time.monotonic()
+
+    def answer(self, signal_name: str) -> None:
+        """Tell the user that a signal was heard."""
+        self.log.note(f"{signal_name}: ending with a checkpoint, which --resume goes on from; once more ends at once")
+
+    def write_summary(self) -> None:
+        """Write summary.json: how fast, how good."""
+        rate = self.stopwatch.overall()
+        summary = {
+            "stage": self.stage.name,
+            "steps": self.step,
+            "epochs": self.loader.progress,
+            "images_per_second": round(rate.images_per_second, 2),
+            "data_wait_share": round(rate.wait_share, 4),
+            "skipped_samples": len(self.skipped),
+            "processes": self.process.world_size,
+            "device": self.process.device.type,
+            "precision": self.learner.precision.name,
+            "best": {self.stage.measure: self.best},
+            "first_validation": self.validations[0],
+            "last_validation": self.validations[-1],
+        }
+        if self.process.is_main:
+            write_whole(self.config.run_dir / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+
+    def close(self) -> None:
+        """Finish writing; free loaders, log and signal handlers. Raises OSError if a checkpoint was not written."""
+        self._opened.close()
+
+    def finished(self) -> bool:
+        """Whether the run has reached its end."""
+        steps = self.config.max_steps
+        return self.loader.epoch >= self.config.epochs or (steps is not None and self.step >= steps)
+
+    @property
+    def steps_left(self) -> int:
+        """Steps to the end with the present number of processes."""
+        epochs_left = self.config.epochs - self.loader.epoch - 1
+        left = max(0, len(self.loader) + epochs_left * self.loader.batches_per_epoch)
+        return left if self.config.max_steps is None else min(left, self.config.max_steps - self.step)
+
+    @property
+    def horizon(self) -> float:
+        """Length of the run (epochs)."""
+        if self.config.max_steps is None:
+            return self.config.epochs
+        return min(self.config.epochs, self.config.max_steps / self.loader.batches_per_epoch)
+
+    def _open_loader(self, opened: contextlib.ExitStack, data: DataConfig, split: str, *, training: bool) -> Loader:
+        process = self.process
+        loader = build_loader(
+            data, split, rank=process.rank, world_size=process.world_size, device=process.device, training=training
+        )
+        opened.callback(loader.close)
+        return loader
+
+    def _checkpoint_overdue(self) -> bool:
+        return self.process.is_main and time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
+
+    def _finite_means(self) -> dict[str, float]:
+        """Return the means since the last log entry. Raises Failure if one is not a finite number."""
+        means = self.means.read(self.process)
+        if not all(map(math.isfinite, means.values())):
+            step, where = first_non_finite(self.means, self.loader.shard_set, self.process, self.step)
+            raise Failure(f"the loss is not finite {where}; {remedy(self.config.run_dir, self.saved_step, step)}")
+        return means
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage.name,
+            "image_size": self.stage.image_size,
+            "step": self.step,
+            "best": self.best,
+            "validations": self.validations,
+            "validated_at": self.validated_at,
+            "lens": self.lens,
+            "form": self._picture_form(),
+            "means": self.means.state_dict(),
+            "log_position": self.log.position,
+            **self.learner.state_dict(),
+            "loader": self.loader.state_dict(),
+            "random": random_state(),
+            "config": to_plain(self.config),
+        }
+
+    def _picture_form(self) -> dict[str, Any] | None:
+        form = PictureForm.of(self.loader.shard_set.manifest) if self.stage.outputs else None
+        return dataclasses.asdict(form) if form else None
+
+    def _resume(self) -> tuple[int, list[str]]:
+        """Go on from the newest checkpoint that is whole; return where the log was, and what there is to say about it.
+
+        It is read once: all processes go on from the same one, also where they share no disk.
+        """
+        found = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
+        state, faults = self.process.from_main(found)
+        if state is None:
+            return 0, []
+        self._load_state(state)
+        notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
+        return state["log_position"], notes + [f"resumed: {line}" for line in changes(state, self.config)]
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        source = self.config.run_dir / LAST
+        check_resumable(state, self.config, self.stage.image_size, source)
+        self.learner.load_state_dict(state, source)
+        self.loader.load_state_dict(state["loader"])
+        restore_random_state(state["random"])
+        self.step, self.best = state["step"], state["best"]
+        self.saved_step = self.step
+        self.validations, self.validated_at = state["validations"], state["validated_at"]
+        self.lens = state.get("lens")  # older ones have none
+        self.means.load_state_dict(state["means"], self.process.device)

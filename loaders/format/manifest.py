@@ -1,0 +1,131 @@
+"""``manifest.json``: what a shard set holds and how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from loaders.errors import InputError
+from loaders.format.sample import IMAGE_MEMBERS
+from models.camera import FisheyeCamera
+from models.skeleton import JOINTS, LIMBS
+
+FILE_NAME: Final = "manifest.json"
+FORMAT: Final = "egopose-shards"
+VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar of a split."""
+
+    name: str
+    """File name, below the split's folder."""
+    samples: int
+    bytes: int
+    """Size of the file (bytes)."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A frame of the dataset that is in no shard."""
+
+    subject: str
+    environment: str
+    frame: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shards of one split, in order, and what was left out of it."""
+
+    shards: tuple[Shard, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return sum(shard.samples for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A shard set's description. Index lists give ``meta.npy`` its meaning."""
+
+    options: dict[str, Any]
+    """The options of ``tools.shard`` that determine the bytes; ``image_format`` and ``components`` among them."""
+    camera: FisheyeCamera
+    """The camera of the stored pictures."""
+    subjects: tuple[str, ...]
+    environments: tuple[str, ...]
+    actions: tuple[str, ...]
+    splits: dict[str, Split]
+
+    @property
+    def image_member(self) -> str | None:
+        """Member name of the picture, None in a set without pictures."""
+        return IMAGE_MEMBERS[self.options["image_format"]] if "rgba" in self.options["components"] else None
+
+    def fingerprint(self, split: str) -> str:
+        """Return 16 hexadecimal digits that change with any byte of the split's shards."""
+        text = "\n".join(shard.sha256 for shard in self.splits[split].shards)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Encode; the same manifest gives the same text."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "options": self.options,
+            "skeleton": {"joints": JOINTS, "limbs": LIMBS},
+            **{k: v for k, v in dataclasses.asdict(self).items() if k != "options"},
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    @classmethod
+    def read(cls, root: Path) -> Manifest:
+        """Read the manifest of the shard set at ``root``. Raises InputError if it is absent, foreign or damaged."""
+        path = root / FILE_NAME
+        try:
+            content = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{root} is no finished shard set: it has no {FILE_NAME}; make one with "
+                f"`python -m tools.shard --root DATASET --output {root}`, which also resumes an unfinished one"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions and its disk") from None
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON ({error}): run tools.shard again") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f"{path} does not describe a shard set of this project: run tools.shard")
+        if content.get("version") != VERSION:
+            raise InputError(
+                f"{path} has format version {content.get('version')}, not {VERSION}: run tools.shard again"
+            )
+        try:
+            if tuple(content["skeleton"]["joints"]) != JOINTS:
+                raise InputError(f"{path} lists other joints than models/skeleton.py: run tools.shard again")
+            camera = content["camera"]
+            return cls(
+                content["options"],
+                FisheyeCamera(**{**camera, "distortion": tuple(camera["distortion"])}),
+                tuple(content["subjects"]),
+                tuple(content["environments"]),
+                tuple(content["actions"]),
+                {
+                    name: Split(
+                        tuple(Shard(**shard) for shard in split["shards"]),
+                        tuple(LeftOut(**frame) for frame in split["left_out"]),
+                    )
+                    for name, split in content["splits"].items()
+                },
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}): run tools.shard again") from None

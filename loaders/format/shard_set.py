@@ -1,0 +1,196 @@
+"""One split of a shard set on disk: its index, and any sample's bytes out of memory-mapped tars."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.errors import InputError
+from loaders.format.index import Bytes, ShardIndex, compare_headers, index_name, read_index
+from loaders.format.manifest import Manifest, Shard
+from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, encoded_size
+from loaders.system.memory_map import map_file
+
+Indices = Sequence[int] | NDArray[np.int64]
+
+
+class ShardSet:
+    """The samples 0..n-1 of one split, in the order of its shards.
+
+    Opening compares every shard's size and count with the manifest and its index, so what is missing, cut or foreign is
+    found before the first step. No file stays open; mappings are made when a shard is first read.
+    """
+
+    def __init__(self, root: Path, split: str, *, checksums: bool = False, remote: str | None = None) -> None:
+        """Open a split.
+
+        Args:
+            root: folder of the shard set.
+            split: "train", "val" or "test".
+            checksums: read every shard: compare its sha256 with the manifest, and all its headers with the index.
+            remote: where the tars are, if ``root`` holds manifest and indices alone; no bytes can be read then.
+
+        Raises:
+            InputError: the manifest, a shard or an index is missing, unreadable or does not agree with the others.
+        """
+        self.manifest = Manifest.read(root)
+        if split not in self.manifest.splits:
+            raise InputError(f"{root} has no split {split!r}; it has {', '.join(self.manifest.splits) or 'none'}")
+        self.folder = root / split
+        self.shards = self.manifest.splits[split].shards
+        self.camera = self.manifest.camera
+        self.fingerprint = self.manifest.fingerprint(split)
+        self.remote = remote
+        self._maps: dict[int, Bytes] = {}
+        try:
+            indices = [self._open(number, checksums) for number in range(len(self.shards))]
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} cannot be read ({error.strerror}): check its permissions and its disk"
+            ) from None
+        members = {index.members for index in indices}
+        if len(members) > 1:
+            raise InputError(f"{self.folder}: shards hold different members {sorted(members)}: run tools.shard again")
+        self.members: tuple[str, ...] = members.pop() if members else ()
+        self._places = np.concatenate([index.places for index in indices]) if indices else np.empty((0, 0, 2), np.int64)
+        self._keys = np.concatenate([index.keys for index in indices]) if indices else np.empty(0, np.bytes_)
+        self._first = np.cumsum([0] + [shard.samples for shard in self.shards])
+        self._check_sizes()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, indices: Indices, name: str) -> list[Bytes]:
+        """Return the bytes of a member of each sample, as read-only views into the mapped tars."""
+        chosen = np.asarray(indices, np.int64)
+        shards = self.shard_of(chosen).tolist()
+        places = self._places[chosen, self.members.index(name)].tolist()
+        return [self._map(shard)[offset : offset + size] for shard, (offset, size) in zip(shards, places, strict=True)]
+
+    def member(self, index: int, name: str) -> Bytes:
+        """Return the bytes of one sample's member as a read-only view into the mapped tar."""
+        return self.read([index], name)[0]
+
+    def array(self, indices: Indices, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a copy (n, *shape) of the .npy members ``name`` of n samples."""
+        tail = np.dtype(dtype).itemsize * math.prod(shape)
+        tails = [data[-tail:] for data in self.read(indices, name)]
+        joined = np.concatenate(tails) if tails else np.empty(0, np.uint8)
+        return joined.view(dtype).reshape(-1, *shape)
+
+    def pose(self, indices: Indices) -> NDArray[np.float32]:
+        """Return (n, 16, 5): u, v in pixels of the stored picture, x, y, z in metres, camera frame."""
+        return self.array(indices, POSE, "<f4", POSE_SHAPE)
+
+    def meta(self, indices: Indices) -> NDArray[np.int32]:
+        """Return (n, 4): subject, environment, frame, action."""
+        return self.array(indices, META, "<i4", META_SHAPE)
+
+    def labels(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return pose (n, 16, 5) and meta (n, 4) of the whole split, without touching pictures."""
+        blocks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
+        # each label is a page of its own: many readers keep a disk's queue full
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            poses, metas = list(pool.map(self.pose, blocks)), list(pool.map(self.meta, blocks))
+        return np.concatenate(poses), np.concatenate(metas)
+
+    def key(self, index: int) -> str:
+        """Return the sample's webdataset key."""
+        return str(self._keys[index].decode())
+
+    def shard_of(self, indices: Indices) -> NDArray[np.int64]:
+        """Return the number (n,) of the shard that holds each sample."""
+        return np.searchsorted(self._first, np.asarray(indices, np.int64), "right") - 1
+
+    def place(self, index: int, name: str) -> tuple[int, int]:
+        """Return a member's offset in its tar and its size (bytes)."""
+        offset, size = self._places[index, self.members.index(name)].tolist()
+        return offset, size
+
+    def entries(self, indices: Indices, names: Sequence[str]) -> list[list[tuple[str, int, int, str]]]:
+        """Return lines of an index that lists some members of some samples; see `write_index`."""
+        places = self._places[np.asarray(indices)][:, [self.members.index(name) for name in names]].tolist()
+        keys = [key.decode() for key in self._keys[indices].tolist()]
+        return [
+            [(name, offset, size, f"{key}.{name}") for name, (offset, size) in zip(names, sample, strict=True)]
+            for key, sample in zip(keys, places, strict=True)
+        ]
+
+    def location(self, shard: int) -> str:
+        """Return the path or URL of a shard."""
+        name = self.shards[shard].name
+        return f"{self.remote.rstrip('/')}/{self.folder.name}/{name}" if self.remote else str(self.folder / name)
+
+    def describe(self, index: int, name: str) -> str:
+        """Say where a member lies, for messages: shard, key, member, offset."""
+        shard = self.location(int(self.shard_of([index])[0]))
+        return f"{shard}: {self.key(index)}.{name} at byte {self.place(index, name)[0]}"
+
+    def close(self) -> None:
+        """Drop the mappings; views handed out keep theirs alive."""
+        self._maps.clear()
+
+    def _open(self, number: int, checksums: bool) -> ShardIndex:
+        """Check one shard and return its index."""
+        shard = self.shards[number]
+        if not self.remote:
+            check_shard(self.folder, shard, checksum=checksums)
+        index = read_index(self.folder / index_name(shard.name), shard)
+        if not self.remote and shard.samples:
+            # an index that fills the tar exactly and fits at both ends fits between them, but for samples of equal size
+            looked_at = range(shard.samples) if checksums else {0, shard.samples - 1}
+            compare_headers(self.folder / shard.name, self._map(number), index, looked_at)
+            self._maps.clear()
+        return index
+
+    def _check_sizes(self) -> None:
+        """Check the members whose size is known, so that reading them cannot go wrong."""
+        raw = self.manifest.image_member if self.manifest.options["image_format"] == "raw" else None
+        sizes = {POSE: encoded_size("<f4", POSE_SHAPE), META: encoded_size("<i4", META_SHAPE)}
+        if raw:
+            sizes[raw] = encoded_size("u1", (self.camera.height, self.camera.width, 3))
+        for name, size in sizes.items():
+            if not len(self):
+                return
+            if name not in self.members:
+                raise InputError(f"{self.folder}: samples hold no {name}: run tools.shard again")
+            wrong = np.flatnonzero(self._places[:, self.members.index(name), 1] != size)
+            if len(wrong):
+                first = int(wrong[0])
+                raise InputError(
+                    f"{self.describe(first, name)} has {self.place(first, name)[1]} bytes, not {size}: "
+                    "run tools.shard again"
+                )
+
+    def _map(self, shard: int) -> Bytes:
+        mapped = self._maps.get(shard)
+        if mapped is None:
+            if self.remote:
+                raise InputError(
+                    f"{self.location(shard)} is not on this machine, and this needs its bytes: copy the tars beside "
+                    "their indices and leave out data.remote"
+                )
+            mapped = self._maps[shard] = map_file(self.folder / self.shards[shard].name)
+        return mapped
+
+
+def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
+    """Compare a shard on disk with the manifest. Raises InputError that names it."""
+    path = folder / shard.name
+    remedy = "copy it again or run tools.shard again"
+    if not path.is_file():
+        raise InputError(f"{path} is missing: {remedy}")
+    size = path.stat().st_size
+    if size != shard.bytes:
+        raise InputError(f"{path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")
+    if checksum:
+        digest = hashlib.sha256(map_file(path).data).hexdigest()
+        if digest != shard.sha256:
+            raise InputError(f"{path} was altered: its sha256 is not the manifest's: {remedy}")

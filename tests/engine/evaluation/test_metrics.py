@@ -1,0 +1,187 @@
+"""Metrics against explicit loops, and the table."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.evaluation.frame_errors import frame_errors
+from engine.evaluation.metrics import ALL, bootstrap, summarise
+from engine.evaluation.predictions import Predictions
+from engine.report.baselines import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
+from engine.report.tables import action_table, joint_table
+from models.metrics import align
+from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS, LIMBS
+
+ACTIONS = ["Dribble", "walking_mixamo_com", "Boxing_mixamo_com_12", "an_unknown_action", "Charge", "walking", "Patting"]
+GROUPS = ["Gaming", "Walking", "Gaming", None, "Gaming", "Walking", "Patting"]
+
+
+@pytest.fixture(scope="module")
+def found():
+    random = np.random.default_rng(0)
+    true_3d = random.normal(size=(7, 16, 3)).astype(np.float32)
+    true_2d = random.uniform(0, 64, (7, 15, 2)).astype(np.float32)
+    noise = [random.normal(size=a.shape).astype(np.float32) * scale for a, scale in ((true_3d, 0.1), (true_2d, 3))]
+    return Predictions(true_3d, true_2d, true_3d + noise[0], true_2d + noise[1], np.arange(len(true_3d)))
+
+
+@pytest.fixture(scope="module")
+def mean_pose():
+    return np.random.default_rng(1).normal(size=(16, 3))
+
+
+@pytest.fixture(scope="module")
+def metrics(found, mean_pose):
+    return summarise(frame_errors(found, ACTIONS, mean_pose), frame_pixels=12.5)
+
+
+def mean_mm(predicted, true, frames, joints=range(16)):
+    """Mean distance in mm, written out."""
+    total, count = 0.0, 0
+    for frame in frames:
+        for joint in joints:
+            offset = [float(predicted[frame][joint][k]) - float(true[frame][joint][k]) for k in range(3)]
+            total += 1000 * (offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2) ** 0.5
+            count += 1
+    return total / count
+
+
+def frames_of(group):
+    return [i for i, name in enumerate(GROUPS) if group in (name, ALL)]
+
+
+def test_groups_follow_the_papers_table(metrics):
+    assert metrics["frames"] == 7
+    assert metrics["frames_per_group"] == {"All": 7, "Gaming": 3, "Patting": 1, "Walking": 2}
+    assert list(metrics["mpjpe_mm"]) == ["All", "Gaming", "Patting", "Walking"]
+
+
+@pytest.mark.parametrize("group", ["All", "Gaming", "Patting", "Walking"])
+def test_mpjpe_is_the_mean_over_frames_and_joints(found, mean_pose, metrics, group):
+    frames = frames_of(group)
+    ours, baseline = metrics["mpjpe_mm"][group], metrics["baseline_mpjpe_mm"][group]
+    assert ours == pytest.approx(mean_mm(found.joints_3d, found.true_3d, frames), rel=1e-6)
+    assert baseline == pytest.approx(mean_mm([mean_pose] * 7, found.true_3d, frames), rel=1e-6)
+    aligned = align(found.joints_3d, found.true_3d)
+    assert metrics["group_pa_mpjpe_mm"][group] == pytest.approx(mean_mm(aligned, found.true_3d, frames), rel=1e-6)
+    assert metrics["group_pa_mpjpe_mm"][group] < ours
+
+
+def test_halves_and_joints(found, mean_pose, metrics):
+    frames = range(7)
+    for prefix, predicted in (("", found.joints_3d), ("baseline_", [mean_pose] * 7)):
+        for half, joints in (("upper", range(8)), ("lower", range(8, 16))):
+            expected = mean_mm(predicted, found.true_3d, frames, joints)
+            assert metrics[f"{prefix}{half}_body_mpjpe_mm"] == pytest.approx(expected, rel=1e-6)
+        by_joint = metrics[f"{prefix}joint_mpjpe_mm"]
+        assert list(by_joint) == list(JOINTS)
+        for joint, name in enumerate(JOINTS):
+            assert by_joint[name] == pytest.approx(mean_mm(predicted, found.true_3d, frames, [joint]), rel=1e-6)
+    assert metrics["pa_mpjpe_mm"] == metrics["group_pa_mpjpe_mm"]["All"]
+
+
+def test_error_in_the_picture(found, metrics):
+    offsets = (found.joints_2d - found.true_2d).astype(float)
+    expected = [[float(np.hypot(*offsets[frame, joint])) for joint in range(15)] for frame in range(7)]
+    assert metrics["error_2d_px"] == pytest.approx(np.mean(expected), rel=1e-6)
+    assert metrics["error_2d_frame_px"] == pytest.approx(12.5 * np.mean(expected), rel=1e-6)
+    assert metrics["group_error_2d_px"]["Walking"] == pytest.approx(np.mean([expected[1], expected[5]]), rel=1e-6)
+    names = [JOINTS[joint] for joint in HEATMAP_JOINTS]
+    assert list(metrics["joint_error_2d_px"]) == names
+    assert metrics["joint_error_2d_px"]["RightToeBase"] == pytest.approx(np.mean([row[14] for row in expected]))
+
+
+def test_what_is_not_predicted_is_left_out(found, mean_pose):
+    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d, found.frames)
+    errors = frame_errors(flat, ACTIONS, mean_pose)
+    assert errors.unit == "px"
+    metrics = summarise(errors, frame_pixels=1.0)
+    assert not [key for key in metrics if "mpjpe" in key]
+    assert "mean pose" not in action_table(metrics).to_text()
+    lifted = Predictions(found.true_3d, found.true_2d, found.joints_3d, None, found.frames)
+    metrics = summarise(frame_errors(lifted, ACTIONS, None), frame_pixels=1.0)
+    assert not [key for key in metrics if "2d" in key or "baseline" in key]
+    assert "dual branch" in action_table(metrics).to_text()
+    assert [column.title for column in joint_table(metrics).columns] == ["MPJPE mm"]
+
+
+def test_the_table_has_the_papers_rows(metrics):
+    table = action_table(metrics)
+    lines = table.to_text().splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert [line[:18].strip() for line in lines[2:]] == ["All", *ACTION_GROUPS, "Upper body", "Lower body"]
+    cells = {
+        row: dict(zip([column.title for column in table.columns], table.cells(row), strict=True)) for row in table.rows
+    }
+    low, high = metrics["ci95"]["mpjpe_mm"]["All"]
+    assert cells["All"] == {
+        "frames": "7",
+        "MPJPE mm": f"{metrics['mpjpe_mm']['All']:.1f}",
+        "95 %": f"{low:.1f}-{high:.1f}",
+        "mean pose": f"{metrics['baseline_mpjpe_mm']['All']:.1f}",
+        "single branch": "130.4",
+        "dual branch": "58.2",
+        "PA-MPJPE": f"{metrics['pa_mpjpe_mm']:.1f}",
+        "PCK %": f"{metrics['pck_150mm_percent']:.1f}",
+        "AUC %": f"{metrics['auc_150mm_percent']:.1f}",
+        "2D px": f"{metrics['error_2d_px']:.2f}",
+    }
+    absent = {title: cell for title, cell in cells["Talking"].items() if cell != "-"}
+    assert absent == {"single branch": "93.5", "dual branch": "43.9"}
+    assert cells["Upper body"]["MPJPE mm"] == f"{metrics['upper_body_mpjpe_mm']:.1f}"
+    assert cells["Upper body"]["mean pose"] == f"{metrics['baseline_upper_body_mpjpe_mm']:.1f}"
+
+
+def test_found_joints_and_bones(found, metrics):
+    """3D-PCK, its area, and bone lengths, written out."""
+    distances, bones = [], []
+    for predicted, true in zip(found.joints_3d.astype(float), found.true_3d.astype(float), strict=True):
+        distances.append([1000 * math.dist(p, t) for p, t in zip(predicted, true, strict=True)])
+        bones.append(
+            [1000 * abs(math.dist(predicted[a], predicted[b]) - math.dist(true[a], true[b])) for a, b in LIMBS]
+        )
+    flat = [distance for frame in distances for distance in frame]
+    assert 10 < metrics["pck_150mm_percent"] < 90  # it does tell
+    assert metrics["pck_150mm_percent"] == pytest.approx(100 * sum(d < 150 for d in flat) / len(flat))
+    curve = [sum(d < threshold for d in flat) / len(flat) for threshold in range(0, 151, 5)]
+    assert metrics["auc_150mm_percent"] == pytest.approx(100 * sum(curve) / 31)
+    walking = [d < 150 for frame in frames_of("Walking") for d in distances[frame]]
+    assert metrics["group_pck_150mm_percent"]["Walking"] == pytest.approx(100 * sum(walking) / len(walking))
+    assert metrics["bone_length_error_mm"] == pytest.approx(np.mean(bones))
+    neck_head = np.mean([frame[0] for frame in bones])
+    assert metrics["limb_length_error_mm"]["Neck-Head"] == pytest.approx(neck_head)
+    assert len(metrics["limb_length_error_mm"]) == 14
+
+
+def test_intervals_are_those_of_the_mean():
+    """Of many frames with normal errors, the interval is the mean plus and minus 1.96 standard errors."""
+    values = np.random.default_rng(3).normal(60, 20, (2000, 1))
+    low, high = bootstrap(values)[:, 0]
+    error = values.std() / 2000**0.5
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
+    assert (bootstrap(values) == bootstrap(values)).all()
+    assert (bootstrap(values, seed=1) != bootstrap(values)).any()
+
+
+def test_every_measure_has_an_interval_around_it(metrics):
+    for name, groups in metrics["ci95"].items():
+        value = metrics[name]
+        assert groups.keys() == metrics["frames_per_group"].keys()
+        low, high = groups["All"]
+        assert low < (value["All"] if isinstance(value, dict) else value) < high
+    assert metrics["ci95"]["mpjpe_mm"]["Patting"] == [pytest.approx(metrics["mpjpe_mm"]["Patting"])] * 2  # one frame
+
+
+def test_published_results_cover_every_row():
+    assert set(SINGLE_BRANCH_MM) == set(DUAL_BRANCH_MM) == {ALL, *ACTION_GROUPS}
+
+
+def test_every_key_is_explained(metrics):
+    text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    named = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert {key.removeprefix("group_") for key in metrics} <= named
+    assert named - {"evaluation"} <= metrics.keys()  # and nothing else

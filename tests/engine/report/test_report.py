@@ -1,0 +1,185 @@
+"""The report's pictures and page."""
+
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.evaluate import mean_pose
+from engine.evaluation.examples import choose, collect_examples
+from engine.evaluation.frame_errors import frame_errors
+from engine.evaluation.metrics import summarise
+from engine.evaluation.predictions import Predictions
+from engine.report.pose_plots import body_axes, look
+from engine.report.writer import write_report
+from engine.visualization.overlay import BLUE, ORANGE
+from loaders import DataConfig, ShardSet
+from models.camera import world_to_camera
+from models.skeleton import HEATMAP_JOINTS, JOINTS
+from tests.shard_factory import COLOURS, make_shard_set
+
+EVALUATION = {
+    "checkpoint": "runs/<b>&amp;/best.pt",
+    "stage": "finetune",
+    "trunk": "resnet18",
+    "image_size": 128,
+    "split": "test",
+    "notes": ["A note."],
+}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    actions = ("Dribble", "<script>alert(1)</script>")
+    return make_shard_set(tmp_path_factory.mktemp("report"), {"train": 4, "test": 9}, image_size=128, actions=actions)
+
+
+@pytest.fixture(scope="module")
+def found(shards):
+    """Predictions that are off by a little, more in later frames."""
+    pose, _ = ShardSet(shards, "test").labels()
+    true_3d, true_2d = pose[..., 2:] - pose[:, :1, 2:], pose[:, list(HEATMAP_JOINTS), :2]
+    noise = np.random.default_rng(0).normal(size=true_3d.shape) * 0.02 * np.arange(9)[:, None, None]
+    return Predictions(true_3d, true_2d, (true_3d + noise).astype(np.float32), true_2d + 1, np.arange(len(true_3d)))
+
+
+def write(folder, shards, found, **changes):
+    shard_set = ShardSet(shards, "test")
+    actions = [shard_set.manifest.actions[action] for action in shard_set.labels()[1][:, 3]]
+    errors = frame_errors(found, actions, mean_pose(shards))
+    metrics = summarise(errors, frame_pixels=6.25) | {"evaluation": EVALUATION | changes}
+    meta = ShardSet(shards, "test").labels()[1]
+    examples = collect_examples(DataConfig(shards=shards), "test", found, errors, meta, image_size=128, count=2)
+    return write_report(folder, metrics, examples, {"optim": {"lr": 0.001}}), examples
+
+
+class Page(HTMLParser):
+    """Notes sources, text, and whether tags are balanced."""
+
+    EMPTY = ("meta", "img", "source", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "srcset", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, found):
+    path, _ = write(tmp_path / "report", shards, found)
+    names = {"metrics.json", "overlays.png", "per_action.png", "per_joint.png", "poses_3d.png", "report.html"}
+    assert {file.name for file in path.parent.iterdir()} == names
+    text = path.read_text()
+    page = Page(text)
+    assert page.open == []
+    assert len(page.sources) == 2 * 2 + 2 * 6  # two charts, light and dark; two pictures of each frame
+    assert all(re.match("data:image/(png|jpeg);base64,", source) for source in page.sources)
+    assert not re.search("https?://|@import|<script", text)
+    shown = " ".join(page.text)
+    for expected in ("A note.", "<script>alert(1)</script>", "runs/<b>&amp;/best.pt", "lr: 0.001", "Gesticulating"):
+        assert expected in shown
+    assert "prefers-color-scheme: dark" in text
+    assert "width=device-width" in text
+
+
+def test_truth_lies_on_the_painted_joints(tmp_path, shards, found):
+    _, examples = write(tmp_path / "report", shards, found)
+    assert [example.kind for example in examples] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
+    perfect = Predictions(found.true_3d, found.true_2d, found.true_3d, found.joints_2d, found.frames)
+    for example in examples:
+        _check_painted(example)
+    _, examples = write(tmp_path / "perfect", shards, perfect)
+    for example in examples:
+        np.testing.assert_allclose(example.predicted_2d, example.true_2d, atol=1e-3)
+
+
+def _check_painted(example):
+    hits = 0
+    for joint, (x, y) in enumerate(example.true_2d):
+        pixel = example.image[round(float(y)), round(float(x))].astype(float)
+        hits += np.abs(COLOURS - pixel).sum(1).argmin() == joint
+    assert hits >= 13  # a blob may lie under another joint's
+
+
+def test_overlays_show_both_colours(tmp_path, shards, found):
+    path, _ = write(tmp_path / "report", shards, found)
+    overlays = cv2.imread(str(path.with_name("overlays.png")))[:, :, ::-1]
+    assert overlays.shape == (3 * 256 + 8, 2 * 256 + 4, 3)
+    poses = cv2.imread(str(path.with_name("poses_3d.png")))[:, :, ::-1]
+    for image in (overlays, poses):
+        for colour in (ORANGE, BLUE):
+            assert (image == colour).all(2).sum() > 500
+    for name in ("per_action.png", "per_joint.png"):
+        chart = cv2.imread(str(path.with_name(name)))[:, :, ::-1]
+        assert (chart == ORANGE).all(2).sum() > 500
+
+
+def test_a_checkpoint_without_poses(tmp_path, shards, found):
+    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d, found.frames)
+    path, examples = write(tmp_path / "report", shards, flat, stage="train2d")
+    assert {file.name for file in path.parent.iterdir()} == {"metrics.json", "overlays.png", "report.html"}
+    assert examples[0].unit == "px"
+    assert len(Page(path.read_text()).sources) == 6
+
+
+def test_shards_without_pictures(tmp_path, found):
+    shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 9}, image_size=128, components=("json",))
+    path, examples = write(tmp_path / "report", shards, found)
+    assert all(example.image is None for example in examples)
+    assert "overlays.png" not in {file.name for file in path.parent.iterdir()}
+    assert len(Page(path.read_text()).sources) == 4 + 6
+
+
+def test_best_median_and_worst_are_chosen():
+    errors = np.array([5.0, 1, 9, 3, 7, 2, 8, 4, 6])
+    recordings = np.arange(9)[:, None].astype(np.int32)
+    chosen = choose(errors, recordings, 2)
+    assert [errors[i] for kind, i in chosen if kind == "best"] == [1, 2]
+    assert sorted(errors[i] for kind, i in chosen if kind == "median")[0] in (4, 5)
+    assert next(errors[i] for kind, i in chosen if kind == "median") == 5
+    assert [errors[i] for kind, i in chosen if kind == "worst"] == [9, 8]
+
+
+def test_examples_come_from_different_recordings_where_they_can():
+    errors = np.arange(12.0)
+    recordings = np.array([0] * 6 + [1] * 6, np.int32)[:, None]
+    chosen = choose(errors, recordings, 3)
+    assert [i for kind, i in chosen if kind == "best"] == [0, 6, 1]
+    assert [i for kind, i in chosen if kind == "worst"] == [11, 5, 10]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_a_few_frames_do(frames):
+    chosen = choose(np.arange(float(frames)), np.zeros((frames, 1), np.int32), 4)
+    assert [kind for kind, _ in chosen] == ["best", "median", "worst"]
+    assert chosen[0][1] == 0
+    assert chosen[2][1] == frames - 1
+
+
+def test_the_front_view_shows_a_person_upright_and_from_the_front():
+    upright = {"LeftArm": [0.2, 1.4, 0], "RightArm": [-0.2, 1.4, 0], "LeftUpLeg": [0.1, 0.9, 0]}
+    pose = np.zeros((16, 3))
+    for name, place in (upright | {"RightUpLeg": [-0.1, 0.9, 0], "LeftHand": [0.2, 1.2, 0.5]}).items():
+        pose[JOINTS.index(name)] = place
+    world_in_camera = world_to_camera(np.array([0, 1.7, 0.1]), np.array([-70.0, 30, 10]))[:3, :3]
+    seen = pose @ world_in_camera.T
+    body = body_axes(seen, world_in_camera @ [0.0, 1, 0])
+    np.testing.assert_allclose(seen @ body.T, pose, atol=1e-12)
+    front, side = (look(seen @ body.T, azimuth) for azimuth in (0.0, -90.0))
+    left, right, hand = (JOINTS.index(name) for name in ("LeftArm", "RightArm", "LeftHand"))
+    assert front[left, 0] == pytest.approx(0.2)
+    assert front[right, 0] == pytest.approx(-0.2)  # the person's right is on the viewer's left
+    assert front[left, 1] > front[JOINTS.index("LeftUpLeg"), 1] > 0
+    assert side[hand, 0] == pytest.approx(0.5)  # a viewer on the person's right sees the front on the right

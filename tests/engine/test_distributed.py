@@ -1,0 +1,200 @@
+"""Several processes: the same result as one, and what happens when one is lost."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+
+from engine.checkpoint import format as checkpoint
+from engine.cli.command import Failure
+from engine.config import parse_train
+from engine.distributed import Process
+from engine.training.trainer import Trainer
+from loaders import InputError
+from tests.engine.training_runs import finish, flags, free_port, joined, read_metrics, same, start, weights
+from tests.processes import children_of
+from tests.shard_factory import make_shard_set
+
+STAGES = ("train2d", "train3d", "finetune")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return make_shard_set(tmp_path_factory.mktemp("processes") / "shards", {"train": 18, "val": 5}, image_size=64)
+
+
+def gradients(arguments, process, trained=False):
+    """Return the gradients of one step."""
+    trainer = Trainer(parse_train(arguments), process)
+    learner = trainer.learner
+    learner.model.train(trained)  # BatchNorm's statistics are those of a part; fixed, the sums must agree
+    found = {}
+    learner.optimizer.step = lambda *_, **__: found.update(
+        {name: p.grad.clone() for name, p in learner.model.named_parameters() if p.grad is not None}
+    )
+    trainer.train_step(next(iter(trainer.loader)))
+    trainer.close()
+    return found
+
+
+def half(rank, port, arguments, trained, output):
+    with joined(rank, port) as process:
+        found = gradients(arguments, process, trained)
+        if process.is_main:
+            torch.save(found, output)
+
+
+def halves(arguments, trained, output):
+    torch.multiprocessing.spawn(half, (free_port(), arguments, trained, output), nprocs=2)
+    return torch.load(output)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("trained", [False, True], ids=["statistics fixed", "statistics of each half"])
+def test_two_processes_on_halves_have_the_gradient_of_the_whole(tmp_path, shards, stage, trained):
+    one, two = flags(shards, tmp_path / "one", stage), flags(shards, tmp_path / "two", stage, "--data.batch-size", "2")
+    if trained:  # one process that takes the batch in two parts has the same statistics
+        one += ["--optim.micro-batches", "2"]
+    whole = gradients(one, Process(0, 1, torch.device("cpu")), trained)
+    parts = halves(two, trained, tmp_path / "gradients.pt")
+    assert whole.keys() == parts.keys()
+    for name, gradient in whole.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=2e-4 * scale)
+
+
+def start_differently(rank, port, folder, shards, others):
+    """Start a run in two processes whose flags differ, then on two shard sets."""
+    with joined(rank, port) as process:
+        arguments = flags(shards, folder / str(rank), "train3d", "--data.threads", str(rank))
+        for theirs, complaint in (
+            (["--optim.lr", "0.5"], "process 1 has optim.lr 0.5, process 0 has 0.001"),
+            (["--data.shards", str(others)], "process 1 has train shards"),
+            (["--loss.limb", "1"], "process 1 has loss.limb 1.0"),
+        ):
+            with pytest.raises(InputError, match=complaint):
+                Trainer(parse_train(arguments + theirs * rank), process)
+        Trainer(parse_train(arguments), process).close()
+
+
+def test_processes_that_were_told_different_things_do_not_begin(tmp_path, shards):
+    others = make_shard_set(tmp_path / "others", {"train": 18, "val": 5}, image_size=64, seed=1)
+    torch.multiprocessing.spawn(start_differently, (free_port(), tmp_path, shards, others), nprocs=2)
+
+
+def test_two_agents_equal_one_with_two_processes(tmp_path, shards):
+    """As two nodes would that a scheduler stops; they need no common folder: the second one's is its own."""
+    more = ("--data.batch-size", "2", "--epochs", "6", "--data.augment.rotation", "20", "--distributed.timeout", "60")
+    finish(start(flags(shards, tmp_path / "one", "finetune", *more), processes=2))
+    launcher = ("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d")
+    launcher += ("--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--max-restarts", "3")
+    folders = [tmp_path / "node-0", tmp_path / "node-1"]
+
+    def nodes(job):
+        return [
+            start(flags(shards, folder, "finetune", *more, "--resume"), launcher=(*launcher, "--rdzv-id", job))
+            for folder in folders
+        ]
+
+    stopped = nodes("stopped")
+    while not any(read_metrics(folder / "metrics.jsonl") for folder in folders):  # both note signals from here on
+        assert all(node.poll() is None for node in stopped)
+        time.sleep(0.01)
+    for node in stopped:
+        node.send_signal(signal.SIGTERM)
+    for node in stopped:
+        node.communicate(timeout=240)
+        assert node.returncode != 0
+    (wrote,) = [folder for folder in folders if (folder / "last.pt").exists()]
+    assert checkpoint.load(wrote / "last.pt")["step"] < 24
+    for node in nodes("resumed"):
+        finish(node)
+    assert checkpoint.load(wrote / "last.pt")["step"] == 24
+    assert same(weights(tmp_path / "one"), weights(wrote))
+
+
+def workers(process):
+    """Return the process numbers of torchrun's workers by rank."""
+    found = {}
+    for pid in children_of(process):
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        ranks = [int(entry[5:]) for entry in environment if entry.startswith(b"RANK=")]
+        found |= dict.fromkeys(ranks, pid)
+    return found
+
+
+def wait_for_step(process, run_dir, step):
+    while max((entry["step"] for entry in read_metrics(run_dir / "metrics.jsonl")), default=-1) < step:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_job(tmp_path, shards, victim):
+    arguments = flags(shards, tmp_path / "run", "train3d", "--epochs", "100000", "--data.batch-size", "2")
+    process = start(arguments, processes=2)
+    wait_for_step(process, tmp_path / "run", 6)
+    os.kill(workers(process)[victim], signal.SIGKILL)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode != 0
+    cause = output[output.index("Root Cause") :]
+    assert re.search(rf"rank +: {victim} ", cause)
+    assert "Signal 9" in cause
+
+
+def test_a_process_that_hangs_is_named_within_the_time_out(tmp_path, shards):
+    more = ("--epochs", "100000", "--data.batch-size", "2", "--distributed.timeout", "5")
+    process = start(flags(shards, tmp_path / "run", "train3d", *more), 2, ("--shutdown-timeout", "3"))
+    wait_for_step(process, tmp_path / "run", 6)
+    os.kill(workers(process)[1], signal.SIGSTOP)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "process 1 of 2 did not answer within 5 s" in output
+
+
+def exchange_after_a_failed_one(rank, port, done):
+    """Let process 0 exchange twice with process 1, which does not come: only the first error names its source."""
+    if rank == 1:
+        with joined(rank, port, timeout=2):
+            while not done.exists():
+                time.sleep(0.1)
+        return
+    with pytest.raises(Failure, match="process 1 of 2 did not answer within 2 s"), joined(rank, port, timeout=2):
+        with pytest.raises(RuntimeError, match="gloo"):
+            torch.distributed.all_reduce(torch.zeros(1))
+        torch.distributed.all_reduce(torch.zeros(1))
+    done.touch()
+
+
+def test_a_process_that_hangs_is_named_whichever_exchange_tells(tmp_path):
+    torch.multiprocessing.spawn(exchange_after_a_failed_one, (free_port(), tmp_path / "done"), nprocs=2)
+
+
+def test_processes_that_are_restarted_resume_by_themselves(tmp_path, shards):
+    more = ("--epochs", "20", "--data.batch-size", "2", "--checkpoint-every", "3", "--data.augment.rotation", "20")
+    finish(start(flags(shards, tmp_path / "whole", "train3d", *more), processes=2))
+    process = start(flags(shards, tmp_path / "run", "train3d", *more), 2, ("--max-restarts", "1"))
+    wait_for_step(process, tmp_path / "run", 8)
+    os.kill(workers(process)[1], signal.SIGKILL)
+    finish(process)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+def test_an_error_of_one_process_is_shown_by_all(tmp_path, shards):
+    more = ("--data.batch-size", "2", "--optim.lr", "1e30", "--log-every", "1")
+    process = start(flags(shards, tmp_path / "run", "train2d", *more), processes=2)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode != 0
+    assert "the loss is not finite at step" in output
+
+
+def test_compressed_gradients_train(tmp_path, shards):
+    more = ("--data.batch-size", "2", "--epochs", "3", "--distributed.compress-gradients")
+    finish(start(flags(shards, tmp_path / "run", "train3d", *more), processes=2))
+    losses = [e["train/loss"] for e in read_metrics(tmp_path / "run/metrics.jsonl") if "train/loss" in e]
+    assert losses[-1] < losses[0]

@@ -1,0 +1,64 @@
+"""The lens's circle in training pictures, and cutting others to it."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from loaders import DataConfig, build_loader
+from loaders.image_circle import Circle, find_circle
+from tools.synthesis.render import LENS_ANGLE
+
+
+def pictures(*images):
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def lit(circle, size=100, brightness=200):
+    image = np.zeros((size, size, 3), np.uint8)
+    image[np.hypot(*(np.indices((size, size)) - np.array([circle.y, circle.x])[:, None, None])) <= circle.radius] = (
+        brightness
+    )
+    return image
+
+
+def close(found, expected, tolerance):
+    assert (found.x, found.y, found.radius) == pytest.approx((expected.x, expected.y, expected.radius), abs=tolerance)
+
+
+def test_a_circle_is_found_though_pictures_are_dark_in_places():
+    circle = Circle(52, 47, 56)  # reaches over the border, as in the training pictures
+    halves = [lit(circle) for _ in range(2)]
+    halves[0][:50] = 0
+    halves[1][50:] = 0
+    close(find_circle(pictures(*halves)), circle, 1)
+    encoded = cv2.imencode(".jpg", lit(circle, brightness=255), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    close(find_circle(pictures(cv2.imdecode(encoded, cv2.IMREAD_COLOR))), circle, 4)
+    speck = lit(circle)
+    speck[1, 1] = 255
+    close(find_circle(pictures(speck)), circle, 1)
+
+
+def test_pictures_without_a_circle():
+    whole = find_circle(pictures(np.full((100, 100, 3), 200, np.uint8)))
+    assert (whole.cut(np.full((100, 100, 3), 9, np.uint8)) == 9).all()
+    assert find_circle(pictures(np.zeros((100, 100, 3), np.uint8))) is None
+
+
+def test_cutting():
+    image = Circle(80, 50, 30).cut(np.full((100, 160, 3), 255, np.uint8))
+    assert (image[50, 50:111] == 255).all()
+    assert (image[20:81, 80] == 255).all()
+    assert not image[50, :50].any()
+    assert not image[:20].any()
+
+
+def test_generated_frames_show_their_lens(world):
+    """The lens ends at a known angle, and the camera model says where that is."""
+    loader = build_loader(DataConfig(shards=world.shards, batch_size=12, backend="torch"), "val")
+    (batch,) = loader
+    loader.close()
+    camera = loader.camera
+    angle = np.radians(LENS_ANGLE)
+    edge = camera.project(np.array([np.sin(angle), 0, np.cos(angle)]))
+    close(find_circle(batch.image), Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)

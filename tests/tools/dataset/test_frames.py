@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+import random
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from numpy.typing import NDArray
+
+from tools.dataset.frames import FrameError, SampleForm, decode_png, encode_picture, encode_worldp
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (800, 1280, 4), np.uint8)
+SMOOTH = cv2.GaussianBlur(PIXELS, (0, 0), 8)
+
+
+def png(image: NDArray[Any] | PIL.Image.Image, **options: Any) -> bytes:
+    picture = image if isinstance(image, PIL.Image.Image) else PIL.Image.fromarray(image)
+    stream = io.BytesIO()
+    picture.save(stream, "png", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_come_in_the_order_red_green_blue(channels: int) -> None:
+    np.testing.assert_array_equal(decode_png("rgba", png(PIXELS[:, :, :channels])), PIXELS[:, :, :channels])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_stay_sixteen(channels: int) -> None:
+    image = RNG.integers(0, 2**16, (800, 1280, channels), np.uint16)
+    content = cv2.imencode(".png", image)[1].tobytes()
+    # OpenCV took the channels as blue, green, red
+    expected = image[:, :, 0] if channels == 1 else image[:, :, [2, 1, 0, 3][:channels]]
+    np.testing.assert_array_equal(decode_png("worldp", content), expected)
+
+
+def test_unusual_kinds_are_decoded_too() -> None:
+    grey = PIXELS[:, :, 0]
+    np.testing.assert_array_equal(decode_png("depth", png(grey)), grey)
+    palette = PIL.Image.fromarray(SMOOTH[:, :, :3]).quantize(64)
+    np.testing.assert_array_equal(decode_png("rgba", png(palette)), np.asarray(palette.convert("RGB")))
+    grey_alpha = PIL.Image.fromarray(np.ascontiguousarray(PIXELS[:, :, :2]), "LA")
+    np.testing.assert_array_equal(decode_png("rgba", png(grey_alpha))[:, :, 0], grey)
+
+
+@pytest.mark.parametrize("size", [800, 368])
+def test_every_kind_of_picture_becomes_three_channels(size: int) -> None:
+    form = SampleForm(("rgba",), "raw", size, 95)
+
+    def stored(content: bytes) -> NDArray[np.uint8]:
+        return np.asarray(np.load(io.BytesIO(encode_picture(content, form))), np.uint8)
+
+    colour = stored(png(SMOOTH[:, :, :3]))
+    assert colour.shape == (size, size, 3)
+    np.testing.assert_array_equal(stored(png(SMOOTH)), colour)
+    deep = SMOOTH[:, :, 2::-1].astype(np.uint16) << 8
+    np.testing.assert_array_equal(stored(cv2.imencode(".png", deep)[1].tobytes()), colour)
+    grey = stored(png(SMOOTH[:, :, 0]))
+    np.testing.assert_array_equal(grey, np.repeat(colour[:, :, :1], 3, axis=2))
+
+
+def test_a_stored_png_has_the_colours_of_the_raw_picture() -> None:
+    content = png(SMOOTH)
+    raw = np.load(io.BytesIO(encode_picture(content, SampleForm(("rgba",), "raw", 368, 95))))
+    stored = PIL.Image.open(io.BytesIO(encode_picture(content, SampleForm(("rgba",), "png", 368, 95))))
+    np.testing.assert_array_equal(np.asarray(stored), raw)
+    lossy = PIL.Image.open(io.BytesIO(encode_picture(content, SampleForm(("rgba",), "jpeg", 368, 95))))
+    assert np.abs(np.asarray(lossy).astype(int) - raw).mean() < 3
+
+
+def test_worldp_takes_the_pixel_under_each_centre() -> None:
+    y, x = np.mgrid[:800, :1280].astype(np.uint16)
+    form = SampleForm(("worldp",), "jpeg", 368, 95)
+    stored = encode_worldp(cv2.imencode(".png", np.dstack([x, y, x]))[1].tobytes(), form)
+    taken = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_UNCHANGED)
+    centres = (np.arange(368) + 0.5) * 800 / 368 - 0.5
+    assert np.abs(taken[:, :, 0] - (240 + centres)[None, :]).max() <= 0.5 + 1e-9
+    assert np.abs(taken[:, :, 1] - centres[:, None]).max() <= 0.5 + 1e-9
+
+
+def test_two_hundred_damaged_files_are_refused_or_decoded() -> None:
+    whole, chance = png(SMOOTH[:, :, :3]), random.Random(0)
+    refused = 0
+    for number in range(200):
+        content = bytearray(whole)
+        if number % 4 == 0:
+            del content[chance.randrange(len(content)) :]
+        elif number % 4 == 1:
+            for _ in range(chance.randrange(1, 20)):
+                content[chance.randrange(len(content))] ^= chance.randrange(1, 256)
+        elif number % 4 == 2:
+            content[chance.randrange(60)] ^= chance.randrange(1, 256)
+        else:
+            start = chance.randrange(len(content))
+            del content[start : start + chance.randrange(1, 1000)]
+        try:
+            assert decode_png("rgba", bytes(content)).shape[:2] == (800, 1280)
+        except FrameError as error:
+            refused += 1
+            assert str(error).startswith("rgba ")
+    assert refused > 190

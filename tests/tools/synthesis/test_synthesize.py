@@ -1,0 +1,353 @@
+"""Generated frames: layout, labels, the agreement of all pictures, planted faults, dots."""
+
+import errno
+import filecmp
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.cli.command import BAD_INPUT, OK
+from models.camera import XR_EGOPOSE, world_to_camera
+from models.skeleton import ACTION_GROUPS, JOINTS, action_group
+from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, find_environments, read_labels
+from tools.synthesis.body import INDEX, NAMES, PREFIX
+from tools.synthesis.defects import FEWEST_FRAMES
+from tools.synthesis.families import FAMILIES
+from tools.synthesis.motion import AT_EASE, draw_track, mirrored
+from tools.synthesis.png import encode_png
+from tools.synthesis.recording import Recording
+from tools.synthesis.render import DEPTH_CM_PER_STEP, LENS_ANGLE, WORLD_ORIGIN, WORLD_STEPS_PER_CM, Renderer
+from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
+from tools.synthesis.writer import dot_colours
+from tools.synthesize import main
+
+FRAMES = 5
+CHOSEN = {"train": "female_002_f_s", "val": "male_008_a_a", "test": "male_014_f_s"}
+
+
+def generate(output: Path, *flags: object) -> int:
+    return main(["--output", str(output), *(str(flag) for flag in flags)])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("dataset") / "generated"
+    flags = ("--frames-per-subject", FRAMES, "--subjects", *CHOSEN.values(), "--workers", 1)
+    assert generate(root, *flags) == OK
+    return root
+
+
+@pytest.fixture(scope="module")
+def frames(dataset):
+    """Every frame: its environment, number, parsed JSON and the matrix of its camera."""
+    found = []
+    for environment in find_environments(dataset):
+        for number, path in environment.files("json").items():
+            labels = json.loads(path.read_bytes())
+            camera = labels["camera"]
+            view = world_to_camera(np.array(camera["trans"]), np.array(camera["rot"]))
+            found.append((environment, number, labels, view))
+    return found
+
+
+def picture(environment, modality, number):
+    return cv2.imread(str(environment.file(modality, number)), cv2.IMREAD_UNCHANGED)
+
+
+def test_layout_and_names_are_the_datasets(dataset):
+    expected = {
+        Path(SET_FOLDERS[split], subject, "env_001", "cam_down", modality, name.format(subject=subject, frame=frame))
+        for split, subject in CHOSEN.items()
+        for modality, name in FILE_NAMES.items()
+        for frame in range(1, FRAMES + 1)
+    }
+    assert {path.relative_to(dataset) for path in dataset.rglob("*") if path.is_file()} == expected
+
+
+def test_pictures_have_the_datasets_form(frames):
+    forms = {
+        "rgba": ((800, 1280, 3), np.uint8),
+        "worldp": ((800, 1280, 3), np.uint16),
+        "depth": ((800, 1280), np.uint8),
+        "objectId": ((800, 1280), np.uint8),
+    }
+    environment, number, _, _ = frames[0]
+    for modality, (shape, kind) in forms.items():
+        image = picture(environment, modality, number)
+        assert image.shape == shape and image.dtype == kind, modality
+
+
+def test_json_has_the_datasets_schema(frames):
+    for environment, number, labels, _ in frames:
+        assert set(labels) == {"action", "camera", "char_height", "joints", "pts2d_fisheye", "pts3d_fisheye"}
+        assert set(labels["camera"]) == {"cam_fov", "trans", "rot"}
+        assert [joint["name"] for joint in labels["joints"]] == [PREFIX + name for name in NAMES]
+        assert all(len(joint["trans"]) == len(joint["rot"]) == 3 for joint in labels["joints"])
+        assert np.shape(labels["pts2d_fisheye"]) == (2, len(NAMES))
+        assert np.shape(labels["pts3d_fisheye"]) == (3, len(NAMES))
+        assert 140 < labels["char_height"] < 200
+        assert action_group(labels["action"]) is not None
+        turns = json.loads(environment.file("rot", number).read_bytes())
+        assert [turn["rot"] for turn in turns] == [joint["rot"] for joint in labels["joints"]]
+        read_labels(environment.file("json", number).read_bytes())
+
+
+def test_authors_formula_reproduces_the_labels(frames):
+    for _, _, labels, view in frames:
+        world = np.array([joint["trans"] for joint in labels["joints"]])
+        points = world @ view[:3, :3].T + view[:3, 3]
+        np.testing.assert_allclose(points.T, labels["pts3d_fisheye"], atol=1e-3)
+        np.testing.assert_allclose(XR_EGOPOSE.project(points).T, labels["pts2d_fisheye"], atol=1e-3)
+
+
+def test_bones_keep_their_lengths_and_feet_stay_above_the_floor(frames):
+    lengths = {}
+    for environment, _, labels, _ in frames:
+        world = np.array([joint["trans"] for joint in labels["joints"]])
+        bones = [("LeftArm", "LeftForeArm"), ("RightForeArm", "RightHand"), ("LeftLeg", "LeftFoot")]
+        measured = [np.linalg.norm(world[INDEX[a]] - world[INDEX[b]]) for a, b in bones]
+        np.testing.assert_allclose(measured, lengths.setdefault(environment.subject, measured), atol=1e-4)
+        assert world[:, 1].min() > 0
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_later_environments_share_the_first_ones_rotations(tmp_path, monkeypatch, links):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "symlink", refuse)  # as vfat does
+    flags = (
+        "--frames-per-subject",
+        2,
+        "--environments",
+        3,
+        "--subjects",
+        "male_004_a_a",
+        "--modalities",
+        "json",
+        "rot",
+    )
+    assert generate(tmp_path / "data", *flags, "--workers", 1) == OK
+    first, *later = find_environments(tmp_path / "data")
+    assert len(later) == 2
+    for environment in later:
+        folder = environment.path / "rot"
+        assert folder.is_symlink() == links
+        assert not links or str(folder.readlink()) == "../../env_001/cam_down/rot"
+        assert filecmp.cmpfiles(
+            first.path / "rot", folder, [path.name for path in folder.iterdir()], shallow=False
+        ) == (
+            sorted(path.name for path in first.files("rot").values()),
+            [],
+            [],
+        )
+        assert environment.files("json")[1].read_bytes() != first.files("json")[1].read_bytes()
+
+
+def test_faults_are_planted_once_in_shared_rotations(tmp_path):
+    flags = ("--frames-per-subject", FEWEST_FRAMES, "--environments", 2, "--subjects", "male_004_a_a", "male_005_a_a")
+    assert generate(tmp_path, *flags, "--modalities", "json", "rot", "--defects", "--workers", 1) == OK
+    listed = json.loads((tmp_path / "defects.json").read_text())
+    for environment in find_environments(tmp_path):
+        missing = {
+            defect["frame"]
+            for defect in listed
+            if (defect["subject"], defect["environment"], defect["modality"])
+            == (environment.subject, environment.name, "rot")
+        }
+        assert set(environment.files("rot")) == set(range(1, FEWEST_FRAMES + 1)) - missing
+    assert not any(defect["fault"] == "missing" and defect["modality"] == "json" for defect in listed)
+
+
+def test_files_do_not_depend_on_the_number_of_workers(tmp_path):
+    flags = ("--frames-per-subject", 17, "--subjects", "male_004_a_a", "--modalities", "rgba", "json")
+    for workers in (1, 2):
+        assert generate(tmp_path / str(workers), *flags, "--workers", workers) == OK
+    paths = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.*") if path.is_file()]
+    same, different, lacking = filecmp.cmpfiles(tmp_path / "1", tmp_path / "2", paths, shallow=False)
+    assert (len(same), different, lacking) == (34, [], [])
+
+
+def test_the_seed_and_the_subject_decide_everything():
+    def labels(subject, seed):
+        return Recording(subject, 1, 9, seed).frames(9, 9)[0].labels
+
+    assert labels("male_004_a_a", 0) == labels("male_004_a_a", 0)
+    assert labels("male_004_a_a", 0)["pts3d_fisheye"] != labels("male_004_a_a", 1)["pts3d_fisheye"]
+    assert labels("male_004_a_a", 0)["char_height"] != labels("male_005_a_a", 0)["char_height"]
+
+
+def world_points(environment, number):
+    """Every third pixel that shows something: its place, its world position in cm."""
+    steps = picture(environment, "worldp", number)[::3, ::3, ::-1]
+    rows, columns = np.nonzero(steps.any(axis=-1))
+    points = (steps[rows, columns].astype(float) - WORLD_ORIGIN) / WORLD_STEPS_PER_CM
+    return columns * 3, rows * 3, points
+
+
+def test_worldp_projects_to_its_own_pixel_and_agrees_with_depth(frames):
+    for environment, number, _, view in frames[::2]:
+        columns, rows, points = world_points(environment, number)
+        assert len(points) > 70_000
+        seen = points @ view[:3, :3].T + view[:3, 3]
+        distance = np.linalg.norm(seen, axis=-1)
+        error = np.linalg.norm(XR_EGOPOSE.project(seen) - np.stack([columns, rows], axis=-1), axis=-1)
+        # half a step in three directions, 0.87 mm, is more than a pixel on what is right before the lens
+        assert error[distance > 27].max() < 1.5
+        assert (error * distance / XR_EGOPOSE.fx).max() < 0.13
+        depth = picture(environment, "depth", number)[rows, columns]
+        np.testing.assert_allclose(depth, np.minimum(distance / DEPTH_CM_PER_STEP, 255), atol=0.6)
+
+
+def distance_to_bone(points, start, end):
+    share = np.clip(((points - start) @ (end - start)) / ((end - start) @ (end - start)), 0, 1)
+    return np.linalg.norm(points - start - share[:, None] * (end - start), axis=-1)
+
+
+def test_object_ids_lie_on_their_bones(frames):
+    bones = {"LeftForeArm": "LeftHand", "RightForeArm": "RightHand", "LeftLeg": "LeftFoot", "RightUpLeg": "RightLeg"}
+    checked = dict.fromkeys(bones, 0)
+    for environment, number, labels, _ in frames:
+        columns, rows, points = world_points(environment, number)
+        ids = picture(environment, "objectId", number)[rows, columns]
+        assert ids.min() > 0
+        world = np.array([joint["trans"] for joint in labels["joints"]])
+        for start, end in bones.items():
+            on_bone = points[ids == INDEX[start] + 1]
+            checked[start] += len(on_bone)
+            distance = distance_to_bone(on_bone, world[INDEX[start]], world[INDEX[end]])
+            assert np.all(distance < 0.07 * labels["char_height"]), (start, number)
+        floor = points[ids == len(NAMES) + 3]
+        assert np.abs(floor[:, 1]).max() < 5 and np.abs(np.median(floor[:, 1])) < 0.1
+    assert min(checked.values()) > 300, checked
+
+
+def test_colours_are_there_exactly_where_the_lens_looks(frames):
+    environment, number, _, _ = frames[0]
+    lit = picture(environment, "rgba", number).any(axis=-1)
+    ids = picture(environment, "objectId", number)
+    np.testing.assert_array_equal(lit, ids > 0)
+    lens = XR_EGOPOSE.project(np.array([np.sin(np.radians(LENS_ANGLE)), 0, np.cos(np.radians(LENS_ANGLE))]))
+    assert lit[400, int(lens[0])] and not lit[400, int(lens[0]) + 2]
+
+
+def test_every_family_belongs_to_the_dataset_and_every_group_occurs():
+    actions = sorted(action for family in FAMILIES for action in family.actions)
+    assert actions == sorted(action for group in ACTION_GROUPS.values() for action in group)
+    for names in SUBJECTS.values():
+        for subject in names:
+            drawn = draw_track(FAMILIES, 60, 0, subject, 1).actions
+            assert {action_group(action) for action in drawn} == set(ACTION_GROUPS)
+            assert any(action.endswith("_mixamo_com") for action in drawn)
+
+
+def test_mirroring_poses_twice_changes_nothing():
+    pose = np.random.default_rng(0).normal(size=(3, AT_EASE.size))
+    np.testing.assert_array_equal(mirrored(mirrored(pose)), pose)
+    np.testing.assert_array_equal(mirrored(AT_EASE), AT_EASE)
+
+
+def test_poses_are_in_view_and_far_from_their_mean():
+    recordings = [Recording(subject, 1, 60, 0) for subject in (*SUBJECTS["val"], *SUBJECTS["test"][:5])]
+    labels = [
+        read_labels(json.dumps(frame.labels).encode()) for recording in recordings for frame in recording.frames(1, 60)
+    ]
+    pixels = np.stack([label.joints_2d for label in labels])
+    inside = ((pixels >= [240, 0]) & (pixels < [1040, 800])).all(axis=-1)
+    assert inside.mean() > 0.95 and inside.sum(axis=1).min() >= 12
+    poses = np.stack([label.joints_3d - label.joints_3d[:1] for label in labels])
+    assert 0.12 < np.linalg.norm(poses - poses.mean(axis=0), axis=-1).mean() < 0.25
+
+
+def test_rounded_cones_are_met_on_their_surface_and_inside_their_strips():
+    random = np.random.default_rng(5)
+    renderer = Renderer()
+    rays = renderer._rays
+    for _ in range(8):
+        start = random.normal(size=3) * [30, 30, 20] + [0, 0, 60]
+        end = start + random.normal(size=3) * 15
+        radii = random.uniform(2, 6, 2)
+        cone = RoundedCone(start, end, radii, np.array([0.0, -1.0, 0.0]))
+        canvases = []
+        (strips,) = solid_strips(start[None], end[None], radii[None], LENS_ANGLE)
+        for places in (strips, [(slice(0, 800), slice(0, 1280))]):
+            shape = rays.shape[:2]
+            canvas = Canvas(np.full(shape, 1e3, np.float32), np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
+            cast(cone, rays, places, 1, canvas)
+            canvases.append(canvas)
+        np.testing.assert_array_equal(canvases[0].solid, canvases[1].solid)
+        hit = canvases[0].solid > 0
+        points = rays[hit][::7] * canvases[0].distance[hit][::7, None]
+        share = np.linspace(0, 1, 400)[:, None, None]
+        depth = np.linalg.norm(points - (start + share * (end - start)), axis=-1) - (
+            radii[0] + share[..., 0] * (radii[1] - radii[0])
+        )
+        assert len(points) > 100
+        np.testing.assert_allclose(depth.min(axis=0), 0, atol=0.05)
+
+
+def test_dots_sit_on_the_labels(tmp_path):
+    flags = ("--frames-per-subject", 4, "--subjects", "male_010_a_a", "--modalities", "rgba", "json", "--dots")
+    assert generate(tmp_path, *flags, "--workers", 1) == OK
+    (environment,) = find_environments(tmp_path)
+    checked = 0
+    for number, path in environment.files("json").items():
+        image = picture(environment, "rgba", number).astype(int)
+        pixels = read_labels(path.read_bytes()).joints_2d
+        for joint, colour in enumerate(dot_colours()[:, ::-1].astype(int)):
+            others = np.delete(pixels, joint, axis=0)
+            if np.linalg.norm(others - pixels[joint], axis=-1).min() < 15 or not inside_picture(pixels[joint]):
+                continue
+            rows, columns = np.nonzero(np.abs(image - colour).sum(axis=-1) <= 6)
+            assert len(rows) > 70
+            assert np.hypot(columns.mean() - pixels[joint, 0], rows.mean() - pixels[joint, 1]) < 0.5
+            checked += 1
+    assert checked >= 40
+
+
+def inside_picture(point):
+    return 10 < point[0] < 1269 and 10 < point[1] < 789
+
+
+def test_dot_colours_are_saturated_and_far_apart():
+    colours = dot_colours().astype(int)
+    assert colours.shape == (len(JOINTS), 3)
+    assert (colours.max(axis=1) - colours.min(axis=1)).min() >= 150
+    apart = np.abs(colours[:, None] - colours[None]).sum(axis=-1) + 1000 * np.eye(len(JOINTS), dtype=int)
+    assert apart.min() > 90
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--frames-per-subject", 0), "--frames-per-subject is 0"),
+        (("--frames-per-subject", 5, "--subjects", "male_099_a_a"), "male_099_a_a"),
+        (("--frames-per-subject", 5, "--defects"), f"at least {FEWEST_FRAMES}"),
+        (("--frames-per-subject", 5, "--val-subjects", 2), "--val-subjects is 2"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(tmp_path, capsys, flags, said):
+    assert generate(tmp_path / "new", *flags) == BAD_INPUT
+    message = capsys.readouterr().err
+    assert said in message and message.count("\n") == 1
+
+
+def test_an_existing_dataset_is_left_alone(dataset, capsys):
+    before = sorted(dataset.rglob("*"))
+    assert generate(dataset, "--frames-per-subject", 1) == BAD_INPUT
+    assert "exists already" in capsys.readouterr().err
+    assert sorted(dataset.rglob("*")) == before
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(5, 7), (6, 4, 3), (1, 1, 3)])
+def test_pngs_decode_to_what_was_encoded(dtype, shape):
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    decoded = cv2.imdecode(np.frombuffer(encode_png(image), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded.dtype == dtype
+    np.testing.assert_array_equal(decoded, image)

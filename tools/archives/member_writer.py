@@ -1,0 +1,173 @@
+"""Members on the disk: writing them, and comparing them with what is there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tools.archives.tar_members import (
+    ArchiveError,
+    File,
+    Folder,
+    HardLink,
+    LeftOut,
+    Member,
+    SymbolicLink,
+    quoted,
+)
+from tools.archives.tar_stream import BUFFER
+from tools.dataset.links import NO_LINKS
+
+_NOT_HELD: Final = {
+    errno.EEXIST,
+    errno.EILSEQ,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.EMLINK,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+}
+"""What members lead to whose names are too long or not text, or of a file where a folder is."""
+_NAMED: Final = 5
+"""How many of the members that are left out are named."""
+
+
+class MemberWriter:
+    """Writes members below a folder; of a name that comes twice the later stays, as with tar."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write below ``folder``, which is empty."""
+        self._folder = folder
+        self._latest = folder
+        self._unlinked: dict[str, str] = {}
+        self._doubles: list[str] = []
+
+    def take(self, member: Member) -> None:
+        """Write a member. Raises ArchiveError if the file system cannot hold it, and OSError."""
+        path = self._folder / member.name
+        self._unlinked.pop(member.name, None)
+        try:
+            match member:
+                case Folder():
+                    self._make_folder(path)
+                case File():
+                    self._make_folder(path.parent)
+                    _write(path, member.content)
+                case HardLink():
+                    self._make_folder(path.parent)
+                    self._link_hard(path, member)
+                case SymbolicLink():
+                    _make_way(path)
+                    with self._where_links_are(member):
+                        path.symlink_to(member.target)
+                case LeftOut():
+                    self._doubles.append(member.name)
+        except OSError as error:
+            if error.errno not in _NOT_HELD:
+                raise
+            raise ArchiveError(f"{quoted(member.name)} cannot be written ({error.strerror}): not unpacked") from None
+
+    def left_out(self) -> str:
+        """Say which members are not there; empty if all are."""
+        links = [f"{quoted(name)} -> {quoted(target)}" for name, target in self._unlinked.items()]
+        doubles = [quoted(name) for name in self._doubles]
+        said = (
+            _listed("not unpacked, for the file system has no links:", links),
+            _listed("not unpacked, for another hidden file has the place:", doubles),
+        )
+        return "; ".join(filter(None, said))
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder != self._latest:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._latest = folder
+
+    def _link_hard(self, path: Path, member: HardLink) -> None:
+        target = self._folder / member.target
+        if member.target in self._unlinked:
+            self._unlinked[member.name] = member.target
+        elif not target.is_file():
+            raise ArchiveError(
+                f"{quoted(member.name)} links to {quoted(member.target)}, which is no file before it: not unpacked"
+            )
+        elif not (path.exists() and path.samefile(target)):
+            _make_way(path)
+            with self._where_links_are(member):
+                path.hardlink_to(target)
+
+    @contextlib.contextmanager
+    def _where_links_are(self, link: HardLink | SymbolicLink) -> Iterator[None]:
+        """Note a link that cannot be made because the file system has none."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            self._unlinked[link.name] = link.target
+
+
+def difference(folder: Path, member: Member) -> str:
+    """Say how what is there differs from a member; empty if it does not."""
+    there = folder / member.name
+    try:
+        match member:
+            case Folder():
+                same = there.is_dir()
+            case File():
+                same = _holds(there, member.content)
+            case HardLink():
+                same = filecmp.cmp(there, folder / member.target, shallow=False)
+            case SymbolicLink():
+                same = str(there.readlink()) == member.target
+            case _:
+                return "is not unpacked"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if same else "differs"
+
+
+def _write(path: Path, content: Iterator[memoryview | int]) -> None:
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        _make_way(path)
+        file = path.open("xb")
+    with file:
+        for piece in content:
+            if isinstance(piece, int):
+                file.truncate(file.seek(piece, os.SEEK_CUR))  # zeros that take no room
+            else:
+                file.write(piece)
+
+
+def _make_way(path: Path) -> None:
+    """Remove an earlier member of the same name, whose other names keep what it holds."""
+    if os.path.lexists(path):
+        if path not in path.parent.iterdir():
+            raise ArchiveError(f"{quoted(path.name)} is the same name as another's on this disk: not unpacked")
+        path.unlink()
+
+
+def _holds(path: Path, content: Iterator[memoryview | int]) -> bool:
+    """Whether a file holds just this."""
+    with path.open("rb") as file:
+        for piece in content:
+            if isinstance(piece, int):
+                sizes = (min(BUFFER, piece - start) for start in range(0, piece, BUFFER))
+                same = all(file.read(size) == bytes(size) for size in sizes)
+            else:
+                same = file.read(len(piece)) == piece
+            if not same:
+                return False
+        return not file.read(1)
+
+
+def _listed(what: str, names: list[str]) -> str:
+    """Name the first of several, if there are any, and count the others."""
+    others = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{what} {', '.join(names[:_NAMED])}{others}" if names else ""

@@ -1,0 +1,142 @@
+"""Unpacking one subject: the job that processes share."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from engine.cli.command import Failure
+from loaders.system.disk import NO_ROOM, DiskFullError
+from loaders.system.files import publish
+from loaders.system.locks import held
+from tools.archives.member_writer import MemberWriter, difference
+from tools.archives.multipart import Archive, read_archive
+from tools.archives.tar_members import ArchiveError, Member, quoted
+
+GO_ON: Final = "run the same command again; finished subjects stay"
+_TEMPORARY: Final = ".unpacking"
+
+
+@dataclass(frozen=True)
+class UnpackJob:
+    """An archive, and where it goes."""
+
+    archive: Archive
+    output: Path
+    """Folder of all subjects."""
+    delete_parts: bool
+
+    @property
+    def subject(self) -> Path:
+        """The folder to come."""
+        return self.output / self.archive.subject
+
+    @property
+    def temporary(self) -> Path:
+        """The folder that is filled first."""
+        return self.output / _TEMPORARY / self.archive.subject
+
+    def is_finished(self) -> bool:
+        """Whether the subject is there: it appears as a whole. Hidden files alone are no subject."""
+        return self.subject.is_dir() and any(not path.name.startswith(".") for path in self.subject.iterdir())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a subject, apart from being unpacked or there; both are empty if nothing is to be said."""
+
+    fault: str = ""
+    """What hinders it."""
+    note: str = ""
+    """What is left out of it."""
+
+
+@contextlib.contextmanager
+def temporary_folder(output: Path) -> Iterator[None]:
+    """Give an empty folder for what is being unpacked, once no worker of a killed run uses it any longer."""
+    folder = output / _TEMPORARY
+    folder.mkdir(exist_ok=True)
+    with held(folder, fcntl.LOCK_EX):
+        shutil.rmtree(folder)
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def unpack_subject(job: UnpackJob) -> Outcome:
+    """Unpack a subject; delete its parts if that is wanted and all of it is there."""
+    with held(job.output / _TEMPORARY, fcntl.LOCK_SH):
+        # a worker outlives its killed parent by a moment: it must not begin once the next run has stopped waiting
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            os._exit(1)
+        left_out = ""
+        try:
+            if not job.is_finished():
+                left_out = _unpack(job)
+            elif not job.archive.half_deleted:
+                _compare(job)
+            if not job.delete_parts:
+                return Outcome(note=left_out)
+            if left_out:
+                return Outcome(fault=f"{left_out}; its parts are kept")
+            _delete(job.archive)
+        except ArchiveError as error:
+            return Outcome(fault=str(error))
+    return Outcome()
+
+
+def _unpack(job: UnpackJob) -> str:
+    """Make a subject appear when all of it is on the disk and its checksum was right; return what is left out."""
+    if os.path.lexists(job.subject) and not (job.subject.is_dir() and not any(job.subject.iterdir())):
+        raise ArchiveError(f"{job.subject} is in the way and holds no subject: remove it")
+    try:
+        job.temporary.mkdir()
+        writer = MemberWriter(job.temporary)
+        read_archive(job.archive, writer.take)
+        os.sync()  # one for thousands of files; parts may be deleted next
+        publish(job.temporary, job.subject)
+        return writer.left_out()
+    except OSError as error:
+        what = f"{job.subject.name} cannot be unpacked to {job.output} ({error.strerror})"
+        if error.errno in NO_ROOM:
+            raise DiskFullError(what) from None
+        raise Failure(f"{what}: see to the disk, then {GO_ON}") from None
+    finally:
+        shutil.rmtree(job.temporary, ignore_errors=True)
+
+
+def _compare(job: UnpackJob) -> None:
+    """Make sure that a subject is what its archive holds. Raises ArchiveError if not."""
+    differences: dict[str, str] = {}
+
+    def take(member: Member) -> None:
+        differences.pop(member.name, None)  # of a name that comes twice the later counts
+        if why := difference(job.subject, member):
+            differences[member.name] = why
+
+    try:
+        read_archive(job.archive, take)
+        for name, why in differences.items():
+            raise ArchiveError(f"{quoted(name)} {why}")
+    except (ArchiveError, OSError) as error:
+        raise ArchiveError(f"is there, but not as its parts have it ({error}): they are kept") from None
+
+
+def _delete(archive: Archive) -> None:
+    try:
+        archive.delete()
+    except OSError as error:
+        raise Failure(
+            f"{archive.subject} is unpacked, but {error.filename} cannot be deleted ({error.strerror}): make its "
+            f"folder writable or leave out --delete-parts, then {GO_ON}"
+        ) from None

@@ -1,0 +1,217 @@
+"""One frame of the dataset as the members of one tar sample."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import kornia_rs
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.cli.command import Failure
+from loaders.area_resize import resize_by_area
+from loaders.codecs import encode_jpeg
+from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose
+from models.camera import CROP_LEFT, XR_EGOPOSE, FisheyeCamera
+from tools.dataset.layout import Environment, FrameLabels, LabelError, read_labels
+
+Pixels = NDArray[Any]
+"""uint8 or uint16."""
+
+PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
+"""Modalities of which every frame has a file; ``rot`` is only sporadically there."""
+
+PNG_HEAD: Final = 26
+"""Bytes of a PNG up to and including its size, bit depth and colour type (bytes)."""
+PNG_TAIL: Final = 4096
+"""How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
+
+_PNG_OPTIONS: Final = (
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+)
+"""World positions come out a third smaller than with OpenCV's defaults, in the same time; pictures no larger."""
+
+_KORNIA_DECODERS: Final = {8: kornia_rs.io.decode_image_png_u8, 16: kornia_rs.io.decode_image_png_u16}
+_KORNIA_MODES: Final = {2: "rgb", 6: "rgba"}
+"""By the bit depths and the colour types of a PNG's header (ISO/IEC 15948); others are left to OpenCV."""
+
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
+
+
+class FrameError(ValueError):
+    """A frame cannot become a sample; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class SampleForm:
+    """What a sample holds, and in which form."""
+
+    components: tuple[str, ...]
+    """Among rgba, json, worldp; pose and meta are always there."""
+    image_format: str
+    """jpeg, png, raw or source."""
+    image_size: int
+    """Side of the stored picture (pixels); source keeps the frame's own size."""
+    quality: int
+    """JPEG quality (0 to 100)."""
+
+    @property
+    def camera(self) -> FisheyeCamera:
+        """The camera of the stored pictures."""
+        return XR_EGOPOSE if self.image_format == "source" else XR_EGOPOSE.centre_square(self.image_size)
+
+
+def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm) -> list[tuple[str, bytes]]:
+    """Return a sample's members as (name, content), in their order.
+
+    Args:
+        recording: where the frame lies.
+        meta: (4,) subject, environment, frame, action.
+        form: what the sample holds.
+
+    Raises:
+        FrameError: the frame lacks something or is damaged.
+        Failure: a file cannot be read.
+    """
+    subject, environment, frame, action = (int(value) for value in meta)
+    text = read_file(recording, "json", frame)
+    try:
+        labels = frame_labels(text)
+    except LabelError as error:
+        raise FrameError(str(error)) from None
+    members = []
+    if "rgba" in form.components:
+        content = read_file(recording, "rgba", frame)
+        members.append((IMAGE_MEMBERS[form.image_format], encode_picture(content, form)))
+    if "json" in form.components:
+        members.append((JSON, text))
+    if "worldp" in form.components:
+        members.append((WORLDP, encode_worldp(read_file(recording, "worldp", frame), form)))
+    members.append((POSE, encode_pose(XR_EGOPOSE.transfer(labels.joints_2d, form.camera), labels.joints_3d)))
+    members.append((META, encode_meta(subject, environment, frame, action)))
+    return members
+
+
+def encode_picture(content: bytes, form: SampleForm) -> bytes:
+    """Turn the bytes of an rgba PNG into the stored picture. Raises FrameError with the reason."""
+    image = decode_png("rgba", content)
+    if form.image_format == "source":
+        return content
+    square = resize_by_area(_three_channels(image), CROP_LEFT, XR_EGOPOSE.height, form.image_size)
+    if form.image_format == "raw":
+        return encode_array(square)
+    if form.image_format == "jpeg":
+        return encode_jpeg(square, form.quality)
+    return _encode(".png", square, _PNG_OPTIONS)
+
+
+def encode_worldp(content: bytes, form: SampleForm) -> bytes:
+    """Crop and resize a worldp PNG like the picture, values untouched. Raises FrameError with the reason."""
+    positions = decode_png("worldp", content)
+    if form.image_format == "source":
+        return content
+    square = positions[:, CROP_LEFT : CROP_LEFT + XR_EGOPOSE.height]
+    # the exact kind takes the pixel under each centre; INTER_NEAREST itself is off by up to half a pixel
+    resized = cv2.resize(square, (form.image_size, form.image_size), interpolation=cv2.INTER_NEAREST_EXACT)
+    return _encode(".png", resized, _PNG_OPTIONS)
+
+
+def decode_png(modality: str, content: bytes) -> Pixels:
+    """Decode a whole 1280x800 PNG, values untouched.
+
+    Returns:
+        (800, 1280) grey or (800, 1280, 3 or 4) red, green, blue and alpha.
+
+    Raises:
+        FrameError: it says what is wrong with the PNG.
+    """
+    fault = png_fault(content[:PNG_HEAD], content[-PNG_TAIL:])
+    if fault:
+        raise FrameError(f"{modality} {fault}")
+    depth, mode = content[24], _KORNIA_MODES.get(content[25])
+    decode = _KORNIA_DECODERS.get(depth)
+    try:
+        if mode and decode:
+            return np.asarray(decode(content, (XR_EGOPOSE.height, XR_EGOPOSE.width), mode))
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except Exception:  # kornia-rs raises nothing more special
+        image = None
+    if image is None:
+        raise FrameError(f"{modality} undecodable: damaged")
+    return _swap_red_and_blue(image)
+
+
+def png_fault(head: bytes, tail: bytes) -> str | None:
+    """Return what is visibly wrong with a frame's PNG, given its two ends; None if nothing is."""
+    if not head:
+        return "undecodable: the file is empty"
+    if not head.startswith(_PNG_SIGNATURE) or head[12:16] != b"IHDR" or len(head) < PNG_HEAD:
+        return "undecodable: not a PNG"
+    if _PNG_END not in tail:
+        return "undecodable: cut short"
+    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if (width, height) != (XR_EGOPOSE.width, XR_EGOPOSE.height):
+        return f"is {width}x{height}, not {XR_EGOPOSE.width}x{XR_EGOPOSE.height}"
+    return None
+
+
+def frame_labels(text: bytes) -> FrameLabels:
+    """Read the labels out of the bytes of a frame's JSON. Raises LabelError with the reason."""
+    if not text:
+        raise LabelError("json file is empty")
+    return read_labels(text)
+
+
+def read_file(recording: Environment, modality: str, frame: int) -> bytes:
+    """Return the bytes of a frame's file. Raises FrameError if there is none, Failure if it cannot be read."""
+    path = recording.file(modality, frame)
+    try:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            # a file belongs to a frame by its number; the rest of its name may be unusual
+            path = _unusual(recording, modality).get(frame, path)
+            return path.read_bytes()
+    except OSError as error:
+        if leads_nowhere(path):
+            raise FrameError(f"{modality} is a link to nothing") from None
+        if isinstance(error, FileNotFoundError):
+            raise FrameError(f"no {modality} file") from None
+        raise Failure(f"{path} cannot be read ({error.strerror}): mend it, then run the command again") from None
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Tell whether a path is a link to nothing, or to itself."""
+    return path.is_symlink() and not path.exists()
+
+
+@functools.lru_cache(maxsize=1024)
+def _unusual(recording: Environment, modality: str) -> dict[int, Path]:
+    """Return the files whose names are not the usual ones; samples of all recordings are read in turn."""
+    return {frame: path for frame, path in recording.files(modality).items() if path != recording.file(modality, frame)}
+
+
+def _three_channels(image: Pixels) -> NDArray[np.uint8]:
+    """Return 8 bit and at least three channels: what sharding stores of an unusual PNG. Alpha is dropped later."""
+    if image.dtype != np.uint8:
+        image = (image >> 8).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image, np.uint8)
+
+
+def _encode(extension: str, image: Pixels, options: Sequence[int]) -> bytes:
+    return cv2.imencode(extension, _swap_red_and_blue(image), options)[1].tobytes()
+
+
+def _swap_red_and_blue(image: Pixels) -> Pixels:
+    """Turn OpenCV's order of colours into everyone else's, and back."""
+    if image.ndim == 2:
+        return image
+    code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    return cv2.cvtColor(image, code)

@@ -1,0 +1,99 @@
+"""Moving the files of faulty frames out of the dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.cli.command import Failure
+from loaders.errors import InputError
+from loaders.system.disk import in_words
+from tools.dataset.frames import PAIRED
+from tools.dataset.inspection import Inspection
+from tools.dataset.links import target_inside
+
+Moves = dict[Path, Path]
+"""Where each file goes."""
+
+
+def prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[int, Counter[Path]]:
+    """Move every file of the faulty frames to the same place below ``aside``.
+
+    Files that a link brings into a recording belong to another one, or lie outside the dataset: they stay. So do those
+    that a link lends to a frame that is not faulty.
+
+    Returns:
+        The number of files moved, and of those that stayed, by the folder they were seen in.
+
+    Raises:
+        InputError: something is in the way; nothing was moved.
+        Failure: a file cannot be moved.
+    """
+    moves, kept = _plan(root, aside, inspections)
+    _check(moves)
+    for number, (path, target) in enumerate(moves.items()):
+        try:
+            shutil.move(path, target)
+        except OSError as error:
+            if os.path.lexists(path):
+                with contextlib.suppress(OSError):
+                    target.unlink()  # half of it
+            raise Failure(
+                f"{path} cannot be moved to {target} ({error.strerror}), {number} files were: see to it, then run the "
+                "same command again"
+            ) from None
+    return len(moves), kept
+
+
+def _plan(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[Moves, Counter[Path]]:
+    """Return what to move, and how many files of which folders stay."""
+    moves: dict[Path, tuple[Path, Path]] = {}
+    foreign: list[tuple[Path, Path]] = []
+    needed: set[Path] = set()
+    for found in inspections:
+        bad = set(found.bad_frames)
+        for modality in (*PAIRED, "rot"):
+            folder = found.recording.path / modality
+            linked = target_inside(folder, found.recording.path) is None
+            # two recordings, or two modalities, may be one folder: each of its files is moved once
+            real = folder.resolve()
+            for frame, path in found.recording.numbered(modality):
+                if frame not in bad:
+                    if linked or path.is_symlink():
+                        needed.add(Path(os.path.realpath(path)))
+                elif linked:
+                    foreign.append((folder, real / path.name))
+                else:
+                    moves.setdefault(real / path.name, (path, aside / path.relative_to(root)))
+    kept = Counter(folder for folder, file in foreign if file not in moves)
+    kept.update(path.parent for file, (path, _) in moves.items() if file in needed)
+    return dict(sorted(move for file, move in moves.items() if file not in needed)), kept
+
+
+def _check(moves: Moves) -> None:
+    """Make the folders to come, and see that every file can be moved there."""
+    needed: Counter[Path] = Counter()
+    for path, target in moves.items():
+        try:
+            if os.path.lexists(target):
+                raise InputError(f"{target} exists already: give --prune another folder")
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{target} cannot be made ({error.strerror}): give --prune another folder") from None
+        for folder in (path.parent, target.parent):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise InputError(f"{folder} is not writable, so nothing was moved: see to its permissions")
+        size = path.lstat()
+        if size.st_dev != target.parent.stat().st_dev:
+            needed[target.parent] += size.st_size
+    if needed:
+        folder, total = next(iter(needed)), sum(needed.values())
+        if total > (free := shutil.disk_usage(folder).free):
+            raise InputError(
+                f"the files need {in_words(total)}, the disk of {folder} has {in_words(free)} free, so nothing was "
+                "moved: give --prune another folder"
+            )

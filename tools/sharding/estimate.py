@@ -1,0 +1,81 @@
+"""What sharding will take, told before it starts."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Final
+
+from tqdm import tqdm
+
+from engine.cli.command import Failure
+from loaders.system.disk import in_words
+from tools.dataset.frames import FrameError
+from tools.sharding.writer import ShardJob, TarWriter, encode_row
+
+_TRIED: Final = 16
+"""Frames that are encoded to estimate all others from (frames)."""
+_CERTAINTY: Final = 1.05
+"""An estimate this much above what is free is taken for certain (ratio)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the shards still to be written will take."""
+
+    samples: int
+    bytes_per_sample: float
+    seconds_per_sample: float
+    """Time of one core (seconds)."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all (bytes)."""
+        return round(self.samples * self.bytes_per_sample)
+
+    def announce(self, output: Path, cores: int | None) -> None:
+        """Say what is to come, and stop if the disk cannot hold it.
+
+        Args:
+            output: folder of the shard set.
+            cores: that will work on it; None if that is not known.
+
+        Raises:
+            Failure: more is needed than is free.
+        """
+        free = shutil.disk_usage(output).free
+        needed, left = in_words(self.bytes), in_words(free)
+        seconds = self.samples * self.seconds_per_sample / (cores or 1)
+        duration = f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
+        sys.stdout.write(f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n")
+        sys.stdout.flush()
+        if self.bytes > _CERTAINTY * free:
+            raise Failure(
+                f"{output} needs about {needed}, its disk has {left} free: make room, give another "
+                "--output, or store less (--components, --image-size, --quality, --split)"
+            )
+
+
+def estimate(jobs: Sequence[ShardJob]) -> Estimate:
+    """Encode a few of the frames in this process: the order of samples is random, so the first are a fair choice.
+
+    Raises Failure if a file cannot be read, InputError at a defect if the jobs say so.
+    """
+    frames = list(itertools.islice(((job, row) for job in jobs for row in job.rows), _TRIED))
+    sizes, times = [], []
+    for job, row in [*frames[:1], *frames]:  # the first pays for what is loaded and compiled once
+        start, tar = time.perf_counter(), TarWriter(io.BytesIO())
+        sample = encode_row(job, row)
+        if not isinstance(sample, FrameError):
+            tar.add("", sample)
+        sizes.append(tar.bytes)
+        times.append(time.perf_counter() - start)
+    samples = sum(len(job.rows) for job in jobs)
+    return Estimate(samples, mean(sizes[1:] or [0]), median(times[1:] or [0.0]))

@@ -1,0 +1,145 @@
+"""Writing one shard: the job that processes and clusters share."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.cli.command import Failure
+from loaders.errors import InputError
+from loaders.format.index import index_name, write_index
+from loaders.format.manifest import LeftOut, Shard
+from loaders.format.sample import sample_key
+from loaders.system.disk import NO_ROOM, DiskFullError
+from loaders.system.files import publish, temporary_name
+from tools.dataset.frames import FrameError, SampleForm, encode_sample
+from tools.dataset.layout import Environment
+from tools.parallel import advance
+from tools.sharding.resume_state import ShardResult, record
+
+GO_ON: Final = "run the same command again; it goes on where it stopped"
+
+Place = tuple[str, int, int, str]
+"""A member in a tar, as the index lists it: extension, offset and size of its data (bytes), file name."""
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """All that writing one shard needs; the bytes depend on nothing else."""
+
+    output: Path
+    """Folder of the shard set."""
+    split: str
+    name: str
+    """File name of the tar."""
+    recordings: dict[tuple[int, int], Environment]
+    """Recordings by (subject, environment), as in the rows."""
+    rows: NDArray[np.int32]
+    """(n, 4) subject, environment, frame, action."""
+    form: SampleForm
+    stop_at_defect: bool
+    """Raise at the first unusable frame instead of leaving it out."""
+
+
+def write_shard(job: ShardJob) -> ShardResult:
+    """Write a shard and its index; the tar appears last, complete.
+
+    Raises DiskFullError if it does not fit, Failure if a file cannot be read or written, InputError at a defect if
+    the job says so.
+    """
+    cv2.setNumThreads(1)  # every core has a process of its own
+    tar = job.output / job.split / job.name
+    temporary, temporary_index = temporary_name(tar), temporary_name(tar)
+    try:
+        tar.parent.mkdir(parents=True, exist_ok=True)
+        result, places = _write_tar(job, temporary)
+        if places:
+            write_index(temporary_index, places)
+            publish(temporary_index, tar.with_name(index_name(tar.name)))
+        record(job.output, result)
+        if places:
+            publish(temporary, tar)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFullError(f"{tar} cannot be written ({error.strerror})") from None
+        raise Failure(f"{tar} cannot be written ({error.strerror}): see to the disk, then {GO_ON}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+        temporary_index.unlink(missing_ok=True)
+    return result
+
+
+def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[Place]]]:
+    places: list[list[Place]] = []
+    left_out = []
+    with path.open("xb") as stream:
+        tar = TarWriter(stream)
+        for row in job.rows:
+            recording, sample, before = _recording(job, row), encode_row(job, row), tar.bytes
+            if isinstance(sample, FrameError):
+                left_out.append(LeftOut(recording.subject, recording.name, int(row[2]), str(sample)))
+            else:
+                places.append(tar.add(sample_key(recording.subject, recording.name, int(row[2])), sample))
+            advance(1, tar.bytes - before)
+        tar.finish()
+    return ShardResult(Shard(job.name, len(places), tar.bytes, tar.sha256()), tuple(left_out)), places
+
+
+def encode_row(job: ShardJob, row: NDArray[np.int32]) -> list[tuple[str, bytes]] | FrameError:
+    """Return a frame's members, or why it has none. Raises InputError instead if the job stops at defects."""
+    recording = _recording(job, row)
+    try:
+        return encode_sample(recording, row.tolist(), job.form)
+    except FrameError as error:
+        if job.stop_at_defect:
+            raise InputError(
+                f"{recording.path}, frame {int(row[2])}: {error}; mend it, or leave such frames out: --on-defect skip"
+            ) from None
+        return error
+
+
+def _recording(job: ShardJob, row: NDArray[np.int32]) -> Environment:
+    return job.recordings[int(row[0]), int(row[1])]
+
+
+class TarWriter:
+    """A plain ustar archive whose bytes depend on names and contents alone."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def add(self, key: str, members: Sequence[tuple[str, bytes]]) -> list[Place]:
+        """Append a sample and return where its members lie."""
+        places = []
+        for extension, content in members:
+            info = tarfile.TarInfo(f"{key}.{extension}")  # owner 0, time 0, mode 0644
+            info.size = len(content)
+            self._write(info.tobuf(tarfile.USTAR_FORMAT))
+            places.append((extension, self.bytes, info.size, info.name))
+            self._write(content)
+            self._write(bytes(-info.size % tarfile.BLOCKSIZE))
+        return places
+
+    def finish(self) -> None:
+        """Append the end marker, padded to a whole record."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
+
+    def sha256(self) -> str:
+        """Return the checksum of all bytes so far."""
+        return self._digest.hexdigest()
+
+    def _write(self, content: bytes) -> None:
+        self._stream.write(content)
+        self._digest.update(content)
+        self.bytes += len(content)
