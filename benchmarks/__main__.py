@@ -82,7 +82,7 @@ def _training(flags: AllFlags) -> training.TrainingFlags:
         warmup=0.0,
         frames=8,
         repeat=4,
-        trunks=("resnet18",),
+        backbones=("resnet18",),
         image_size=64,
         batch_size=4,
         steps=1,
@@ -93,7 +93,7 @@ def _scaling(flags: AllFlags) -> scaling.ScalingFlags:
     if not flags.quick:
         return scaling.ScalingFlags(output=flags.output, rounds=2, steps=2)
     return scaling.ScalingFlags(
-        output=flags.output, rounds=1, frames=8, repeat=16, image_size=64, batch_size=4, steps=2, trunk="resnet18"
+        output=flags.output, rounds=1, frames=8, repeat=16, image_size=64, batch_size=4, steps=2, backbone="resnet18"
     )
 
 

@@ -27,10 +27,10 @@ from loaders.system.cores import available_cores
 from models.camera import XR_EGOPOSE
 
 GRAIN: Final = 11.0
-"""Grain with which generated frames give JPEGs as large as real ones, about 70 kB at 368 pixels and quality 95 (grey
+"""Grain with which generated frames give JPEGs as large as real ones, about 70 kB at 368 pixels and quality 95 (gray
 levels)."""
 
-AUGMENT: Final = AugmentConfig(rotation=20, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.2)
+AUGMENT: Final = AugmentConfig(rotation=20, horizontal_flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2)
 """As in ``configs/``."""
 
 
@@ -65,11 +65,11 @@ def synthesize(root: Path, frames: int, modalities: tuple[str, ...] = ("rgba", "
 
 
 def rewrite(root: Path, output: Path, *, alpha: bool) -> None:
-    """Copy a dataset's training part, with pictures as most programs write them: libpng's filters, zlib's level 6.
+    """Copy a dataset's training part, with images as most programs write them: libpng's filters, zlib's level 6.
 
     Args:
         root: of the dataset.
-        output: of the copy; what is no picture is a hard link.
+        output: of the copy; what is no image is a hard link.
         alpha: with a fourth channel, opaque.
     """
     from PIL import Image  # noqa: PLC0415 - only this and `add_grain` need it
@@ -84,25 +84,25 @@ def rewrite(root: Path, output: Path, *, alpha: bool) -> None:
 
 
 def add_grain(root: Path, deviation: float, *, seed: int = 0) -> None:
-    """Rewrite a dataset's training pictures with film grain: normal noise, blurred by a pixel, all channels alike.
+    """Rewrite a dataset's training images with film grain: normal noise, blurred by a pixel, all channels alike.
 
     They become PNGs as most programs write them: libpng's filters, zlib's level 6.
 
     Args:
         root: of the dataset.
-        deviation: standard deviation of the grain (grey levels).
-        seed: of the grain; each picture has its own.
+        deviation: standard deviation of the grain (gray levels).
+        seed: of the grain; each image has its own.
     """
     from PIL import Image  # noqa: PLC0415 - only this and `rewrite` need it
 
     paths = sorted(root.glob("TrainSet/*/*/cam_down/rgba/*"))
 
     def rewrite_one(number: int) -> None:
-        picture = np.asarray(cv2.imread(str(paths[number]), cv2.IMREAD_COLOR_RGB))
-        noise = np.random.default_rng((seed, number)).standard_normal(picture.shape[:2], np.float32)
+        image = np.asarray(cv2.imread(str(paths[number]), cv2.IMREAD_COLOR_RGB))
+        noise = np.random.default_rng((seed, number)).standard_normal(image.shape[:2], np.float32)
         grain = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.0))
         grain *= deviation / grain.std()
-        Image.fromarray(np.asarray(cv2.add(picture, cv2.merge([grain] * 3), dtype=cv2.CV_8U))).save(paths[number])
+        Image.fromarray(np.asarray(cv2.add(image, cv2.merge([grain] * 3), dtype=cv2.CV_8U))).save(paths[number])
 
     # drawing, filters and deflate release the interpreter's lock
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -110,7 +110,7 @@ def add_grain(root: Path, deviation: float, *, seed: int = 0) -> None:
 
 
 def shard(dataset: Path, output: Path, *, image_format: str, image_size: int) -> None:
-    """Write a shard set of pictures; a few samples per shard, so that readers with several workers share them."""
+    """Write a shard set of images; a few samples per shard, so that readers with several workers share them."""
     form = ("--components", "rgba", "--image-format", image_format, "--image-size", image_size)
     run_tool("tools.shard", "--root", dataset, "--output", output, *form, "--samples-per-shard", 64)
 
@@ -126,9 +126,9 @@ class Frames:
     jpeg: Path
     """Shard set."""
     raw: Path | None = None
-    """Shard set, pictures of the same size."""
+    """Shard set, images of the same size."""
     large: Path | None = None
-    """Shard set, JPEG of the whole centre square."""
+    """Shard set, JPEG of the whole center square."""
     source: Path | None = None
     """Shard set, PNG of the whole frame."""
     dataset: Path | None = None
@@ -143,8 +143,8 @@ def generate(
     Args:
         folder: where they go.
         frames: so many.
-        image_size: side of the pictures in ``jpeg`` and ``raw`` (pixels).
-        grain: its standard deviation (grey levels); 0 leaves the frames smooth.
+        image_size: side of the images in ``jpeg`` and ``raw`` (pixels).
+        grain: its standard deviation (gray levels); 0 leaves the frames smooth.
         repeat: how often the shards are strung together.
         seed: of the grain.
         forms: of the shard sets to write.

@@ -42,9 +42,9 @@ _NO_RAW: Final = "no raw shards given"
 _DALI: Final = ("nvidia.dali",)
 _GROUPS: Final = {
     "uint8": "uint8 batch, on the CPU",
-    "float32": "normalised float32 NCHW batch, on the CPU",
+    "float32": "normalized float32 NCHW batch, on the CPU",
     "augmented": "augmented uint8 batch, on the CPU",
-    "other": "uint8 batch from larger pictures, on the CPU",
+    "other": "uint8 batch from larger images, on the CPU",
     "gpu": "uint8 batch, on the GPU",
 }
 _DECODER: Final = "libjpeg-turbo alone, uint8"
@@ -64,7 +64,7 @@ class Feed:
     scratch_samples: int
     """Most samples in such a file (samples)."""
     image_size: int
-    """Side of the pictures in a batch (pixels)."""
+    """Side of the images in a batch (pixels)."""
     batch_size: int
     """Samples of a batch (samples)."""
     threads: int
@@ -99,8 +99,8 @@ def targets() -> list[Target]:
         Target(
             "DALI loader, CPU, over DALI's reader, same graph", ("ours dali, uint8",), ("DALI reader, uint8",), 0.97
         ),
-        Target("best backend, JPEG to float32, over DALI's reader + normalisation", jpeg, reader, 1.35),
-        Target("best backend, raw to float32, over DALI's reader (JPEG) + normalisation", raw, reader, 4.5),
+        Target("best backend, JPEG to float32, over DALI's reader + normalization", jpeg, reader, 1.35),
+        Target("best backend, raw to float32, over DALI's reader (JPEG) + normalization", raw, reader, 4.5),
         Target("best backend, JPEG to float32, over webdataset + torchvision", jpeg, plain, 2.6),
         Target("best backend, JPEG to float32, over the reference way", jpeg, ("reference way, float32",), 60),
         Target("best backend, JPEG to uint8, over its decoder alone", ("ours torch, uint8",), (_DECODER,)),
@@ -191,7 +191,7 @@ def _reference(feed: Feed, planes: bool) -> Iterator[Candidate]:
 
 
 def _larger(feed: Feed) -> Iterator[tuple[str, Path, str]]:
-    """Yield name, shard set, and why it is absent, of pictures that are resized when they are loaded."""
+    """Yield name, shard set, and why it is absent, of images that are resized when they are loaded."""
     for form, root in ((_LARGE, feed.frames.large), (_SOURCE, feed.frames.source)):
         yield form, root or feed.frames.jpeg, "" if root else _GENERATED
 

@@ -1,4 +1,4 @@
-"""What each form of the stored picture costs, in fidelity and in bytes: ``python -m benchmarks.fidelity``."""
+"""What each form of the stored image costs, in fidelity and in bytes: ``python -m benchmarks.fidelity``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.harness import RESULTS
 from benchmarks.results import heading, table, write_result
 from engine.cli.command import OK, Command, run
 from loaders.errors import InputError
-from tools.dataset.frames import SampleForm, encode_picture
+from tools.dataset.frames import SampleForm, encode_image
 
 QUALITIES: Final = (90, 95, 98)
 
@@ -31,7 +31,7 @@ class FidelityFlags(Command):
     frames: int = 64
     """Generated frames (frames)."""
     image_size: int = 368
-    """Side of the stored pictures (pixels)."""
+    """Side of the stored images (pixels)."""
     output: Path = RESULTS
     """Folder for the result: json and md."""
 
@@ -43,14 +43,14 @@ class FidelityFlags(Command):
 
 @dataclass(frozen=True)
 class Row:
-    """A form of the stored picture."""
+    """A form of the stored image."""
 
     form: str
     bytes_per_frame: float
     psnr: float | None
     """Against the lossless square, mean over frames (dB); None if nothing is lost."""
     difference: float | None
-    """Mean absolute difference to the lossless square (grey levels)."""
+    """Mean absolute difference to the lossless square (gray levels)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         FidelityFlags,
         benchmark,
         program="benchmarks.fidelity",
-        description="Compare the stored pictures with the lossless square.",
+        description="Compare the stored images with the lossless square.",
         arguments=arguments,
     )
 
@@ -82,7 +82,7 @@ def benchmark(flags: FidelityFlags) -> int:
 
 
 def _encode(content: bytes, image_format: str, size: int, quality: int = 95) -> bytes:
-    return encode_picture(content, SampleForm(("rgba",), image_format, size, quality))
+    return encode_image(content, SampleForm(("rgba",), image_format, size, quality))
 
 
 def _jpeg(contents: Sequence[bytes], lossless: Sequence[NDArray[np.uint8]], size: int, quality: int) -> Row:
@@ -113,7 +113,7 @@ def _publish(flags: FidelityFlags, rows: Sequence[Row], frames: int) -> None:
         "rows": [dataclasses.asdict(row) for row in rows],
     }
     shown = table(
-        ("form", "kB per frame", "PSNR (dB)", "mean difference (grey levels)"),
+        ("form", "kB per frame", "PSNR (dB)", "mean difference (gray levels)"),
         [
             (
                 row.form,
@@ -125,7 +125,7 @@ def _publish(flags: FidelityFlags, rows: Sequence[Row], frames: int) -> None:
         ],
     )
     page = [
-        *heading("Fidelity of the stored picture", content),
+        *heading("Fidelity of the stored image", content),
         f"{frames} generated frames at {flags.image_size} pixels, against the lossless square of the same size.",
         "",
         shown,

@@ -34,7 +34,7 @@ learn() {
   local run="$OUT/runs/$1-$2"
   rm -rf "$run"
   step "train-$1-$2" 120 "$PYTHON" engine/train.py --stage "$1" --data.shards "$OUT/shards" --run-dir "$run" \
-    --precision "$2" --model.trunk "$TRUNK" --data.batch-size "$BATCH" --max-steps "$STEPS" --epochs 100000 \
+    --precision "$2" --model.backbone "$TRUNK" --data.batch-size "$BATCH" --max-steps "$STEPS" --epochs 100000 \
     --validate-every 100000 --log-every 10 --optim.lr 0.0003 || return
   "$PYTHON" - "$run/summary.json" <<'EOF' | tee -a "$OUT/steps.txt" || failed=1
 import json, sys
@@ -47,10 +47,10 @@ EOF
 }
 
 if "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  GPU=yes FRAMES=128 SIZE=368 TRUNK=resnet50 TRUNKS="resnet50 resnet101" BATCH=64 BATCHES="64 256" STEPS=150 LAP=2
+  GPU=yes FRAMES=128 SIZE=368 TRUNK=resnet50 BACKBONES="resnet50 resnet101" BATCH=64 BATCHES="64 256" STEPS=150 LAP=2
   nvidia-smi >"$OUT/nvidia-smi.txt"
 else
-  GPU="" FRAMES=8 SIZE=64 TRUNK=resnet18 TRUNKS=resnet18 BATCH=8 BATCHES=4 STEPS=20 LAP=0.2
+  GPU="" FRAMES=8 SIZE=64 TRUNK=resnet18 BACKBONES=resnet18 BATCH=8 BATCHES=4 STEPS=20 LAP=0.2
   say "no GPU" "the same steps, small, on the CPU: their numbers mean nothing"
 fi
 
@@ -76,7 +76,7 @@ rates() {
   local name=$1 limit=$2
   shift 2
   # shellcheck disable=SC2086  # a list of words
-  step "$name" "$limit" "$PYTHON" -m benchmarks.training --shards "$OUT/shards" --trunks $TRUNKS --image-size "$SIZE" \
+  step "$name" "$limit" "$PYTHON" -m benchmarks.training --shards "$OUT/shards" --backbones $BACKBONES --image-size "$SIZE" \
     --rounds 1 --lap "$LAP" --warmup "$LAP" --steps 3 --output "$OUT/$name" "$@"
 }
 
@@ -94,7 +94,7 @@ step loaders 120 "$PYTHON" -m benchmarks.loader --shards "$OUT/shards" --dataset
   --rounds 1 --lap "$LAP" --warmup "$LAP" --output "$OUT/loaders"
 rm -rf "$OUT/runs/profile"
 step profile 60 "$PYTHON" engine/train.py --config configs/train2d.yaml --data.shards "$OUT/shards" \
-  --run-dir "$OUT/runs/profile" --model.trunk "$TRUNK" --data.image-size "$SIZE" --data.batch-size "$BATCH" \
+  --run-dir "$OUT/runs/profile" --model.backbone "$TRUNK" --data.image-size "$SIZE" --data.batch-size "$BATCH" \
   --max-steps 20 --profile &&
   "$PYTHON" -m benchmarks.trace --trace "$OUT/runs/profile/profile.json.gz" | tee "$OUT/profile.txt"
 

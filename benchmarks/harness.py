@@ -60,7 +60,7 @@ class Candidate:
     open: Callable[[], contextlib.AbstractContextManager[Session]]
     """Start the way; opened anew for each lap, so that nothing of it runs during the others'."""
     group: str = ""
-    """Candidates of a group do the same work and share a panel of the picture."""
+    """Candidates of a group do the same work and share a panel of the image."""
     unit: str = "images/s"
     needs: Sequence[str] = ()
     """Modules that must be installed."""
@@ -68,7 +68,7 @@ class Candidate:
     """Reason why it cannot run here; empty if it can."""
     note: str = ""
     ours: bool = False
-    """Whether it is this project's; coloured in the picture."""
+    """Whether it is this project's; colored in the image."""
 
     def reason_absent(self) -> str:
         """Return why it cannot run here; empty if it can."""

@@ -53,7 +53,7 @@ HEADLINES: Final = (
             "SPDL + torchvision": "SPDL + torchvision, float32",
             "DALI's own reader": "DALI reader + crop_mirror_normalize, float32",
             "FFCV": "FFCV JPEG, float32",
-            "FFCV with a one-pass normaliser of ours": "FFCV JPEG + one-pass planes, float32",
+            "FFCV with a one-pass normalizer of ours": "FFCV JPEG + one-pass planes, float32",
             "the reference way": "reference way, float32",
         },
     ),
@@ -62,7 +62,7 @@ HEADLINES: Final = (
         "ours torch raw, float32",
         {
             "FFCV": "FFCV raw, float32",
-            "FFCV with a one-pass normaliser of ours": "FFCV raw + one-pass planes, float32",
+            "FFCV with a one-pass normalizer of ours": "FFCV raw + one-pass planes, float32",
         },
     ),
     *_loading("loading JPEGs to bytes", "ours torch, uint8", {"FFCV": "FFCV JPEG, uint8"}),
@@ -106,7 +106,7 @@ class HeadlineFlags(Command):
     """Flags of ``benchmarks.headline``."""
 
     results: Path = RESULTS
-    """Folder of the published results; the picture goes there."""
+    """Folder of the published results; the image goes there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,9 +23,9 @@ class LoaderFlags(BenchmarkFlags):
     """Flags of ``benchmarks.loader``."""
 
     shards: Path | None = None
-    """Shard set of JPEG pictures; none generates one, and one of raw pictures."""
+    """Shard set of JPEG images; none generates one, and one of raw images."""
     raw_shards: Path | None = None
-    """The same frames as raw pictures; with --shards alone, raw loading is not measured."""
+    """The same frames as raw images; with --shards alone, raw loading is not measured."""
     dataset: Path | None = None
     """Frames as they were extracted, for the reference way; with --shards alone, that way is not measured."""
     warmup: float = 1.5
@@ -36,9 +36,9 @@ class LoaderFlags(BenchmarkFlags):
     repeat: int = 16
     """How often the generated set is strung together, so that ends of epochs are rare (times)."""
     image_size: int = 368
-    """Side of the generated pictures (pixels)."""
+    """Side of the generated images (pixels)."""
     grain: float = data.GRAIN
-    """Standard deviation of the grain in generated pictures (grey levels); 0 leaves them smooth, with JPEGs of half
+    """Standard deviation of the grain in generated images (gray levels); 0 leaves them smooth, with JPEGs of half
     the size of real ones."""
     batch_size: int = 32
     """Samples of a batch (samples)."""
@@ -69,7 +69,7 @@ def benchmark(flags: LoaderFlags) -> Result:
     with data.temporary_folder() as folder:
         feed = _feed(flags, folder)
         prepare(feed)
-        kilobytes = _mean_picture(feed.frames.jpeg, flags.frames) / 1e3
+        kilobytes = _mean_image(feed.frames.jpeg, flags.frames) / 1e3
         first, *others = candidates(feed)
         first = dataclasses.replace(first, note=f"JPEGs of {kilobytes:.0f} kB")
         measured = measure([first, *others], rounds=flags.rounds, lap=flags.lap, warmup=flags.warmup, steps=2)
@@ -102,11 +102,11 @@ def _feed(flags: LoaderFlags, folder: Path) -> Feed:
     )
 
 
-def _mean_picture(shards: Path, samples: int) -> float:
-    """Return the mean size of the first pictures of a shard set (bytes)."""
+def _mean_image(shards: Path, samples: int) -> float:
+    """Return the mean size of the first images of a shard set (bytes)."""
     shard_set = ShardSet(shards, "train")
     first = shard_set.read(range(min(samples, len(shard_set))), shard_set.manifest.image_member or "")
-    return sum(len(picture) for picture in first) / len(first)
+    return sum(len(image) for image in first) / len(first)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ class MemoryFlags(Command):
     """Flags of ``benchmarks.memory``."""
 
     shards: Path | None = None
-    """Shard set of JPEG pictures; none generates one, and one of raw pictures."""
+    """Shard set of JPEG images; none generates one, and one of raw images."""
     raw_shards: Path | None = None
-    """Shard set of raw pictures; with --shards alone, raw loading is not measured."""
+    """Shard set of raw images; with --shards alone, raw loading is not measured."""
     frames: int = 96
     """Size of the generated set (frames)."""
     repeat: int = 8
@@ -44,9 +44,9 @@ class MemoryFlags(Command):
     epochs: int = 20
     """Epochs of each process (epochs)."""
     image_size: int = 368
-    """Side of the generated pictures (pixels)."""
+    """Side of the generated images (pixels)."""
     grain: float = data.GRAIN
-    """Standard deviation of the grain in generated pictures (grey levels)."""
+    """Standard deviation of the grain in generated images (gray levels)."""
     batch_size: int = 32
     """Samples of a batch (samples)."""
     threads: int = 0

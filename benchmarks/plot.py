@@ -1,4 +1,4 @@
-"""Draw a result: ``python -m benchmarks.plot --result FILE`` writes a picture beside it."""
+"""Draw a result: ``python -m benchmarks.plot --result FILE`` writes an image beside it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def plot(flags: PlotFlags) -> int:
 
 
 def draw(content: Mapping[str, Any], path: Path) -> None:
-    """Write the picture of a result: a panel per kind of work, a bar per candidate, whiskers over its laps."""
+    """Write the image of a result: a panel per kind of work, a bar per candidate, whiskers over its laps."""
     present = [one for one in content["candidates"] if one["rates"]]
     groups = list(dict.fromkeys(one["group"] for one in present))
     sizes = [sum(one["group"] == group for one in present) for group in groups]
@@ -65,7 +65,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
 
 
 def draw_series(content: Mapping[str, Any], path: Path) -> None:
-    """Write the picture of `benchmarks.memory`'s result: sizes after each epoch, resident and anonymous."""
+    """Write the image of `benchmarks.memory`'s result: sizes after each epoch, resident and anonymous."""
     figure = _figure(content, 4.5)
     axes = figure.subplots()
     for number, one in enumerate(one for one in content["processes"] if not one["absent"]):
@@ -98,9 +98,9 @@ def _figure(content: Mapping[str, Any], height: float) -> Figure:
 def _panel(axes: Axes, group: str, candidates: Sequence[Mapping[str, Any]]) -> None:
     medians = [one["median"] for one in candidates]
     whiskers = [[one["median"] - one["min"] for one in candidates], [one["max"] - one["median"] for one in candidates]]
-    colours = [OURS if one["ours"] else OTHERS for one in candidates]
+    colors = [OURS if one["ours"] else OTHERS for one in candidates]
     places = range(len(candidates))
-    axes.barh(places, medians, xerr=whiskers, color=colours, ecolor="#404040", capsize=2, height=0.7)
+    axes.barh(places, medians, xerr=whiskers, color=colors, ecolor="#404040", capsize=2, height=0.7)
     axes.set_yticks(places, [one["name"] for one in candidates], fontsize=8)
     axes.invert_yaxis()
     for place, one in zip(places, candidates, strict=True):

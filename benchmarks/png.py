@@ -57,7 +57,7 @@ def benchmark(flags: PngFlags) -> Result:
         found = [
             Candidate(
                 f"{name}, {kind}",
-                partial(decoding, name, pictures, cores),
+                partial(decoding, name, images, cores),
                 kind,
                 "frames/s",
                 DECODERS[name][0],
@@ -65,7 +65,7 @@ def benchmark(flags: PngFlags) -> Result:
                 ours=name == OURS,
             )
             for kind in flags.kinds
-            for pictures in [_pictures(folder, kind)]
+            for images in [_images(folder, kind)]
             for name in DECODERS
         ]
         measured = measure(found, rounds=flags.rounds, lap=flags.lap, warmup=flags.warmup)
@@ -79,7 +79,7 @@ def benchmark(flags: PngFlags) -> Result:
     return publish("png", flags, measured, targets, chosen={"threads": cores, "decoders": decoders})
 
 
-def _pictures(folder: Path, kind: Kind) -> list[Path]:
+def _images(folder: Path, kind: Kind) -> list[Path]:
     root, modality = folder / "generated", "rgba"
     if kind == "16 bit worldp":
         modality = "worldp"

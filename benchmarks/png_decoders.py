@@ -25,18 +25,18 @@ _BLOCK: Final = 8
 
 
 @contextlib.contextmanager
-def decoding(name: str, pictures: Sequence[Path], cores: int, *, per_frame: float = 1.0) -> Iterator[Session]:
-    """Read and decode, nothing else, in a process on each core; ``per_frame`` pictures count as one item."""
+def decoding(name: str, images: Sequence[Path], cores: int, *, per_frame: float = 1.0) -> Iterator[Session]:
+    """Read and decode, nothing else, in a process on each core; ``per_frame`` images count as one item."""
     with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
-        step = blocks_of(pictures, cores, pool, partial(_decode_all, name))
+        step = blocks_of(images, cores, pool, partial(_decode_all, name))
         yield Session(lambda: round(step() / per_frame))
 
 
 def blocks_of(
-    pictures: Sequence[Path], cores: int, pool: Executor, function: Callable[[Sequence[Path]], int]
+    images: Sequence[Path], cores: int, pool: Executor, function: Callable[[Sequence[Path]], int]
 ) -> Callable[[], int]:
-    """Return a step that hands the next pictures out to processes, in blocks, and returns their number."""
-    files = itertools.cycle(pictures)
+    """Return a step that hands the next images out to processes, in blocks, and returns their number."""
+    files = itertools.cycle(images)
 
     def step() -> int:
         blocks = [list(itertools.islice(files, _BLOCK)) for _ in range(4 * cores)]

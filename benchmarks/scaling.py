@@ -21,7 +21,7 @@ from benchmarks.machine import ROOT
 from benchmarks.results import Result, publish
 from engine.cli.command import OK, Failure, run
 from engine.distributed import choose_device
-from engine.stages import StageName, Trunk
+from engine.stages import Backbone, StageName
 from loaders.errors import InputError
 from loaders.system.cores import available_cores
 
@@ -41,10 +41,10 @@ class ScalingFlags(BenchmarkFlags):
     """Processes side by side (processes)."""
     stages: tuple[StageName, ...] = ("train2d",)
     """Stages to measure."""
-    trunk: Trunk | Literal[""] = ""
-    """Trunk of the heatmap network; empty takes resnet18 on a CPU, resnet50 on a GPU."""
+    backbone: Backbone | Literal[""] = ""
+    """Backbone of the heatmap network; empty takes resnet18 on a CPU, resnet50 on a GPU."""
     image_size: int = 368
-    """Side of the pictures (pixels); of smaller ones a step is short, and exchanging gradients counts for more."""
+    """Side of the images (pixels); of smaller ones a step is short, and exchanging gradients counts for more."""
     batch_size: int = 0
     """Samples per process and step (samples); 0 takes 16 on a CPU, 128 on a GPU."""
     steps: int = 6
@@ -116,7 +116,7 @@ def _settings(flags: ScalingFlags, *, gpu: bool) -> dict[str, object]:
     never = 10**6
     return {
         "--data.batch-size": flags.batch_size or (128 if gpu else 16),
-        "--model.trunk": flags.trunk or ("resnet50" if gpu else "resnet18"),
+        "--model.backbone": flags.backbone or ("resnet50" if gpu else "resnet18"),
         "--device": "cuda" if gpu else "cpu",
         "--seed": flags.seed,
         "--max-steps": _WARM_UP + flags.steps,

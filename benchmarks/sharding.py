@@ -58,11 +58,11 @@ class ShardingFlags(BenchmarkFlags):
     kinds: tuple[Kind, ...] = ("generated", "libpng RGBA")
     """PNGs as tools.synthesize writes them, fast and with one filter; as libpng does by default, like most programs."""
     components: tuple[Literal["rgba", "json", "worldp"], ...] = ("rgba", "json")
-    """What a sample holds beside its labels; each picture among them is decoded once."""
+    """What a sample holds beside its labels; each image among them is decoded once."""
     image_format: Literal["jpeg", "png", "raw"] = "jpeg"
-    """Form of the stored pictures."""
+    """Form of the stored images."""
     image_size: int = 368
-    """Side of the stored pictures (pixels)."""
+    """Side of the stored images (pixels)."""
     threads: int = 0
     """Cores to use (cores); 0 takes all."""
 
@@ -107,22 +107,20 @@ def benchmark(flags: ShardingFlags) -> Result:
 
 
 def _candidates(few: Path, many: Path, kind: str, cores: int, flags: ShardingFlags) -> Iterator[Candidate]:
-    pictures = sorted(path for part in set(flags.components) - {"json"} for path in many.rglob(f"{part}/*.png"))
+    images = sorted(path for part in set(flags.components) - {"json"} for path in many.rglob(f"{part}/*.png"))
     samples = len(list(many.rglob("json/*.json")))
     group = f"{' + '.join(flags.components)} of 1280x800 frames, PNGs {kind}"
     note = "start-up taken out by the difference of a long and a short run"
     open_shard = partial(_sharding, few, many, cores, flags)
     yield Candidate(f"{_TOOL}, {kind}", open_shard, group, "frames/s", note=note, ours=True)
     for name in _DECODERS:
-        per_frame = len(pictures) / samples
-        open_decoder = partial(decoding, name, pictures, cores, per_frame=per_frame)
+        per_frame = len(images) / samples
+        open_decoder = partial(decoding, name, images, cores, per_frame=per_frame)
         needs = DECODERS[name][0]
         yield Candidate(f"decoding alone, {name}, {kind}", open_decoder, group, "frames/s", needs)
     if flags.components != ("rgba", "json") or flags.image_format != "jpeg":
         return
-    yield Candidate(
-        f"plain way, {kind}", partial(_plain, pictures, cores, flags.image_size), group, "frames/s", ("PIL",)
-    )
+    yield Candidate(f"plain way, {kind}", partial(_plain, images, cores, flags.image_size), group, "frames/s", ("PIL",))
 
 
 def _targets(kind: str) -> list[Target]:
@@ -179,10 +177,10 @@ def _sharding(few: Path, many: Path, cores: int, flags: ShardingFlags) -> Iterat
 
 
 @contextlib.contextmanager
-def _plain(pictures: Sequence[Path], cores: int, size: int) -> Iterator[Session]:
+def _plain(images: Sequence[Path], cores: int, size: int) -> Iterator[Session]:
     """Pillow on a process per core: decode, crop, resize, encode; nothing is written."""
     with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
-        yield Session(blocks_of(pictures, cores, pool, partial(_resave, size)))
+        yield Session(blocks_of(images, cores, pool, partial(_resave, size)))
 
 
 def _resave(size: int, paths: Sequence[Path]) -> int:

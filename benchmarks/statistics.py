@@ -35,9 +35,9 @@ def median_interval(rates: Sequence[float], seed: int) -> tuple[float, float]:
 def slope(values: Sequence[float]) -> tuple[float, float]:
     """Return the least-squares slope of at least three equally spaced values, per step, and its standard error."""
     steps = np.arange(len(values)) - (len(values) - 1) / 2
-    centred = np.asarray(values) - np.mean(values)
-    found = float(steps @ centred / (steps @ steps))
-    rest = centred - found * steps
+    centered = np.asarray(values) - np.mean(values)
+    found = float(steps @ centered / (steps @ steps))
+    rest = centered - found * steps
     return found, float(np.sqrt(rest @ rest / (len(values) - 2) / (steps @ steps)))
 
 

@@ -43,7 +43,7 @@ def _session(trainer: Trainer) -> Session:
         trainer.set_learning_rate()
         if trainer.step % trainer.config.log_every == 0:
             trainer.write_log()
-        if trainer.heartbeat.beat().signal:  # the trainer notes Ctrl-C for its own loop
+        if trainer.preemption.beat().signal:  # the trainer notes Ctrl-C for its own loop
             raise KeyboardInterrupt
         return len(batch)
 

@@ -19,7 +19,7 @@ from engine.cli.command import OK, run
 from engine.config import CompileMode
 from engine.distributed import choose_device
 from engine.precision import Precision, PrecisionName
-from engine.stages import StageName, Trunk
+from engine.stages import Backbone, StageName
 from loaders import DataConfig
 from loaders.errors import InputError
 
@@ -39,15 +39,15 @@ class TrainingFlags(BenchmarkFlags):
     frames: int = 128
     """Size of the generated set (frames)."""
     grain: float = data.GRAIN
-    """Standard deviation of the grain in generated pictures (grey levels)."""
+    """Standard deviation of the grain in generated images (gray levels)."""
     repeat: int = 32
     """How often the generated set is strung together, so that ends of epochs are rare (times)."""
     stages: tuple[StageName, ...] = ("train2d", "train3d", "finetune")
     """Stages to measure."""
-    trunks: tuple[Trunk, ...] = ()
+    backbones: tuple[Backbone, ...] = ()
     """Trunks of the heatmap network; none named takes resnet18 on a CPU, resnet50 and resnet101 on a GPU."""
     image_size: int = 0
-    """Side of the pictures (pixels); 0 takes 128 on a CPU, 368 on a GPU."""
+    """Side of the images (pixels); 0 takes 128 on a CPU, 368 on a GPU."""
     batch_size: int = 0
     """Samples of a batch (samples); 0 takes 16 on a CPU, 128 on a GPU. The reference way has no more than its 16."""
     steps: int = 5
@@ -69,15 +69,15 @@ class TrainingFlags(BenchmarkFlags):
             raise InputError("--dataset needs --shards: the same frames")
 
     def trainings(self, device: torch.device) -> list[Training]:
-        """Return what to train, and how; train3d has no trunk, so it is there once."""
-        trunks: tuple[Trunk, ...] = self.trunks or (
+        """Return what to train, and how; train3d has no backbone, so it is there once."""
+        backbones: tuple[Backbone, ...] = self.backbones or (
             ("resnet50", "resnet101") if device.type == "cuda" else ("resnet18",)
         )
         precisions = dict.fromkeys(Precision.choose(name, device).name for name in self.precisions)
         return [
-            Training(stage, trunk, precision, mode)
+            Training(stage, backbone, precision, mode)
             for stage in self.stages
-            for trunk in (trunks[:1] if stage == "train3d" else trunks)
+            for backbone in (backbones[:1] if stage == "train3d" else backbones)
             for precision in precisions
             for mode in self.compile
         ]

@@ -18,7 +18,7 @@ from benchmarks.results import Projection
 from benchmarks.train_steps import train_steps
 from engine.config import CompileMode, TrainConfig
 from engine.precision import PrecisionName
-from engine.stages import ModelConfig, StageName, Trunk
+from engine.stages import Backbone, ModelConfig, StageName
 from loaders import DataConfig
 from loaders.system.cores import available_cores
 
@@ -26,7 +26,7 @@ FRAMES: Final = 380_000
 """Size of the whole data set (frames)."""
 _STAGES: Final[tuple[StageName, ...]] = ("train2d", "train3d", "finetune")
 _SOURCES: Final = ("shards", "resident")
-_H200_RATES: Final[dict[Trunk, float]] = {"resnet50": 2950.0, "resnet101": 1800.0}
+_H200_RATES: Final[dict[Backbone, float]] = {"resnet50": 2950.0, "resnet101": 1800.0}
 _FOR_A_GPU: Final = "the target is for a GPU"
 
 
@@ -35,14 +35,14 @@ class Training:
     """A stage as it is trained."""
 
     stage: StageName
-    trunk: Trunk
+    backbone: Backbone
     precision: PrecisionName
     compile: CompileMode
 
     @property
     def work(self) -> str:
-        """What is trained; train3d has no trunk."""
-        return self.stage if self.stage == "train3d" else f"{self.stage} {self.trunk}"
+        """What is trained; train3d has no backbone."""
+        return self.stage if self.stage == "train3d" else f"{self.stage} {self.backbone}"
 
     @property
     def title(self) -> str:
@@ -67,7 +67,7 @@ class Bench:
     dataset: Path | None
     """Frames as they were extracted, for the reference way."""
     image_size: int
-    """Side of the pictures (pixels)."""
+    """Side of the images (pixels)."""
     device: torch.device
 
 
@@ -92,7 +92,7 @@ def _config(bench: Bench, training: Training, source: str) -> TrainConfig:
         stage=training.stage,
         run_dir=Path(source),
         data=dataclasses.replace(bench.data, backend="resident") if source == "resident" else bench.data,
-        model=ModelConfig(trunk=training.trunk),
+        model=ModelConfig(backbone=training.backbone),
         epochs=1_000_000,
         precision=training.precision,
         compile=training.compile,
@@ -107,7 +107,7 @@ def _reference(bench: Bench, trainings: Sequence[Training]) -> Iterator[Candidat
             reference_training,
             bench.dataset or Path(),
             training.stage,
-            training.trunk,
+            training.backbone,
             image_size=bench.image_size,
             batch_size=min(bench.data.batch_size, RECIPE_BATCH),
             workers=bench.data.threads or available_cores(),
@@ -159,7 +159,7 @@ def _over_reference(bench: Bench, trainings: Sequence[Training]) -> Iterator[Tar
 
 
 def _whole_runs(trainings: Sequence[Training]) -> Iterator[list[Training]]:
-    """Yield the three stages, for each trunk, precision and mode of which all are there."""
+    """Yield the three stages, for each backbone, precision and mode of which all are there."""
     titles = {one.title for one in trainings}
     for first in trainings:
         run = [dataclasses.replace(first, stage=stage) for stage in _STAGES]
@@ -169,11 +169,11 @@ def _whole_runs(trainings: Sequence[Training]) -> Iterator[list[Training]]:
 
 def _rates(bench: Bench, trainings: Sequence[Training]) -> Iterator[Target]:
     h200 = bench.device.type == "cuda" and "H200" in torch.cuda.get_device_name(bench.device)
-    for trunk, rate in _H200_RATES.items():
-        of = [one.reading("shards") for one in trainings if (one.stage, one.trunk) == ("train2d", trunk)]
+    for backbone, rate in _H200_RATES.items():
+        of = [one.reading("shards") for one in trainings if (one.stage, one.backbone) == ("train2d", backbone)]
         here = of if h200 and bench.image_size == 368 else []
         unless = "" if here else "not run on an H200 at 368 px"
-        yield Target(f"train2d {trunk}, 368 px, one H200 (images/s)", here, (), rate, unless)
+        yield Target(f"train2d {backbone}, 368 px, one H200 (images/s)", here, (), rate, unless)
 
 
 def epochs(measured: Sequence[Measured]) -> Iterator[Projection]:

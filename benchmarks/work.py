@@ -21,7 +21,7 @@ from benchmarks import machine
 from benchmarks.harness import RESULTS, at_least
 from benchmarks.results import heading, table, write_result
 from engine.cli.command import OK, Command, run
-from engine.stages import STAGES, ModelConfig, Stage, StageName, Trunk
+from engine.stages import STAGES, Backbone, ModelConfig, Stage, StageName
 from loaders import PoseBatch
 from models.skeleton import JOINTS
 
@@ -39,10 +39,10 @@ class WorkFlags(Command):
     """Flags of ``benchmarks.work``; the GPU's numbers are an H200's."""
 
     image_size: int = 368
-    """Side of the pictures (pixels)."""
+    """Side of the images (pixels)."""
     batch_size: int = 128
     """Samples of a step, which share the reading of weights and the optimizer (samples)."""
-    trunks: tuple[Trunk, ...] = ("resnet50", "resnet101")
+    backbones: tuple[Backbone, ...] = ("resnet50", "resnet101")
     """Trunks of the heatmap network."""
     peak: float = 989.0
     """Most multiply-and-add rate of the GPU, dense bfloat16 (TFLOP/s)."""
@@ -61,7 +61,7 @@ class Work:
     """Of one image, forward and backward, in bfloat16."""
 
     stage: StageName
-    trunk: Trunk | None
+    backbone: Backbone | None
     parameters: int
     operations: float
     """Of matrix products and convolutions; a multiplication and an addition are two (FLOP)."""
@@ -110,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def benchmark(flags: WorkFlags) -> int:
     """Count and publish."""
     works = [
-        count(stage, trunk, flags.image_size, flags.batch_size)
+        count(stage, backbone, flags.image_size, flags.batch_size)
         for stage in STAGES.values()
-        for trunk in (flags.trunks if stage.outputs else flags.trunks[:1])
+        for backbone in (flags.backbones if stage.outputs else flags.backbones[:1])
     ]
     content = {
         "benchmark": "work",
@@ -134,14 +134,14 @@ def benchmark(flags: WorkFlags) -> int:
     return OK
 
 
-def count(stage: type[Stage], trunk: Trunk, image_size: int, batch_size: int) -> Work:
+def count(stage: type[Stage], backbone: Backbone, image_size: int, batch_size: int) -> Work:
     """Return the work of a stage; nothing is computed, so it needs neither time nor memory."""
-    _learn(STAGES["train3d"], trunk, 64, 1)  # real constants are made before any that are not there
+    _learn(STAGES["train3d"], backbone, 64, 1)  # real constants are made before any that are not there
     with FakeTensorMode(allow_non_fake_inputs=True):
-        operations, traffic, parameters = _learn(stage, trunk, image_size, batch_size)
+        operations, traffic, parameters = _learn(stage, backbone, image_size, batch_size)
     return Work(
         stage.name,
-        trunk if stage.outputs else None,
+        backbone if stage.outputs else None,
         parameters,
         operations / batch_size,
         traffic.total / batch_size,
@@ -150,9 +150,9 @@ def count(stage: type[Stage], trunk: Trunk, image_size: int, batch_size: int) ->
     )
 
 
-def _learn(stage: type[Stage], trunk: Trunk, image_size: int, batch_size: int) -> tuple[int, Traffic, int]:
+def _learn(stage: type[Stage], backbone: Backbone, image_size: int, batch_size: int) -> tuple[int, Traffic, int]:
     """Return the operations, the bytes and the parameters of a step."""
-    built = stage(ModelConfig(trunk=trunk), image_size)
+    built = stage(ModelConfig(backbone=backbone), image_size)
     # as autocast has it on a GPU; on a CPU it leaves more in float32
     with _default_dtype(torch.bfloat16):
         model = built.build_model()
@@ -209,7 +209,7 @@ def _row(work: Work, flags: WorkFlags) -> tuple[str, ...]:
         bandwidth / (work.product_traffic + work.optimizer_traffic),
     )
     return (
-        f"{work.stage} {work.trunk or ''}".strip(),
+        f"{work.stage} {work.backbone or ''}".strip(),
         f"{work.parameters / 1e6:.1f}",
         f"{work.operations / 1e9:.3g}",
         *(f"{moved / 1e6:,.1f}" for moved in (work.traffic, work.product_traffic, work.optimizer_traffic)),

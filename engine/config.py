@@ -35,7 +35,7 @@ class TrainConfig(Command):
     config: Path | None = None
     """YAML file with any of these flags as nested keys; the command line wins."""
     stage: StageName
-    """What is trained: train2d pictures to heatmaps, train3d true heatmaps to pose, finetune both together."""
+    """What is trained: train2d images to heatmaps, train3d true heatmaps to pose, finetune both together."""
     run_dir: Path
     """Folder of the run: checkpoints, logs, summary."""
     data: DataConfig
@@ -90,9 +90,10 @@ class TrainConfig(Command):
         )
         # LossWeights belong to the models, which know no errors of input
         check_ranges(self.loss, "loss.", **{field.name: Range(0) for field in dataclasses.fields(self.loss)})
-        if self.optim.micro_batches > self.data.batch_size:
+        if self.optim.grad_accum_steps > self.data.batch_size:
             raise InputError(
-                f"optim.micro_batches is {self.optim.micro_batches}, more than data.batch_size {self.data.batch_size}"
+                f"optim.grad_accum_steps is {self.optim.grad_accum_steps}, more than data.batch_size "
+                f"{self.data.batch_size}"
             )
 
 

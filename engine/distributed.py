@@ -46,7 +46,7 @@ class DistributedConfig:
     timeout: float = 600.0
     """How long a process waits for the others before the run fails and names those that are missing (seconds)."""
     sync_batchnorm: bool = False
-    """Normalise over the batches of all processes; for small batches per GPU. On GPUs only."""
+    """Normalize over the batches of all processes; for small batches per GPU. On GPUs only."""
     compress_gradients: bool = False
     """Exchange gradients as bfloat16: half the bytes."""
 

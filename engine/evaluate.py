@@ -22,10 +22,10 @@ from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
 from engine.evaluation.examples import collect_examples
 from engine.evaluation.frame_errors import frame_errors
-from engine.evaluation.metrics import summarise
+from engine.evaluation.metrics import summarize
 from engine.evaluation.per_frame import Form, check_form, frame_columns, write_per_frame
 from engine.evaluation.predictions import Predictions, collect
-from engine.loaded_model import Trained, load_trained
+from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision, PrecisionName
 from engine.report.tables import action_table
 from engine.report.writer import write_report
@@ -36,7 +36,7 @@ from models.camera import XR_EGOPOSE
 from models.skeleton import NECK
 
 _NOTES: Final = {
-    "train2d": "This checkpoint holds the heatmap network alone: it predicts no pose, only positions in the picture.",
+    "train2d": "This checkpoint holds the heatmap network alone: it predicts no pose, only positions in the image.",
     "train3d": "This checkpoint holds the lifting network alone: its poses come from the true heatmaps.",
 }
 
@@ -48,7 +48,7 @@ class EvaluateConfig(command.Command):
     checkpoint: Path
     """Checkpoint of ours or of the reference code."""
     output: Path
-    """Folder for metrics.json, the pictures and report.html; what it holds of these is replaced."""
+    """Folder for metrics.json, the images and report.html; what it holds of these is replaced."""
     split: Literal["train", "val", "test"] = "test"
     """Which frames."""
     data: DataConfig
@@ -94,7 +94,7 @@ def _stoppable(process: Process) -> Signals:
 
 
 def _evaluate(config: EvaluateConfig, process: Process) -> int:
-    trained = load_trained(config.checkpoint, process.device)
+    trained = read_model(config.checkpoint, process.device)
     loader = _loader(config, trained, process)
     precision = Precision.choose(config.precision, process.device)
     started = time.perf_counter()
@@ -106,7 +106,7 @@ def _evaluate(config: EvaluateConfig, process: Process) -> int:
         about = {
             "checkpoint": str(config.checkpoint),
             "stage": trained.stage.name,
-            "trunk": trained.trunk,
+            "backbone": trained.backbone,
             "image_size": trained.stage.image_size,
             "shards": str(config.data.shards),
             "split": config.split,
@@ -126,7 +126,7 @@ def _note_of(skipped: Sequence[str]) -> str:
     return f"{len(skipped)} frames left out, the first: {skipped[0]}" if skipped else ""
 
 
-def _loader(config: EvaluateConfig, trained: Trained, process: Process) -> Loader:
+def _loader(config: EvaluateConfig, trained: LoadedModel, process: Process) -> Loader:
     size = trained.stage.image_size
     if config.data.image_size not in (None, size):
         raise InputError(
@@ -137,15 +137,15 @@ def _loader(config: EvaluateConfig, trained: Trained, process: Process) -> Loade
 
 
 def _report(
-    config: EvaluateConfig, trained: Trained, loader: Loader, found: Predictions, about: dict[str, Any]
+    config: EvaluateConfig, trained: LoadedModel, loader: Loader, found: Predictions, about: dict[str, Any]
 ) -> None:
     """Write the report and print the table."""
     shard_set = loader.shard_set
     meta = shard_set.labels()[1][found.frames]
     actions = [shard_set.manifest.actions[action] for action in meta[:, 3]]
     errors = frame_errors(found, actions, mean_pose(config.data.shards))
-    # a pixel of the network's picture is so many of the dataset's frame
-    metrics = summarise(errors, frame_pixels=XR_EGOPOSE.fy / loader.camera.fy) | {"evaluation": about}
+    # a pixel of the network's image is so many of the dataset's frame
+    metrics = summarize(errors, frame_pixels=XR_EGOPOSE.fy / loader.camera.fy) | {"evaluation": about}
     examples = collect_examples(
         config.data, config.split, found, errors, meta, image_size=loader.image_size, count=config.examples
     )
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         EvaluateConfig,
         evaluate,
         program="evaluate",
-        description="Judge a checkpoint on a split: table, metrics.json, pictures, report.html.",
+        description="Judge a checkpoint on a split: table, metrics.json, images, report.html.",
         arguments=arguments,
     )
 

@@ -1,4 +1,4 @@
-"""Poses of pictures and videos: ``python engine/infer.py --checkpoint FILE --input-dir IMAGES --output-dir OUT``.
+"""Poses of images and videos: ``python engine/infer.py --checkpoint FILE --input-dir IMAGES --output-dir OUT``.
 
 For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `engine.inference.pose_model.PoseModel`.
 """
@@ -25,13 +25,13 @@ import tyro
 from engine.cli import command
 from engine.cli.progress import note, progress_bar
 from engine.distributed import choose_device
-from engine.inference.images import Picture, Preparation, Unreadable, read_picture
+from engine.inference.images import InputImage, Preparation, Unreadable, read_image
 from engine.inference.inputs import Input, find_inputs
 from engine.inference.outputs import Drawings
 from engine.inference.pose_model import PoseModel, Turn, View
 from engine.inference.predictions_file import PredictionsFile, writing_predictions
 from engine.inference.video import Video
-from engine.loaded_model import load_trained
+from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
 from loaders.errors import InputError
 from loaders.image_circle import Circle
@@ -43,25 +43,25 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class InferConfig(command.Command):
-    """Poses of pictures and videos."""
+    """Poses of images and videos."""
 
     checkpoint: Path
     """Checkpoint of a finetuned network, ours or of the reference code."""
     input: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--input-dir",))]
-    """Folders, pictures, videos, or patterns in quotes such as 'IMAGES/**/*.png'. The centre square counts."""
+    """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. The center square counts."""
     output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
-    """Folder for predictions.json and pictures/; what it holds of these is replaced."""
+    """Folder for predictions.json and images/; what it holds of these is replaced."""
     rotate: Turn = 0
-    """Turn pictures clockwise before the network sees them (degrees); results are turned back."""
+    """Turn images clockwise before the network sees them (degrees); results are turned back."""
     mask_circle: str | None = None
-    """Make black what is outside a circle, as around the training pictures: auto takes that of the pictures that the
+    """Make black what is outside a circle, as around the training images: auto takes that of the images that the
     checkpoint was trained with, x,y,r is one in the input (pixels)."""
-    pictures: bool = True
-    """Write the pictures and videos with the predictions drawn."""
+    images: bool = True
+    """Write the images and videos with the predictions drawn."""
     batch_size: int = 32
-    """Pictures that the network sees at once (pictures)."""
+    """Images that the network sees at once (images)."""
     threads: int = 0
-    """Threads that read and write pictures (threads); 0 takes all cores."""
+    """Threads that read and write images (threads); 0 takes all cores."""
     precision: PrecisionName = "auto"
     """Type of matrix products; auto is bf16 where the GPU or CPU computes in it natively, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -70,7 +70,7 @@ class InferConfig(command.Command):
     def __post_init__(self) -> None:
         """Check the ranges."""
         if not self.input:
-            raise InputError("input is empty: give a folder, a picture, a video, or a pattern in quotes")
+            raise InputError("input is empty: give a folder, an image, a video, or a pattern in quotes")
         if self.batch_size < 1:
             raise InputError(f"batch_size is {self.batch_size}: give at least 1")
         if self.threads < 0:
@@ -78,18 +78,18 @@ class InferConfig(command.Command):
 
     @property
     def drawn(self) -> Path:
-        """Folder of the pictures and videos with predictions."""
-        return self.output.absolute() / "pictures"
+        """Folder of the images and videos with predictions."""
+        return self.output.absolute() / "images"
 
 
 def load_model(
     checkpoint: Path | str, *, device: Literal["auto", "cpu", "cuda"] = "auto", precision: PrecisionName = "auto"
 ) -> PoseModel:
-    """Return a function from pictures to poses.
+    """Return a function from images to poses.
 
-    ``model(images)`` takes uint8 RGB pictures (n, H, W, 3), or n pictures of different sizes, and returns
+    ``model(images)`` takes uint8 RGB images (n, H, W, 3), or n images of different sizes, and returns
     `engine.inference.pose_model.Poses`: joints_3d (n, 16, 3) in metres relative to Neck, joints_2d (n, 15, 2) in
-    pixels of the pictures, and the confidence (n, 15).
+    pixels of the images, and the confidence (n, 15).
 
     Args:
         checkpoint: of a finetuned network, ours or of the reference code.
@@ -100,7 +100,7 @@ def load_model(
         InputError: the file is no such checkpoint.
     """
     chosen = choose_device(device)
-    return PoseModel(load_trained(Path(checkpoint), chosen), Precision.choose(precision, chosen))
+    return PoseModel(read_model(Path(checkpoint), chosen), Precision.choose(precision, chosen))
 
 
 def infer(config: InferConfig) -> int:
@@ -109,7 +109,7 @@ def infer(config: InferConfig) -> int:
     if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
-    prepare = Preparation(model.see, config.rotate, _circle_of(config.mask_circle, model), config.pictures)
+    prepare = Preparation(model.see, config.rotate, _circle_of(config.mask_circle, model), config.images)
     path = config.output / "predictions.json"
     started = time.perf_counter()
     with writing_predictions(path, str(config.checkpoint), folder) as file:
@@ -119,8 +119,8 @@ def infer(config: InferConfig) -> int:
     for item in unreadable:
         note(f"infer: unreadable: {folder / item.name}: {item.reason}")
     sys.stdout.write(
-        f"{file.entries} of {file.entries + len(unreadable)} pictures in {seconds:.1f} s: "
-        f"{file.entries / seconds:.1f} pictures/s\npredictions: {path}\n"
+        f"{file.entries} of {file.entries + len(unreadable)} images in {seconds:.1f} s: "
+        f"{file.entries / seconds:.1f} images/s\npredictions: {path}\n"
     )
     for fault in unwritten:
         sys.stderr.write(f"infer: not written: {fault}\n")
@@ -137,28 +137,28 @@ def _predict(
     unreadable: list[Unreadable] = []
     with (
         ThreadPoolExecutor(threads) as pool,
-        progress_bar(total=expected, unit="picture") as bar,
+        progress_bar(total=expected, unit="image") as bar,
         Drawings(config.drawn, videos) as drawings,
     ):
         read_ahead = in_order(pool, _do, _reading(inputs, videos, prepare), ahead=config.batch_size + threads)
         while batch := list(islice(read_ahead, config.batch_size)):
             unreadable += [item for item in batch if isinstance(item, Unreadable)]
-            pictures = [item for item in batch if isinstance(item, Picture)]
-            poses = model.predict([picture.square for picture in pictures], [picture.view for picture in pictures])
-            file.add(pictures, poses)
-            if config.pictures:
-                jobs = zip(pictures, poses.joints_2d, strict=True)
-                for picture, image in in_order(pool, drawings.draw, jobs, ahead=2 * threads):
-                    drawings.keep(picture, image)
+            images = [item for item in batch if isinstance(item, InputImage)]
+            poses = model.predict([image.square for image in images], [image.view for image in images])
+            file.add(images, poses)
+            if config.images:
+                jobs = zip(images, poses.joints_2d, strict=True)
+                for source, drawn in in_order(pool, drawings.draw, jobs, ahead=2 * threads):
+                    drawings.keep(source, drawn)
             bar.update(len(batch))
     return unreadable, drawings.faults
 
 
-Job = Callable[[], Picture | Unreadable]
+Job = Callable[[], InputImage | Unreadable]
 
 
 def _reading(inputs: Sequence[Input], videos: dict[str, Video], prepare: Preparation) -> Iterator[Job]:
-    """Yield what reads each picture; a video's frames are decoded here, one after another."""
+    """Yield what reads each image; a video's frames are decoded here, one after another."""
     for given in inputs:
         if given.name not in videos:
             yield partial(_read, given, prepare)
@@ -170,17 +170,17 @@ def _reading(inputs: Sequence[Input], videos: dict[str, Video], prepare: Prepara
             yield partial(Unreadable, given.name, video.fault)
 
 
-def _read(given: Input, prepare: Preparation) -> Picture | Unreadable:
-    image = read_picture(given.path)
+def _read(given: Input, prepare: Preparation) -> InputImage | Unreadable:
+    image = read_image(given.path)
     return Unreadable(given.name, image) if isinstance(image, str) else prepare(image, given.name)
 
 
-def _do(job: Job) -> Picture | Unreadable:
+def _do(job: Job) -> InputImage | Unreadable:
     return job()
 
 
 def _circle_of(text: str | None, model: PoseModel) -> Callable[[View], Circle | None]:
-    """Return what tells the circle to keep of a picture, in its pixels."""
+    """Return what tells the circle to keep of an image, in its pixels."""
     if text is None:
         return lambda view: None
     if text != "auto":
@@ -189,11 +189,11 @@ def _circle_of(text: str | None, model: PoseModel) -> Callable[[View], Circle | 
     lens, size = model.lens, model.image_size
     if lens is None:
         raise InputError(
-            "mask_circle is auto, but the checkpoint does not hold the circle of its training pictures: give x,y,r"
+            "mask_circle is auto, but the checkpoint does not hold the circle of its training images: give x,y,r"
         )
 
     def scaled(view: View) -> Circle:
-        x, y = view.to_picture(np.array([lens.x, lens.y]), size)
+        x, y = view.to_image(np.array([lens.x, lens.y]), size)
         return Circle(x, y, lens.radius * view.side / size)
 
     return scaled
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         InferConfig,
         infer,
         program="infer",
-        description="Predict the poses in pictures and videos.",
+        description="Predict the poses in images and videos.",
         arguments=arguments,
     )
 

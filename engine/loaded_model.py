@@ -1,4 +1,4 @@
-"""Trained networks out of checkpoints, ours or the reference code's."""
+"""LoadedModel networks out of checkpoints, ours or the reference code's."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from engine.config import to_plain
 from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from loaders.image_circle import Circle
-from loaders.preprocessing import PictureForm
+from loaders.preprocessing import Preprocessing
 from models.heatmap_net import heatmap_size
 
 T = TypeVar("T")
 
 REFERENCE_IMAGE_SIZE: Final = 368
-"""Side of the reference recipe's pictures (pixels)."""
+"""Side of the reference recipe's images (pixels)."""
 
 _BLOCKS: Final = {
     ("conv2", 2): "resnet18",
@@ -29,11 +29,11 @@ _BLOCKS: Final = {
     ("conv3", 23): "resnet101",
     ("conv3", 36): "resnet152",
 }
-"""(last convolution of a block, blocks in layer3) -> trunk."""
+"""(last convolution of a block, blocks in layer3) -> backbone."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedModel:
     """A stage with its trained network."""
 
     source: Path
@@ -43,24 +43,24 @@ class Trained:
     run: dict[str, Any]
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
     lens: Circle | None
-    """The circle that the training pictures show (pixels of the network's picture); None if it is not known."""
-    form: PictureForm | None
-    """How the training pictures were stored; None if it is not known, or as they were."""
+    """The circle that the training images show (pixels of the network's image); None if it is not known."""
+    form: Preprocessing | None
+    """How the training images were stored; None if it is not known, or as they were."""
 
     @property
-    def trunk(self) -> str | None:
-        """Trunk of the heatmap network; None without one."""
-        return None if self.stage.name == "train3d" else self.stage.config.trunk
+    def backbone(self) -> str | None:
+        """Backbone of the heatmap network; None without one."""
+        return None if self.stage.name == "train3d" else self.stage.config.backbone
 
 
-def load_trained(path: Path, device: torch.device) -> Trained:
+def read_model(path: Path, device: torch.device) -> LoadedModel:
     """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""
     content = checkpoint.load_any(path)
     if "format" not in content:
         content = checkpoint.Content(describe_reference(content["model"], path), path)
     config = content["config"]
-    # weights come from the checkpoint: the pretrained trunk that the run began with is not needed
-    model_config = _restored(ModelConfig, {**_mapping(config, "model", path), "trunk_weights": None}, path)
+    # weights come from the checkpoint: the pretrained backbone that the run began with is not needed
+    model_config = _restored(ModelConfig, {**_mapping(config, "model", path), "pretrained": None}, path)
     if content["stage"] not in STAGES:
         raise InputError(f"{path} is of stage {content['stage']}, this program knows {', '.join(STAGES)}: update it")
     if not _size_fits(content["image_size"], content["model"], path):
@@ -72,8 +72,8 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     stage.load_weights(model, content["model"], path)
     model.eval().to(device).to(memory_format=torch.channels_last)
     lens = _restored(Circle, _mapping(content, "lens", path), path) if content.get("lens") else None
-    form = _restored(PictureForm, _mapping(content, "form", path), path) if content.get("form") else None
-    return Trained(path, stage, model, config, lens, form)
+    form = _restored(Preprocessing, _mapping(content, "form", path), path) if content.get("form") else None
+    return LoadedModel(path, stage, model, config, lens, form)
 
 
 def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
@@ -120,37 +120,37 @@ def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:
 def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any]:
     """Return a reference checkpoint's weights as a checkpoint of ours holds them.
 
-    Stage, trunk and picture size are read off the networks. Raises InputError if that fails.
+    Stage, backbone and image size are read off the networks. Raises InputError if that fails.
     """
     image_size = REFERENCE_IMAGE_SIZE
     stage: StageName = "train2d"
-    trunk = "resnet50"
+    backbone = "resnet50"
     if "lifting_net" in weights:
         stage = "finetune" if "heatmap_net" in weights else "train3d"
         image_size = image_size_of(weights["lifting_net"], path)
     if "heatmap_net" in weights:
-        trunk = trunk_of(weights["heatmap_net"], path)
-    model = {**to_plain(ModelConfig(rounded_targets=True)), "trunk": trunk}
+        backbone = backbone_of(weights["heatmap_net"], path)
+    model = {**to_plain(ModelConfig(quantized_targets=True)), "backbone": backbone}
     return {"stage": stage, "image_size": image_size, "model": weights, "config": {"stage": stage, "model": model}}
 
 
-def trunk_of(state: dict[str, torch.Tensor], path: Path) -> str:
-    """Return the name of a heatmap network's trunk."""
+def backbone_of(state: dict[str, torch.Tensor], path: Path) -> str:
+    """Return the name of a heatmap network's backbone."""
     blocks = {name.split(".")[1] for name in state if name.startswith("layer3.")}
     last = "conv3" if "layer1.0.conv3.weight" in state else "conv2"
-    trunk = _BLOCKS.get((last, len(blocks)))
-    if trunk is None:
-        raise InputError(f"{path}: its heatmap network has none of the trunks {', '.join(_BLOCKS.values())}")
-    return trunk
+    backbone = _BLOCKS.get((last, len(blocks)))
+    if backbone is None:
+        raise InputError(f"{path}: its heatmap network has none of the backbones {', '.join(_BLOCKS.values())}")
+    return backbone
 
 
 def image_size_of(state: dict[str, torch.Tensor], path: Path) -> int:
-    """Return the side of the pictures whose heatmaps a lifting network takes (pixels)."""
+    """Return the side of the images whose heatmaps a lifting network takes (pixels)."""
     shapes = [state[name].ndim if name in state else 0 for name in ("fc1.weight", "conv3.weight")]
     if shapes != [2, 4]:
         raise InputError(f"{path}: its lifting network has no conv3 and fc1: it is not the reference's")
     side: int = round((state["fc1.weight"].shape[1] / state["conv3.weight"].shape[0]) ** 0.5)
     if 8 * side == heatmap_size(REFERENCE_IMAGE_SIZE):
         return REFERENCE_IMAGE_SIZE
-    # other sizes are ours alone; the largest picture with such heatmaps stands for all
+    # other sizes are ours alone; the largest image with such heatmaps stands for all
     return 64 * side

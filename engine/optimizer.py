@@ -18,7 +18,7 @@ from loaders.ranges import POSITIVE, Range, check_ranges
 class OptimConfig:
     """How weights are updated."""
 
-    kind: Literal["adam", "adamw", "sgd", "lamb"] = "adamw"
+    name: Literal["adam", "adamw", "sgd", "lamb"] = "adamw"
     """Optimizer; lamb is Apex's alone."""
     lr: float = 1e-3
     """Highest learning rate."""
@@ -30,13 +30,13 @@ class OptimConfig:
     """Course of the learning rate; cosine ends at zero."""
     step_epochs: float = 10.0
     """Interval of the step schedule (epochs)."""
-    step_factor: float = 0.1
+    gamma: float = 0.1
     """Factor of each step (0 to 1)."""
     warmup_epochs: float = 0.0
     """Linear rise at the beginning (epochs)."""
-    clip: float | None = None
+    max_grad_norm: float | None = None
     """Largest norm of the gradient; None does not clip."""
-    micro_batches: int = 1
+    grad_accum_steps: int = 1
     """Parts that a process's batch is computed in, one after another; equal to the whole, with less memory."""
     apex: bool = False
     """Take NVIDIA Apex's fused optimizer."""
@@ -52,18 +52,18 @@ class OptimConfig:
             weight_decay=Range(0),
             momentum=Range(0, 1),
             step_epochs=POSITIVE,
-            step_factor=Range(0, 1),
+            gamma=Range(0, 1),
             warmup_epochs=Range(0),
-            clip=POSITIVE,
-            micro_batches=Range(1),
+            max_grad_norm=POSITIVE,
+            grad_accum_steps=Range(1),
             ema=Range(0, 1, inside=True),
         )
-        if self.kind == "lamb" and not self.apex:
-            raise InputError("optim.kind lamb is NVIDIA Apex's: add --optim.apex, or take adamw")
+        if self.name == "lamb" and not self.apex:
+            raise InputError("optim.name lamb is NVIDIA Apex's: add --optim.apex, or take adamw")
 
-    def micro_sizes(self, samples: int) -> list[int]:
+    def accum_sizes(self, samples: int) -> list[int]:
         """Return the sizes of the parts that a batch of ``samples`` is computed in; nearly equal, none empty."""
-        parts = min(self.micro_batches, samples)
+        parts = min(self.grad_accum_steps, samples)
         return [(samples + part) // parts for part in range(parts)]
 
     def lr_at(self, epochs: float, horizon: float) -> float:
@@ -72,7 +72,7 @@ class OptimConfig:
             # the first step would be lost at exactly zero
             return self.lr * max(epochs / self.warmup_epochs, 1e-3)
         if self.schedule == "step":
-            return self.lr * self.step_factor ** math.floor(epochs / self.step_epochs)
+            return self.lr * self.gamma ** math.floor(epochs / self.step_epochs)
         if self.schedule == "cosine":
             passed = (epochs - self.warmup_epochs) / max(horizon - self.warmup_epochs, 1e-9)
             return self.lr * 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
@@ -88,9 +88,9 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
     ]
     if config.apex:
         return _apex_optimizer(config, groups)
-    if config.kind == "sgd":
+    if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
-    kind = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(groups, lr=config.lr, fused=True)
 
 
@@ -116,13 +116,13 @@ def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.
     try:
         from apex.optimizers import FusedAdam, FusedLAMB, FusedSGD  # noqa: PLC0415
 
-        if config.kind == "sgd":
+        if config.name == "sgd":
             optimizer = FusedSGD(groups, lr=config.lr, momentum=config.momentum)
-        elif config.kind == "lamb":
-            # of its own accord it would clip to 1; that is optim.clip's business
+        elif config.name == "lamb":
+            # of its own accord it would clip to 1; that is optim.max_grad_norm's business
             optimizer = FusedLAMB(groups, lr=config.lr, max_grad_norm=math.inf)
         else:
-            optimizer = FusedAdam(groups, lr=config.lr, adam_w_mode=config.kind == "adamw")
+            optimizer = FusedAdam(groups, lr=config.lr, adam_w_mode=config.name == "adamw")
     except (ImportError, RuntimeError) as error:  # absent, or built without its kernels
         raise InputError(
             f"optim.apex needs NVIDIA Apex, built from its source with --cuda_ext ({error}; the package named apex in "

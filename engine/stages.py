@@ -1,4 +1,4 @@
-"""What differs between train2d, train3d and finetune: network, pictures, loss, and how it is judged."""
+"""What differs between train2d, train3d and finetune: network, images, loss, and how it is judged."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from loaders import PoseBatch
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges
 from models.heatmap_net import HeatmapNet, heatmap_size
-from models.heatmaps import SIGMA, draw_heatmaps, find_joints, select_heatmap_joints
+from models.heatmaps import SIGMA, decode_heatmaps, encode_heatmaps, select_heatmap_joints
 from models.lifting_net import LiftingNet
 from models.losses import LossWeights, heatmap_loss, pose_terms, reconstruction_loss
 from models.pose_net import PoseNet
 
 StageName = Literal["train2d", "train3d", "finetune"]
-Trunk = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The networks and their targets."""
 
-    trunk: Trunk = "resnet50"
-    """Trunk of the heatmap network."""
-    trunk_weights: str | None = None
-    """Pretrained trunk: a file with torchvision's parameter names, or a name such as "IMAGENET1K_V2", which
+    backbone: Backbone = "resnet50"
+    """Backbone of the heatmap network."""
+    pretrained: str | None = None
+    """Pretrained backbone: a file with torchvision's parameter names, or a name such as "IMAGENET1K_V2", which
     torchvision downloads."""
     sigma: float = SIGMA
     """Standard deviation of the target Gaussians (heatmap cells)."""
-    rounded_targets: bool = False
-    """Centre the targets on whole cells, as the reference recipe does; otherwise on the joint itself."""
+    quantized_targets: bool = False
+    """Center the targets on whole cells, as the reference recipe does; otherwise on the joint itself."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -62,7 +62,7 @@ class Stage(ABC):
 
     name: ClassVar[StageName]
     outputs: ClassVar[tuple[Literal["image", "worldp"], ...]]
-    """Pictures that the stage's batches need."""
+    """Images that the stage's batches need."""
     measure: ClassVar[str]
     """The validation measure that chooses the best checkpoint; lower is better."""
 
@@ -90,19 +90,19 @@ class Stage(ABC):
 
     def targets(self, batch: PoseBatch) -> Tensor:
         """Return the true heatmaps (B, 15, S, S)."""
-        return draw_heatmaps(
+        return encode_heatmaps(
             select_heatmap_joints(batch.joints_2d),
             self.image_size,
             self.heatmap_size,
             sigma=self.config.sigma,
-            rounded=self.config.rounded_targets,
+            quantized=self.config.quantized_targets,
         )
 
     def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Tensor]:
         """Return error sums over the batch's samples, on the device: ``error_px``, ``mpjpe_mm``."""
         found = {}
         if prediction.heatmap is not None:
-            joints_2d, _ = find_joints(prediction.heatmap, self.image_size)
+            joints_2d, _ = decode_heatmaps(prediction.heatmap, self.image_size)
             offsets = joints_2d - select_heatmap_joints(batch.joints_2d)
             found["error_px"] = torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
         if prediction.joints_3d is not None:
@@ -121,13 +121,13 @@ class Stage(ABC):
             except RuntimeError as error:
                 reason = textwrap.shorten(" ".join(str(error).split("\n\t")[1:2]) or str(error), 160)
                 raise InputError(
-                    f"{source}: its {name} does not fit this configuration ({reason}): keep model.trunk and "
+                    f"{source}: its {name} does not fit this configuration ({reason}): keep model.backbone and "
                     "data.image_size as they were when it was trained"
                 ) from None
 
 
 class Train2d(Stage):
-    """Picture to heatmaps."""
+    """Image to heatmaps."""
 
     name = "train2d"
     outputs = ("image",)
@@ -150,7 +150,7 @@ class Train2d(Stage):
 
 
 class Train3d(Stage):
-    """True heatmaps to pose: no picture is decoded."""
+    """True heatmaps to pose: no image is decoded."""
 
     name = "train3d"
     outputs = ()
@@ -175,14 +175,14 @@ class Train3d(Stage):
 
 
 class Finetune(Stage):
-    """Both networks together: picture to pose."""
+    """Both networks together: image to pose."""
 
     name = "finetune"
     outputs = ("image",)
     measure = "mpjpe_mm"
 
     def build_model(self) -> nn.Module:
-        model = PoseNet(self.config.trunk, self.image_size)
+        model = PoseNet(self.config.backbone, self.image_size)
         model.heatmap_net = _heatmap_net(self.config)
         return model
 
@@ -213,26 +213,26 @@ def _image(batch: PoseBatch) -> Tensor:
 
 
 def _heatmap_net(config: ModelConfig) -> HeatmapNet:
-    """Return the heatmap network, its trunk pretrained if the configuration says so."""
-    net = HeatmapNet(config.trunk)
-    if config.trunk_weights is None:
+    """Return the heatmap network, its backbone pretrained if the configuration says so."""
+    net = HeatmapNet(config.backbone)
+    if config.pretrained is None:
         return net
-    path = Path(config.trunk_weights)
+    path = Path(config.pretrained)
     if path.exists():
         state = checkpoint.load_state_dict(path)
     else:
         try:
-            weights = torchvision.models.get_model_weights(config.trunk)[config.trunk_weights]
+            weights = torchvision.models.get_model_weights(config.backbone)[config.pretrained]
         except KeyError:
             raise InputError(
-                f"model.trunk_weights is {config.trunk_weights!r}: neither a file nor torchvision weights of "
-                f"{config.trunk}"
+                f"model.pretrained is {config.pretrained!r}: neither a file nor torchvision weights of "
+                f"{config.backbone}"
             ) from None
         try:
             state = weights.get_state_dict(progress=False)
         except OSError as error:
             raise InputError(
-                f"model.trunk_weights {config.trunk_weights} cannot be downloaded ({error}): give a file instead"
+                f"model.pretrained {config.pretrained} cannot be downloaded ({error}): give a file instead"
             ) from None
     own = net.state_dict()
     for name in own:
@@ -240,7 +240,7 @@ def _heatmap_net(config: ModelConfig) -> HeatmapNet:
         if name.startswith(("deconv_layers.", "final_layer.")) or name.endswith("num_batches_tracked"):
             continue
         if name not in state or state[name].shape != own[name].shape:
-            raise InputError(f"{config.trunk_weights} lacks {name} of that shape: it is no {config.trunk}")
+            raise InputError(f"{config.pretrained} lacks {name} of that shape: it is no {config.backbone}")
         own[name] = state[name]
     net.load_state_dict(own)
     return net

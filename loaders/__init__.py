@@ -71,8 +71,8 @@ def build_loader(
 def _loader_class(config: DataConfig, device: str) -> type[Loader]:
     """Return the class that makes the batches."""
     # imported only where they are used: the torch loader must work where DALI is not installed
-    if config.feed == "stream":
-        _require_dali("data.feed stream is DALI's own reader")
+    if config.access == "sequential":
+        _require_dali("data.access sequential is DALI's own reader")
         from loaders.dali.streamed import StreamLoader  # noqa: PLC0415
 
         return StreamLoader

@@ -72,7 +72,7 @@ def _weights(side: int, size: int) -> _Weights:
 
 
 def _inlined(function: Any) -> Any:
-    # what is called from cached code is not optimised with it: three times slower
+    # what is called from cached code is not optimized with it: three times slower
     return numba.njit(inline="always")(function)
 
 
@@ -105,7 +105,7 @@ def _add_columns(sums: Any, channels: Any, weights: Any, out: Any) -> None:
 
 @compiled
 def _resize(rows: Any, channels: Any, weights: Any, out: Any) -> None:
-    """Add up rows, then columns within the sum: both inner loops run over neighbours in memory."""
+    """Add up rows, then columns within the sum: both inner loops run over neighbors in memory."""
     sums = np.empty(rows.shape[1], np.uint32)
     for y in range(len(out)):
         first, count = weights.first[y], weights.pixels[y]

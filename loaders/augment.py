@@ -1,8 +1,8 @@
 """Augmentation as arrays: what happens to a sample is a pure function of (seed, epoch, sample).
 
-A picture is mirrored about the vertical through the principal point, then turned about the principal point. The
-fisheye model maps turning and mirroring about the optical axis to exactly such a map of the picture (in units of the
-focal lengths), so 2D and 3D labels stay consistent. Colour is one affine map of RGB. Both loaders apply the numbers
+An image is mirrored about the vertical through the principal point, then turned about the principal point. The
+fisheye model maps turning and mirroring about the optical axis to exactly such a map of the image (in units of the
+focal lengths), so 2D and 3D labels stay consistent. Color is one affine map of RGB. Both loaders apply the numbers
 computed here.
 """
 
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from loaders.epoch_order import counter_hash
 from loaders.ranges import Range, check_ranges
 from models.camera import FisheyeCamera
-from models.skeleton import MIRROR
+from models.skeleton import FLIP_INDICES
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114])
-"""Weights of R, G, B in grey (ITU-R BT.601)."""
+"""Weights of R, G, B in gray (ITU-R BT.601)."""
 
-_MID_GREY: Final = 127.5
+_MID_GRAY: Final = 127.5
 
-_ROTATION, _MIRROR, _BRIGHTNESS, _CONTRAST, _SATURATION = range(5)
+_ROTATION, _FLIP, _BRIGHTNESS, _CONTRAST, _SATURATION = range(5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,12 @@ class AugmentConfig:
 
     rotation: float = 0.0
     """Largest turn about the principal point, either way (degrees, 0 to 180)."""
-    mirror: float = 0.0
+    horizontal_flip: float = 0.0
     """Probability of a mirrored sample (0 to 1)."""
     brightness: float = 0.0
     """Brightness factors are drawn from 1 - x to 1 + x (0 to 1)."""
     contrast: float = 0.0
-    """Contrast factors, about mid-grey, are drawn from 1 - x to 1 + x (0 to 1)."""
+    """Contrast factors, about mid-gray, are drawn from 1 - x to 1 + x (0 to 1)."""
     saturation: float = 0.0
     """Saturation factors are drawn from 1 - x to 1 + x (0 to 1)."""
 
@@ -49,7 +49,7 @@ class AugmentConfig:
             self,
             "data.augment.",
             rotation=Range(0, 180),
-            mirror=share,
+            horizontal_flip=share,
             brightness=share,
             contrast=share,
             saturation=share,
@@ -58,11 +58,11 @@ class AugmentConfig:
     @property
     def moves(self) -> bool:
         """Whether pixels move."""
-        return self.rotation > 0 or self.mirror > 0
+        return self.rotation > 0 or self.horizontal_flip > 0
 
     @property
-    def recolours(self) -> bool:
-        """Whether colours change."""
+    def jitters_color(self) -> bool:
+        """Whether colors change."""
         return self.brightness > 0 or self.contrast > 0 or self.saturation > 0
 
 
@@ -72,23 +72,23 @@ class Augmentation:
 
     angle: NDArray[np.float64]
     """(n,), radians, clockwise on the screen."""
-    mirror: NDArray[np.bool_]
+    flip: NDArray[np.bool_]
     """(n,)."""
-    colour: NDArray[np.float32]
-    """(n, 3, 4): RGB' = colour[:, :3] @ RGB + colour[:, 3], in grey levels of 0 to 255."""
+    color: NDArray[np.float32]
+    """(n, 3, 4): RGB' = color[:, :3] @ RGB + color[:, 3], in gray levels of 0 to 255."""
 
     def turn(self) -> NDArray[np.float64]:
         """Return (n, 2, 2): the linear map of camera-frame x and y; z stays."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
-        flip = np.where(self.mirror, -1.0, 1.0)
-        return np.stack([np.stack([cos * flip, -sin], -1), np.stack([sin * flip, cos], -1)], -2)
+        sign = np.where(self.flip, -1.0, 1.0)
+        return np.stack([np.stack([cos * sign, -sin], -1), np.stack([sin * sign, cos], -1)], -2)
 
     def warp(self, camera: FisheyeCamera) -> NDArray[np.float64]:
-        """Return (n, 2, 3): the affine map from the camera's pixels to the augmented picture's pixels."""
+        """Return (n, 2, 3): the affine map from the camera's pixels to the augmented image's pixels."""
         focal = np.array([camera.fx, camera.fy])
-        centre = np.array([camera.cx, camera.cy])
+        center = np.array([camera.cx, camera.cy])
         linear = self.turn() * focal[:, None] / focal[None, :]
-        return np.concatenate([linear, (centre - linear @ centre)[:, :, None]], axis=2)
+        return np.concatenate([linear, (center - linear @ center)[:, :, None]], axis=2)
 
     def move_joints(
         self, joints_2d: NDArray[np.float32], joints_3d: NDArray[np.float32], camera: FisheyeCamera
@@ -97,9 +97,9 @@ class Augmentation:
         warp = self.warp(camera)
         moved_2d = joints_2d @ warp[:, :, :2].swapaxes(1, 2) + warp[:, None, :, 2]
         moved_3d = np.concatenate([joints_3d[..., :2] @ self.turn().swapaxes(1, 2), joints_3d[..., 2:]], axis=2)
-        exchange = self.mirror[:, None, None]
-        moved_2d = np.where(exchange, moved_2d[:, MIRROR], moved_2d)
-        moved_3d = np.where(exchange, moved_3d[:, MIRROR], moved_3d)
+        exchange = self.flip[:, None, None]
+        moved_2d = np.where(exchange, moved_2d[:, FLIP_INDICES], moved_2d)
+        moved_3d = np.where(exchange, moved_3d[:, FLIP_INDICES], moved_3d)
         return moved_2d.astype(np.float32), moved_3d.astype(np.float32)
 
 
@@ -116,11 +116,11 @@ def draw(config: AugmentConfig, seed: int, epoch: int, samples: NDArray[np.int64
     contrast = factor(_CONTRAST, config.contrast)
     saturation = factor(_SATURATION, config.saturation)
     mixing = saturation[:, None, None] * np.eye(3) + (1 - saturation)[:, None, None] * _LUMA
-    colour = np.empty((len(samples), 3, 4), np.float32)
-    colour[:, :, :3] = (contrast * brightness)[:, None, None] * mixing
-    colour[:, :, 3] = (_MID_GREY * (1 - contrast))[:, None]
+    color = np.empty((len(samples), 3, 4), np.float32)
+    color[:, :, :3] = (contrast * brightness)[:, None, None] * mixing
+    color[:, :, 3] = (_MID_GRAY * (1 - contrast))[:, None]
     return Augmentation(
         angle=np.radians(config.rotation) * (2 * uniform(_ROTATION) - 1),
-        mirror=uniform(_MIRROR) < config.mirror,
-        colour=colour,
+        flip=uniform(_FLIP) < config.horizontal_flip,
+        color=color,
     )

@@ -1,4 +1,4 @@
-"""What all loaders share: the cursor, the order, the labels. Subclasses add pictures."""
+"""What all loaders share: the cursor, the order, the labels. Subclasses add images."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Loader(ABC):
         self.augment = config.augment if training else AugmentConfig()
         stored = shard_set.camera
         self.crop = min(stored.width, stored.height)
-        """Side of the centre square of a stored picture (pixels)."""
+        """Side of the center square of a stored image (pixels)."""
         self.crop_left = (stored.width - self.crop) // 2
         self.crop_top = (stored.height - self.crop) // 2
         self.image_size = config.image_size or self.crop
         self.camera = stored.crop_and_resize(self.crop_left, self.crop_top, self.crop, self.image_size)
-        """The camera of the loaded pictures, before augmentation."""
+        """The camera of the loaded images, before augmentation."""
         self.skipped: dict[int, str] = {}
         """Samples left out because they cannot be decoded: position in the split -> shard, key, member, offset."""
         self._epoch = 0
@@ -137,7 +137,7 @@ class Loader(ABC):
         if state["order"] != self._order_name:
             raise InputError(
                 f"the run's order was {state['order']}, now it would be {self._order_name}: a place in one is none "
-                "in the other, so keep data.feed and data.stream_window to resume"
+                "in the other, so keep data.access and data.shuffle_window to resume"
             )
         self._epoch, self._consumed = state["epoch"], state["consumed"]
 
@@ -151,17 +151,17 @@ class Loader(ABC):
 
     @property
     def _order_name(self) -> str:
-        streamed = f"by shards, shuffled within {self.config.stream_window} neighbours"
-        return streamed if self.config.feed == "stream" else "a global shuffle"
+        streamed = f"by shards, shuffled within {self.config.shuffle_window} neighbors"
+        return streamed if self.config.access == "sequential" else "a global shuffle"
 
     def _order(self) -> Indices:
         """Return the samples of the present epoch, in its order."""
         if not self.training:
             return np.arange(len(self.shard_set))
         seed, epoch = self.config.seed, self._epoch
-        if self.config.feed == "stream":
+        if self.config.access == "sequential":
             sizes = [shard.samples for shard in self.shard_set.shards]
-            return shard_order(seed, epoch, sizes, self.config.stream_window)
+            return shard_order(seed, epoch, sizes, self.config.shuffle_window)
         return epoch_order(seed, epoch, len(self.shard_set))
 
     def _reject(self, index: int, member: str, fault: str) -> None:
@@ -189,7 +189,7 @@ class Loader(ABC):
         return filled
 
     def _draw(self, indices: Indices) -> Augmentation | None:
-        if self.augment.moves or self.augment.recolours:
+        if self.augment.moves or self.augment.jitters_color:
             return draw(self.augment, self.config.seed, self._epoch, indices)
         return None
 

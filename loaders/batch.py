@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PoseBatch:
-    """B samples. Pixels have their centres at integers."""
+    """B samples. Pixels have their centers at integers."""
 
     joints_2d: Tensor
     """(B, 16, 2) float32, pixels of ``image``."""

@@ -21,7 +21,7 @@ class RecycledArrays:
         self._free: list[NDArray[Any]] = []
 
     def take(self, n: int) -> NDArray[Any]:
-        """Return the first ``n`` rows of an array, not initialised. Tensors made of it keep it taken."""
+        """Return the first ``n`` rows of an array, not initialized. Tensors made of it keep it taken."""
         memory = self._free.pop() if self._free else np.empty(self._shape, self._dtype)
         rows = memory[:n]
         # whatever shares the memory keeps this view alive

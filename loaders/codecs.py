@@ -1,4 +1,4 @@
-"""Pictures of a shard set in host memory: which members hold them, and decoding them."""
+"""Images of a shard set in host memory: which members hold them, and decoding them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PNG_HEADER: Final = 33
 """Bytes of a PNG's signature and its first chunk."""
 
 
-def picture_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, str]:
+def image_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, str]:
     """Return the tar member behind each output ("image", "worldp"). Raises InputError if the set lacks it."""
     members = {}
     for output in outputs:
@@ -39,8 +39,8 @@ def picture_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, st
     return members
 
 
-def picture_data(shard_set: ShardSet, indices: Indices, member: str) -> list[Bytes]:
-    """Return views of the encoded bytes (n,), or of the pictures (H, W, 3) themselves where they are stored raw."""
+def image_data(shard_set: ShardSet, indices: Indices, member: str) -> list[Bytes]:
+    """Return views of the encoded bytes (n,), or of the images (H, W, 3) themselves where they are stored raw."""
     found = shard_set.read(indices, member)
     if not member.endswith(".npy"):
         return found
@@ -49,7 +49,7 @@ def picture_data(shard_set: ShardSet, indices: Indices, member: str) -> list[Byt
 
 
 def decode(data: Bytes) -> NDArray[np.uint8] | None:
-    """Decode any picture to RGB (H, W, 3), the way its orientation says. None if it cannot be decoded."""
+    """Decode any image to RGB (H, W, 3), the way its orientation says. None if it cannot be decoded."""
     try:
         return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
     except cv2.error:
@@ -57,7 +57,7 @@ def decode(data: Bytes) -> NDArray[np.uint8] | None:
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
-    """Encode an RGB picture (H, W, 3)."""
+    """Encode an RGB image (H, W, 3)."""
     blue_first = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
@@ -74,19 +74,19 @@ def decode_stored(data: Bytes, member: str, memory: NDArray[np.uint8]) -> NDArra
         ValueError: it cannot be decoded, or ends too early.
     """
     if member.endswith(".jpg"):
-        # a cut picture is an error, unlike with OpenCV
+        # a cut image is an error, unlike with OpenCV
         return simplejpeg.decode_jpeg(data, "RGB" if memory.shape[2] == 3 else "RGBX", buffer=memory)  # type: ignore[no-any-return]
     try:
         image = cv2.imdecode(data, _STORED)
     except cv2.error:  # no bytes at all
         image = None
     if image is None:
-        raise ValueError("not a readable picture")
+        raise ValueError("not a readable image")
     return image  # type: ignore[return-value]
 
 
 def stored_size(data: Bytes, member: str) -> tuple[int, int]:
-    """Return height and width (pixels) that a picture's header tells. Raises ValueError if it has none."""
+    """Return height and width (pixels) that an image's header tells. Raises ValueError if it has none."""
     if member.endswith(".jpg"):
         return simplejpeg.decode_jpeg_header(data)[:2]  # type: ignore[no-any-return]
     if data[:16].tobytes() != _PNG_BEGINS or len(data) < _PNG_HEADER:

@@ -22,22 +22,22 @@ class DataConfig:
     batch_size: int = 32
     """Samples in a batch of one process (samples)."""
     image_size: int | None = None
-    """Side of the network's picture (pixels); None takes the stored size."""
+    """Side of the network's image (pixels); None takes the stored size."""
     backend: Literal["auto", "dali", "torch", "resident"] = "auto"
     """Who decodes: NVIDIA DALI, our own threads, or nobody: "resident" repeats one batch, the ceiling for benchmarks.
     "auto" is DALI on a GPU, and on a CPU what measured faster there: threads."""
-    feed: Literal["map", "stream"] = "map"
+    access: Literal["random", "sequential"] = "random"
     """How shards are read: "map" takes any sample out of memory-mapped tars, so that the shuffle is global; "stream"
     lets DALI's webdataset reader go through one shard after another, for tars behind s3:// or on spinning disks."""
-    stream_window: int = 1024
-    """A stream shuffles its shards, and within a shard so many neighbours among themselves (samples)."""
+    shuffle_window: int = 1024
+    """A stream shuffles its shards, and within a shard so many neighbors among themselves (samples)."""
     remote: str | None = None
     """Where a stream finds SPLIT/NAME.tar, if only manifest and indices are in data.shards: s3://BUCKET/PREFIX or a
     folder. Credentials and endpoint come from the AWS_* environment variables."""
     outputs: tuple[Literal["image", "worldp"], ...] = ("image",)
-    """Pictures in a batch; labels are always there. Training sets what its stage needs."""
+    """Images in a batch; labels are always there. Training sets what its stage needs."""
     pixels: Literal["uint8", "float32"] = "uint8"
-    """Values of pictures: "uint8", 0 to 255, channels_last, which our networks normalise themselves: a quarter of the
+    """Values of images: "uint8", 0 to 255, channels_last, which our networks normalize themselves: a quarter of the
     bytes; "float32", -1 to 1, in contiguous planes, for networks that do not."""
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     """Variation of training samples."""
@@ -56,7 +56,7 @@ class DataConfig:
     checksums: bool = False
     """Compare every shard's sha256 with the manifest, and every header with the index, before the first step."""
     on_bad_sample: Literal["fail", "skip"] = "fail"
-    """What a picture that cannot be decoded does: "fail" ends the run; "skip" goes on without it and counts it. In
+    """What an image that cannot be decoded does: "fail" ends the run; "skip" goes on without it and counts it. In
     training another sample of its batch takes its place, so that all processes stay in step."""
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class DataConfig:
             "data.",
             batch_size=Range(1),
             image_size=Range(32),
-            stream_window=Range(1),
+            shuffle_window=Range(1),
             seed=Range(0, 2**62),
             threads=Range(0),
             prefetch=Range(1),
@@ -74,12 +74,14 @@ class DataConfig:
             device_memory_padding=Range(0),
             host_memory_padding=Range(0),
         )
-        if self.feed == "stream" and self.backend == "torch":
-            raise InputError("data.feed stream is DALI's own reader: give --data.backend dali, or --data.feed map")
-        if self.remote and self.feed == "map":
+        if self.access == "sequential" and self.backend == "torch":
             raise InputError(
-                "data.remote needs --data.feed stream: a global shuffle takes single samples out of mapped tars; a "
-                "stream shuffles shards, and neighbours within them"
+                "data.access sequential is DALI's own reader: give --data.backend dali, or --data.access random"
+            )
+        if self.remote and self.access == "random":
+            raise InputError(
+                "data.remote needs --data.access sequential: a global shuffle takes single samples out of mapped tars; "
+                "a stream shuffles shards, and neighbors within them"
             )
         if self.remote and self.checksums:
             raise InputError("data.checksums reads whole tars, and data.remote says they are elsewhere: leave out one")

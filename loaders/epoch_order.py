@@ -47,7 +47,7 @@ def shard_order(seed: int, epoch: int, shards: Sequence[int], window: int) -> ND
         seed: of the order.
         epoch: number of the epoch.
         shards: samples in each shard.
-        window: neighbours that are shuffled among themselves (samples).
+        window: neighbors that are shuffled among themselves (samples).
     """
     first = np.cumsum([0, *shards])
     shard = np.repeat(np.arange(len(shards)), shards)

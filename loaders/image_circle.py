@@ -14,12 +14,12 @@ from loaders.errors import InputError
 from loaders.preprocessing import Image
 
 _DARK: Final = 16
-"""What is no brighter in any picture lies outside the lens; JPEG leaves some light near the edge (grey levels)."""
+"""What is no brighter in any image lies outside the lens; JPEG leaves some light near the edge (gray levels)."""
 
 
 @dataclass(frozen=True)
 class Circle:
-    """What a camera sees of the world, in pixels of its picture."""
+    """What a camera sees of the world, in pixels of its image."""
 
     x: float
     y: float
@@ -37,19 +37,19 @@ class Circle:
         return circle
 
     def cut(self, image: Image) -> Image:
-        """Return a copy of a picture (H, W, 3), black outside the circle."""
+        """Return a copy of an image (H, W, 3), black outside the circle."""
         rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
         inside = np.square(columns - self.x) + np.square(rows - self.y) <= self.radius**2
         return image * inside[:, :, None].astype(np.uint8)
 
 
 def find_circle(images: torch.Tensor) -> Circle | None:
-    """Return the circle outside which pictures are black; None if all of them are black everywhere.
+    """Return the circle outside which images are black; None if all of them are black everywhere.
 
-    Of pictures without black corners it is the circle around them, which cuts nothing.
+    Of images without black corners it is the circle around them, which cuts nothing.
 
     Args:
-        images: (B, 3, H, W) uint8 of one camera; many, for what is dark in one picture may be the scene.
+        images: (B, 3, H, W) uint8 of one camera; many, for what is dark in one image may be the scene.
     """
     brightest: NDArray[Any] = images.amax((0, 1)).cpu().numpy()
     outlines, _ = cv2.findContours((brightest > _DARK).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

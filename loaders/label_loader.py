@@ -1,4 +1,4 @@
-"""Labels without pictures: for stages that need none, nothing is decoded."""
+"""Labels without images: for stages that need none, nothing is decoded."""
 
 from __future__ import annotations
 

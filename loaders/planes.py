@@ -1,4 +1,4 @@
-"""Bytes to normalised float planes, in one pass on the CPU."""
+"""Bytes to normalized float planes, in one pass on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from loaders.system.compiled import compiled
 
 _BLOCK: Final = 16
-"""Pixels that are normalised together (pixels)."""
+"""Pixels that are normalized together (pixels)."""
 _ALIGNED: Final = 16
 """What addresses of stores past the caches are multiples of (bytes)."""
 _SCALE: Final = 1 / 127.5
@@ -21,7 +21,7 @@ _SCALE: Final = 1 / 127.5
 
 @compiled
 def fill_planes(pixels: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
-    """Write a picture (H, W, 3 or 4), contiguous, 0 to 255, into planes (3, H, W), -1 to 1."""
+    """Write an image (H, W, 3 or 4), contiguous, 0 to 255, into planes (3, H, W), -1 to 1."""
     count = pixels.shape[0] * pixels.shape[1]
     channels = pixels.shape[2]
     if count % _BLOCK or planes.ctypes.data % _ALIGNED:
@@ -41,7 +41,7 @@ def fill_planes(pixels: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
 
 
 def _stream(channels: int) -> Any:
-    """Return compiled code that normalises a block: from an address, to the first plane's, and the planes' distance.
+    """Return compiled code that normalizes a block: from an address, to the first plane's, and the planes' distance.
 
     Stores go past the caches. A batch of floats is larger than any of them: storing into one would first read from
     memory what is then overwritten.

@@ -1,6 +1,6 @@
-"""What training pictures went through before the network saw them, for other pictures to go through the same.
+"""What training images went through before the network saw them, for other images to go through the same.
 
-A network that learnt from JPEGs has learnt their blurred colours as well: shown the same frames sharper, the demo's
+A network that learnt from JPEGs has learnt their blurred colors as well: shown the same frames sharper, the demo's
 places joints 5 mm elsewhere.
 """
 
@@ -19,8 +19,8 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class PictureForm:
-    """How ``tools.shard`` stored the pictures of a shard set."""
+class Preprocessing:
+    """How ``tools.shard`` stored the images of a shard set."""
 
     size: int
     """Side (pixels)."""
@@ -28,7 +28,7 @@ class PictureForm:
     """Of the JPEG (1 to 100); None for a lossless form."""
 
     @classmethod
-    def of(cls, manifest: Manifest) -> PictureForm | None:
+    def of(cls, manifest: Manifest) -> Preprocessing | None:
         """Return a shard set's form; None if it stores the frames as they are."""
         options = manifest.options
         if options["image_format"] == "source":
@@ -38,7 +38,7 @@ class PictureForm:
     def apply(self, square: Image) -> Image:
         """Return a square (S, S, 3) as a loader would read it: for the dataset's own frames, to the same bits.
 
-        One that has the stored size already is taken for a stored picture, and is not encoded once more.
+        One that has the stored size already is taken for a stored image, and is not encoded once more.
         """
         if len(square) == self.size:
             return square

@@ -19,30 +19,30 @@ from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
 from loaders.buffer_pool import RecycledArrays
-from loaders.codecs import decode_stored, picture_data, picture_members, png_bits
+from loaders.codecs import decode_stored, image_data, image_members, png_bits
 
 _Pixels = NDArray[Any]
 _Step = Callable[[_Pixels, _Pixels | None], _Pixels]
-"""From a picture to a picture, into the second argument if there is one."""
+"""From an image to an image, into the second argument if there is one."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One picture to be made."""
+    """One image to be made."""
 
     index: int
     output: str
     data: _Pixels
-    """Encoded bytes (n,), or the picture (H, W, 3) itself where it is stored raw."""
+    """Encoded bytes (n,), or the image (H, W, 3) itself where it is stored raw."""
     out: _Pixels
     """(H, W, 3) or (3, H, W), its place in the batch."""
     warp: NDArray[np.float64] | None
-    colour: NDArray[np.float32] | None
+    color: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
 class _Fault:
-    """A picture that cannot be made."""
+    """An image that cannot be made."""
 
     index: int
     member: str
@@ -55,20 +55,20 @@ class _Pending:
 
     indices: Indices
     augmentation: Augmentation | None
-    pictures: dict[str, _Pixels]
+    images: dict[str, _Pixels]
     """(B, H, W, 3) per output, (B, 3, H, W) if float32."""
     work: list[Future[list[_Fault]]]
 
 
 class TorchLoader(Loader):
-    """Pictures by libjpeg-turbo and OpenCV, which release the interpreter's lock while they work."""
+    """Images by libjpeg-turbo and OpenCV, which release the interpreter's lock while they work."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._members = picture_members(self.shard_set, self.config.outputs)
+        self._members = image_members(self.shard_set, self.config.outputs)
         self._memory = {output: RecycledArrays(*self._form(output)) for output in self._members}
         self._whole = self.shard_set.camera.width == self.shard_set.camera.height
-        """Whether stored pictures are square, so that nothing is cut off."""
+        """Whether stored images are square, so that nothing is cut off."""
         self._threads = self.config.thread_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._own = threading.local()
@@ -85,7 +85,7 @@ class TorchLoader(Loader):
         super().close()
 
     def _form(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Return shape and type of a batch's pictures as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
+        """Return shape and type of a batch's images as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
         n, size = self.config.batch_size, self.image_size
         if output == "image" and self.config.pixels == "float32":
             return (n, 3, size, size), np.dtype(np.float32)
@@ -101,8 +101,8 @@ class TorchLoader(Loader):
                     pending.append(self._submit(indices))
                 ready = self._finished(pending.popleft())
                 labels = self._labels(ready.indices, ready.augmentation)
-                pictures = {output: _batch_tensor(filled) for output, filled in ready.pictures.items()}
-                yield PoseBatch(**{**vars(labels), **pictures}).to(self.device)
+                images = {output: _batch_tensor(filled) for output, filled in ready.images.items()}
+                yield PoseBatch(**{**vars(labels), **images}).to(self.device)
         finally:
             work = [future for batch in pending for future in batch.work]
             # memory must not be handed out again while somebody writes into it
@@ -112,9 +112,9 @@ class TorchLoader(Loader):
         """Let all threads fill a batch; each takes the next row when it is done with one."""
         indices = self._usable(indices)
         augmentation = self._draw(indices)
-        pictures = {output: memory.take(len(indices)) for output, memory in self._memory.items()}
+        images = {output: memory.take(len(indices)) for output, memory in self._memory.items()}
         warp = None if augmentation is None or not self.augment.moves else augmentation.warp(self.camera)
-        colour = None if augmentation is None or not self.augment.recolours else augmentation.colour
+        color = None if augmentation is None or not self.augment.jitters_color else augmentation.color
         rows = [
             _Row(
                 index,
@@ -122,14 +122,14 @@ class TorchLoader(Loader):
                 data,
                 out,
                 None if warp is None else warp[row],
-                None if colour is None or output != "image" else colour[row],
+                None if color is None or output != "image" else color[row],
             )
-            for output, filled in pictures.items()
+            for output, filled in images.items()
             for row, (index, data, out) in enumerate(
                 zip(
                     indices.tolist(),
                     # all at once: finding them one by one would cost a thread as much as copying one
-                    picture_data(self.shard_set, indices, self._members[output]),
+                    image_data(self.shard_set, indices, self._members[output]),
                     filled,
                     strict=True,
                 )
@@ -137,7 +137,7 @@ class TorchLoader(Loader):
         ]
         left = iter(rows)
         work = [self._pool.submit(self._fill, left) for _ in range(self._threads)]
-        return _Pending(indices, augmentation, pictures, work)
+        return _Pending(indices, augmentation, images, work)
 
     def _finished(self, batch: _Pending) -> _Pending:
         """Wait for a batch; one with undecodable samples is made again without them."""
@@ -149,7 +149,7 @@ class TorchLoader(Loader):
         return self._finished(self._submit(batch.indices))
 
     def _fill(self, rows: Iterator[_Row]) -> list[_Fault]:
-        """Make pictures until none is left; return what could not be made."""
+        """Make images until none is left; return what could not be made."""
         faults = []
         for row in rows:
             try:
@@ -159,10 +159,10 @@ class TorchLoader(Loader):
         return faults
 
     def _make(self, row: _Row) -> None:
-        """Decode, crop, resize, warp, colour and normalise a picture; the last step writes into the batch."""
+        """Decode, crop, resize, warp, color and normalize an image; the last step writes into the batch."""
         planes, steps = row.out.dtype == np.float32, self._steps(row)
         if steps or planes or not self._whole:
-            # four values a pixel are written faster than three, but only normalising takes them
+            # four values a pixel are written faster than three, but only normalizing takes them
             memory = self._scratch(4 if planes and not steps else 3)
         else:
             memory = row.out
@@ -184,12 +184,12 @@ class TorchLoader(Loader):
         if (warp := row.warp) is not None:
             warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
             steps.append(lambda image, out: cv2.warpAffine(image, warp, size, out, flags=warping))
-        if (colour := row.colour) is not None:
-            steps.append(lambda image, out: cv2.transform(image, colour, out))
+        if (color := row.color) is not None:
+            steps.append(lambda image, out: cv2.transform(image, color, out))
         return steps
 
     def _scratch(self, channels: int) -> _Pixels:
-        """Return this thread's memory for a decoded picture; small enough to stay in its core's cache."""
+        """Return this thread's memory for a decoded image; small enough to stay in its core's cache."""
         memory: _Pixels | None = getattr(self._own, "scratch", None)
         if memory is None:
             camera = self.shard_set.camera
@@ -197,7 +197,7 @@ class TorchLoader(Loader):
         return memory
 
     def _stored(self, row: _Row, memory: _Pixels) -> _Pixels:
-        """Return the centre square of a stored picture, (H, W, 3) or (H, W, 4), a JPEG's in ``memory``.
+        """Return the center square of a stored image, (H, W, 3) or (H, W, 4), a JPEG's in ``memory``.
 
         Raises:
             ValueError: it cannot be decoded, or has another size.
@@ -215,6 +215,6 @@ class TorchLoader(Loader):
 
 
 def _batch_tensor(filled: _Pixels) -> Tensor:
-    """Return pictures as (B, 3, H, W)."""
+    """Return images as (B, 3, H, W)."""
     tensor = torch.from_numpy(filled)
     return tensor if tensor.is_floating_point() else tensor.permute(0, 3, 1, 2)

@@ -1,6 +1,6 @@
-"""The dataset's fisheye camera: projection, back-projection, and the pixels of a stored square picture.
+"""The dataset's fisheye camera: projection, back-projection, and the pixels of a stored square image.
 
-Pixel coordinates have their centres at integers: the top left pixel covers [-0.5, 0.5] x [-0.5, 0.5].
+Pixel coordinates have their centers at integers: the top left pixel covers [-0.5, 0.5] x [-0.5, 0.5].
 The camera frame is OpenCV's: x right, y down, z along the optical axis.
 """
 
@@ -19,15 +19,15 @@ Floats = NDArray[np.floating[Any]]
 class FisheyeCamera:
     """Kannala-Brandt fisheye model as in OpenCV's ``cv2.fisheye``.
 
-    A ray at angle theta from the optical axis meets the picture at the distance
+    A ray at angle theta from the optical axis meets the image at the distance
     ``theta_d = theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8)`` from the principal point,
     in units of the focal lengths.
     """
 
     width: int
-    """Width of the picture (pixels)."""
+    """Width of the image (pixels)."""
     height: int
-    """Height of the picture (pixels)."""
+    """Height of the image (pixels)."""
     fx: float
     """Horizontal focal length (pixels)."""
     fy: float
@@ -70,7 +70,7 @@ class FisheyeCamera:
         return np.stack([scale * x, scale * y, np.cos(theta)], axis=-1)
 
     def crop_and_resize(self, left: float, top: float, crop: int, size: int) -> FisheyeCamera:
-        """Return the camera of a picture whose square crop was resized to ``size`` x ``size`` pixels."""
+        """Return the camera of an image whose square crop was resized to ``size`` x ``size`` pixels."""
         scale = size / crop
         return replace(
             self,
@@ -83,15 +83,15 @@ class FisheyeCamera:
         )
 
     def transfer(self, pixels: Floats, other: FisheyeCamera) -> NDArray[np.float64]:
-        """Carry pixels (..., 2) of this camera over to a crop or resize of its picture, taken by ``other``.
+        """Carry pixels (..., 2) of this camera over to a crop or resize of its image, taken by ``other``.
 
         Cropping and resizing change focal lengths and principal point and nothing else, so the cameras say it all.
         """
         focal = np.array([other.fx / self.fx, other.fy / self.fy])
         return np.asarray((pixels - np.array([self.cx, self.cy])) * focal + [other.cx, other.cy], np.float64)
 
-    def centre_square(self, size: int) -> FisheyeCamera:
-        """Return the camera of the centre square (full height), resized to ``size`` x ``size`` pixels."""
+    def center_square(self, size: int) -> FisheyeCamera:
+        """Return the camera of the center square (full height), resized to ``size`` x ``size`` pixels."""
         return self.crop_and_resize((self.width - self.height) / 2, 0.0, self.height, size)
 
     def _distort(self, theta: Any) -> NDArray[np.float64]:
@@ -127,7 +127,7 @@ XR_EGOPOSE: Final = FisheyeCamera(
 """The released dataset's camera, given by its author in issue 7 of the official repository."""
 
 CROP_LEFT: Final = 240
-"""First column of the centre square of a 1280x800 frame (pixels); it ends before column 1040."""
+"""First column of the center square of a 1280x800 frame (pixels); it ends before column 1040."""
 
 
 def euler_to_rotation(degrees: Floats) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Picture to heatmaps: a ResNet trunk and two transposed convolutions."""
+"""Image to heatmaps: a ResNet backbone and two transposed convolutions."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Final
 import torchvision
 from torch import Tensor, nn
 
-TRUNKS: Final = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+BACKBONES: Final = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 _DECONV_CHANNELS: Final = 256
-_TRUNK_STRIDE: Final = 32
+_BACKBONE_STRIDE: Final = 32
 _UPSAMPLING: Final = 4
 
 
 def heatmap_size(image_size: int) -> int:
-    """Return the side of the heatmaps (cells) for a square picture (pixels): 48 for 368, 16 for 128."""
-    return -(-image_size // _TRUNK_STRIDE) * _UPSAMPLING
+    """Return the side of the heatmaps (cells) for a square image (pixels): 48 for 368, 16 for 128."""
+    return -(-image_size // _BACKBONE_STRIDE) * _UPSAMPLING
 
 
 class HeatmapNet(nn.Module):
-    """Heatmaps of 15 joints from a picture.
+    """Heatmaps of 15 joints from an image.
 
     Shapes: image (B, 3, H, W) uint8 -> (B, 15, H', W') with H' = heatmap_size(H). Parameter names are torchvision's
-    for the trunk, then ``deconv_layers.*`` and ``final_layer.*`` as in the reference code; with ResNet-50 there are
+    for the backbone, then ``deconv_layers.*`` and ``final_layer.*`` as in the reference code; with ResNet-50 there are
     32,950,095 parameters.
     """
 
-    def __init__(self, trunk: str = "resnet50", joints: int = 15) -> None:
+    def __init__(self, backbone: str = "resnet50", joints: int = 15) -> None:
         super().__init__()
-        if trunk not in TRUNKS:
-            raise ValueError(f"trunk {trunk!r} is none of {', '.join(TRUNKS)}")
-        resnet = getattr(torchvision.models, trunk)(weights=None)
+        if backbone not in BACKBONES:
+            raise ValueError(f"backbone {backbone!r} is none of {', '.join(BACKBONES)}")
+        resnet = getattr(torchvision.models, backbone)(weights=None)
         channels = resnet.fc.in_features
         for name, module in resnet.named_children():
             if name not in ("avgpool", "fc"):
@@ -45,7 +45,7 @@ class HeatmapNet(nn.Module):
         nn.init.zeros_(self.final_layer.bias)  # type: ignore[arg-type]
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """Return the heatmaps. The first step normalises 0..255 to -1..1, so that bytes travel, not floats."""
+        """Return the heatmaps. The first step normalizes 0..255 to -1..1, so that bytes travel, not floats."""
         x = image_BCHW.to(self.final_layer.weight.dtype) / 127.5 - 1
         for module in self.children():
             x = module(x)

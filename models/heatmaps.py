@@ -24,38 +24,38 @@ def _heatmap_joints(device: torch.device) -> Tensor:
     return torch.tensor(HEATMAP_JOINTS, device=device)
 
 
-def draw_heatmaps(
-    joints_BJ2: Tensor, image_size: int, heatmap_size: int, *, sigma: float = SIGMA, rounded: bool = False
+def encode_heatmaps(
+    joints_BJ2: Tensor, image_size: int, heatmap_size: int, *, sigma: float = SIGMA, quantized: bool = False
 ) -> Tensor:
     """Return (B, J, S, S) float32: a Gaussian of peak 1 at each joint, cut to a window of 3 sigma each way.
 
     Args:
-        joints_BJ2: pixels of the picture, centres at integers.
-        image_size: side of the picture (pixels).
+        joints_BJ2: pixels of the image, centers at integers.
+        image_size: side of the image (pixels).
         heatmap_size: S (cells).
         sigma: standard deviation (cells).
-        rounded: the reference recipe: centres int(p / stride + 0.5) on whole cells. Otherwise the Gaussian is
-            centred on the joint itself, where cell i covers the pixels [i, i + 1) * stride - 0.5; that keeps what
+        quantized: the reference recipe: centers int(p / stride + 0.5) on whole cells. Otherwise the Gaussian is
+            centered on the joint itself, where cell i covers the pixels [i, i + 1) * stride - 0.5; that keeps what
             rounding loses, up to half a stride.
 
     A joint whose window lies outside leaves its map at zero.
     """
     stride = image_size / heatmap_size
-    if rounded:
-        centre_BJ2 = torch.trunc(joints_BJ2 / stride + 0.5)
+    if quantized:
+        center_BJ2 = torch.trunc(joints_BJ2 / stride + 0.5)
     else:
-        centre_BJ2 = (joints_BJ2 + 0.5) / stride - 0.5
+        center_BJ2 = (joints_BJ2 + 0.5) / stride - 0.5
     cells_S = torch.arange(heatmap_size, device=joints_BJ2.device, dtype=torch.float32)
-    offset_BJ2S = cells_S - centre_BJ2.float().unsqueeze(-1)
+    offset_BJ2S = cells_S - center_BJ2.float().unsqueeze(-1)
     gauss_BJ2S = torch.exp(-offset_BJ2S.square() / (2 * sigma**2)) * (offset_BJ2S.abs() <= 3 * sigma)
     x_BJS, y_BJS = gauss_BJ2S.unbind(2)
     return y_BJS.unsqueeze(-1) * x_BJS.unsqueeze(-2)
 
 
-def find_joints(heatmap_BJHW: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
-    """Return the peaks: (B, J, 2) pixels of the picture, centres at integers, and (B, J) their heights.
+def decode_heatmaps(heatmap_BJHW: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
+    """Return the peaks: (B, J, 2) pixels of the image, centers at integers, and (B, J) their heights.
 
-    A parabola through the logarithms of the highest cell and its two neighbours, per axis, finds the peak between
+    A parabola through the logarithms of the highest cell and its two neighbors, per axis, finds the peak between
     cells; for a Gaussian that is exact. At the border of the map the cell itself counts.
     """
     heatmap_BJHW = heatmap_BJHW.float()

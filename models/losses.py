@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, mse_loss
 
 from models.constants import made_once
-from models.skeleton import LIMBS
+from models.skeleton import BONES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,9 @@ class LossWeights:
     pose: float = 0.1
     """Mean distance per joint (factor, per metre)."""
     cosine: float = 0.01
-    """Cosine between true and predicted limbs, summed over limbs, subtracted (factor)."""
-    limb: float = 0.5
-    """Length of the difference of true and predicted limbs, summed over limbs (factor, per metre)."""
+    """Cosine between true and predicted bones, summed over bones, subtracted (factor)."""
+    bone: float = 0.5
+    """Length of the difference of true and predicted bones, summed over bones (factor, per metre)."""
 
 
 def heatmap_loss(predicted_BJHW: Tensor, true_BJHW: Tensor) -> Tensor:
@@ -44,16 +44,16 @@ def pose_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
 
 
 def cosine_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
-    """Cosine similarity of the limbs, summed over the 14 limbs, averaged over the batch; higher is better."""
-    return cosine_similarity(_limbs(predicted_BJ3.float()), _limbs(true_BJ3), dim=-1).sum(1).mean()
+    """Cosine similarity of the bones, summed over the 14 bones, averaged over the batch; higher is better."""
+    return cosine_similarity(_bones(predicted_BJ3.float()), _bones(true_BJ3), dim=-1).sum(1).mean()
 
 
-def limb_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
-    """Length of the difference of limb vectors, summed over the 14 limbs, averaged over the batch (metres).
+def bone_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
+    """Length of the difference of bone vectors, summed over the 14 bones, averaged over the batch (metres).
 
-    Tome et al., ICCV 2019, call it the limb length term.
+    Tome et al., ICCV 2019, call it the bone length term.
     """
-    return _lengths(_limbs(predicted_BJ3.float()) - _limbs(true_BJ3)).sum(1).mean()
+    return _lengths(_bones(predicted_BJ3.float()) - _bones(true_BJ3)).sum(1).mean()
 
 
 def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) -> dict[str, Tensor]:
@@ -61,18 +61,18 @@ def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) ->
     return {
         "pose": weights.pose * pose_loss(predicted_BJ3, true_BJ3),
         "cosine": -weights.cosine * cosine_loss(predicted_BJ3, true_BJ3),
-        "limb": weights.limb * limb_loss(predicted_BJ3, true_BJ3),
+        "bone": weights.bone * bone_loss(predicted_BJ3, true_BJ3),
     }
 
 
-def _limbs(pose_BJ3: Tensor) -> Tensor:
-    starts, ends = _limb_ends(pose_BJ3.device).unbind()
+def _bones(pose_BJ3: Tensor) -> Tensor:
+    starts, ends = _bone_ends(pose_BJ3.device).unbind()
     return pose_BJ3.index_select(1, ends) - pose_BJ3.index_select(1, starts)
 
 
 @made_once
-def _limb_ends(device: torch.device) -> Tensor:
-    return torch.tensor(LIMBS, device=device).T.contiguous()
+def _bone_ends(device: torch.device) -> Tensor:
+    return torch.tensor(BONES, device=device).T.contiguous()
 
 
 def _lengths(vectors: Tensor) -> Tensor:

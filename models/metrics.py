@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.skeleton import LIMBS
+from models.skeleton import BONES
 
 Floats = NDArray[np.floating[Any]]
 
@@ -32,8 +32,8 @@ def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991.
     """
     predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    centre_p, centre_t = predicted.mean(1, keepdims=True), true.mean(1, keepdims=True)
-    p, t = predicted - centre_p, true - centre_t
+    center_p, center_t = predicted.mean(1, keepdims=True), true.mean(1, keepdims=True)
+    p, t = predicted - center_p, true - center_t
     u, singular, vh = np.linalg.svd(t.swapaxes(1, 2) @ p)
     # a reflection is no rotation: the weakest axis is turned back
     sign = np.ones_like(singular)
@@ -41,7 +41,7 @@ def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     rotation = (u * sign[:, None, :]) @ vh
     spread = np.square(p).sum((1, 2))
     scale = np.divide((singular * sign).sum(1), spread, out=np.zeros_like(spread), where=spread > 0)
-    return np.asarray(scale[:, None, None] * p @ rotation.swapaxes(1, 2) + centre_t)
+    return np.asarray(scale[:, None, None] * p @ rotation.swapaxes(1, 2) + center_t)
 
 
 def pa_joint_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
@@ -61,10 +61,10 @@ def auc(errors_mm: Floats) -> NDArray[np.float64]:
 
 
 def bone_length_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
-    """Return (n, 14): by how much each limb of the poses (n, 16, 3) is too long or too short, in their unit."""
+    """Return (n, 14): by how much each bone of the poses (n, 16, 3) is too long or too short, in their unit."""
     return np.abs(_lengths(predicted) - _lengths(true))
 
 
 def _lengths(poses: Floats) -> NDArray[np.float64]:
-    start, end = np.array(LIMBS).T
+    start, end = np.array(BONES).T
     return joint_errors(poses[:, start], poses[:, end])

@@ -1,4 +1,4 @@
-"""Both networks joined: picture to 3D pose."""
+"""Both networks joined: image to 3D pose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.lifting_net import LiftingNet
 
 @dataclass(frozen=True)
 class PoseOutput:
-    """What `PoseNet` says about B pictures."""
+    """What `PoseNet` says about B images."""
 
     heatmap: Tensor
     """(B, 15, S, S)."""
@@ -25,12 +25,12 @@ class PoseOutput:
 class PoseNet(nn.Module):
     """`HeatmapNet`, then `LiftingNet` on its heatmaps."""
 
-    def __init__(self, trunk: str = "resnet50", image_size: int = 368) -> None:
+    def __init__(self, backbone: str = "resnet50", image_size: int = 368) -> None:
         super().__init__()
-        self.heatmap_net = HeatmapNet(trunk)
+        self.heatmap_net = HeatmapNet(backbone)
         self.lifting_net = LiftingNet(heatmap_size(image_size))
 
     def forward(self, image_BCHW: Tensor) -> PoseOutput:
-        """Return heatmaps, pose and reconstruction for uint8 pictures (B, 3, H, W)."""
+        """Return heatmaps, pose and reconstruction for uint8 images (B, 3, H, W)."""
         heatmap = self.heatmap_net(image_BCHW)
         return PoseOutput(heatmap, *self.lifting_net(heatmap))

@@ -1,4 +1,4 @@
-"""The xR-EgoPose skeleton: joints, limbs, mirror pairs and action groups.
+"""The xR-EgoPose skeleton: joints, bones, mirror pairs and action groups.
 
 Source: Tome et al., "xR-EgoPose: Egocentric 3D Human Pose from an HMD Camera", ICCV 2019, and the
 authors' data loader.
@@ -34,7 +34,7 @@ NECK: Final = JOINTS.index("Neck")
 HEATMAP_JOINTS: Final = tuple(i for i, name in enumerate(JOINTS) if name != "Head")
 """Indices of the 15 joints that have a heatmap; the camera sits on the head and cannot see it."""
 
-LIMBS: Final = (
+BONES: Final = (
     (0, 1),
     (2, 3),
     (3, 4),
@@ -50,7 +50,7 @@ LIMBS: Final = (
     (5, 12),
     (2, 5),
 )
-"""The 14 limbs, (start, end) indices into `JOINTS`."""
+"""The 14 bones, (start, end) indices into `JOINTS`."""
 
 
 def _mirrored(name: str) -> str:
@@ -61,8 +61,8 @@ def _mirrored(name: str) -> str:
     return name
 
 
-MIRROR: Final = tuple(JOINTS.index(_mirrored(name)) for name in JOINTS)
-"""``mirrored[..., i, :] = pose[..., MIRROR[i], :]`` exchanges left and right."""
+FLIP_INDICES: Final = tuple(JOINTS.index(_mirrored(name)) for name in JOINTS)
+"""``mirrored[..., i, :] = pose[..., FLIP_INDICES[i], :]`` exchanges left and right."""
 
 UPPER_BODY: Final = tuple(range(0, 8))
 LOWER_BODY: Final = tuple(range(8, 16))

@@ -1,4 +1,4 @@
-"""Checkpoints of networks that nobody trained, but whose predictions depend on the picture."""
+"""Checkpoints of networks that nobody trained, but whose predictions depend on the image."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from engine.stages import STAGES, ModelConfig
 def make_checkpoint(path: Path, stage: str = "finetune", *, image_size: int = 64, seed: int = 0) -> Path:
     """Write what a training run with a ResNet-18 leaves, as far as others than the trainer read it."""
     torch.manual_seed(seed)
-    config = ModelConfig(trunk="resnet18", trunk_weights="a file that is gone")
-    built = STAGES[stage](ModelConfig(trunk="resnet18"), image_size)
+    config = ModelConfig(backbone="resnet18", pretrained="a file that is gone")
+    built = STAGES[stage](ModelConfig(backbone="resnet18"), image_size)
     model = built.build_model()
-    # new networks say next to nothing about a picture: their last layers begin at almost zero
+    # new networks say next to nothing about an image: their last layers begin at almost zero
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=2 / module.in_features**0.5)

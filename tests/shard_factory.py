@@ -1,4 +1,4 @@
-"""Tiny shard sets for tests: random poses in view of the camera, a soft coloured blob painted at each joint."""
+"""Tiny shard sets for tests: random poses in view of the camera, a soft colored blob painted at each joint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.format.index import index_name, write_index
-from loaders.format.manifest import FILE_NAME, LeftOut, Manifest, Shard, Split
+from loaders.format.manifest import FILE_NAME, Manifest, Shard, SkippedFrame, Split
 from loaders.format.sample import (
     IMAGE_MEMBERS,
     JSON,
@@ -40,15 +40,15 @@ ACTIONS = (
     "Thinking",
     "an_unknown_action",
 )
-COLOURS = np.array([colorsys.hsv_to_rgb(joint / len(JOINTS), 1.0, 1.0) for joint in range(len(JOINTS))]) * 255
+COLORS = np.array([colorsys.hsv_to_rgb(joint / len(JOINTS), 1.0, 1.0) for joint in range(len(JOINTS))]) * 255
 """(16, 3) RGB of the joints' blobs."""
 BACKGROUND = 32
-"""Grey level around the blobs."""
+"""Gray level around the blobs."""
 
 _QUALITY = 95
 """Of JPEGs."""
 
-LEFT_OUT = LeftOut("male_001_a_a", "env_001", 17, "no rgba file")
+LEFT_OUT = SkippedFrame("male_001_a_a", "env_001", 17, "no rgba file")
 
 
 def make_shard_set(
@@ -67,7 +67,7 @@ def make_shard_set(
     Args:
         root: the folder, made if absent.
         splits: number of samples by split.
-        image_size: side of the stored picture (pixels); "source" pictures are 1280x800.
+        image_size: side of the stored image (pixels); "source" images are 1280x800.
         samples_per_shard: so many in each but the last.
         image_format: jpeg, png, raw or source.
         components: among rgba, json, worldp.
@@ -75,7 +75,7 @@ def make_shard_set(
         seed: of poses.
     """
     counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
-    camera = XR_EGOPOSE if image_format == "source" else XR_EGOPOSE.centre_square(image_size)
+    camera = XR_EGOPOSE if image_format == "source" else XR_EGOPOSE.center_square(image_size)
     random = np.random.default_rng(seed)
     subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts)))
     described = {}
@@ -93,8 +93,8 @@ def make_shard_set(
                 samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
             shards.append(write_shard(folder / name, samples))
         described[split] = Split(tuple(shards), (LEFT_OUT,) if split == "train" else ())
-    picture = {"image_format": image_format, "image_size": image_size, "quality": _QUALITY}
-    options = {"components": list(components), **picture, "seed": seed}
+    image = {"image_format": image_format, "image_size": image_size, "quality": _QUALITY}
+    options = {"components": list(components), **image, "seed": seed}
     manifest = Manifest(options, camera, subjects, ("env_001",), tuple(actions), described)
     (root / FILE_NAME).write_text(manifest.to_json())
     return root
@@ -117,7 +117,7 @@ def make_sample(
 
 
 def random_pose(camera: FisheyeCamera, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return joints_2d (16, 2), pixels within the centre square, and joints_3d (16, 3), metres, camera frame."""
+    """Return joints_2d (16, 2), pixels within the center square, and joints_3d (16, 3), metres, camera frame."""
     side = min(camera.width, camera.height)
     corner = (np.array([camera.width, camera.height]) - side) / 2
     joints_2d = corner + random.uniform(0.15, 0.85, (len(JOINTS), 2)) * side
@@ -126,7 +126,7 @@ def random_pose(camera: FisheyeCamera, random: np.random.Generator) -> tuple[NDA
 
 
 def paint_blobs(camera: FisheyeCamera, joints_2d: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB with a Gaussian of the joint's colour at each joint; where blobs meet, the brightest."""
+    """Return (H, W, 3) RGB with a Gaussian of the joint's color at each joint; where blobs meet, the brightest."""
     sigma = min(camera.width, camera.height) / 32
     x = np.exp(-np.square(np.arange(camera.width) - joints_2d[:, :1]) / (2 * sigma**2)).astype(np.float32)
     y = np.exp(-np.square(np.arange(camera.height) - joints_2d[:, 1:]) / (2 * sigma**2)).astype(np.float32)
@@ -136,7 +136,7 @@ def paint_blobs(camera: FisheyeCamera, joints_2d: NDArray[np.float64]) -> NDArra
         blob = np.outer(y[i], x[i])
         joint[blob > height] = i
         height = np.maximum(height, blob)
-    painted = BACKGROUND + height[..., None] * (COLOURS - BACKGROUND)[joint]
+    painted = BACKGROUND + height[..., None] * (COLORS - BACKGROUND)[joint]
     return painted.round().astype(np.uint8)
 
 
@@ -147,7 +147,7 @@ def world_positions(camera: FisheyeCamera) -> NDArray[np.uint16]:
 
 
 def encode_image(image: NDArray[np.uint8] | NDArray[np.uint16], image_format: str) -> bytes:
-    """Encode an RGB picture as it is stored."""
+    """Encode an RGB image as it is stored."""
     if image_format == "raw":
         return encode_array(image)
     extension, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]) if image_format == "jpeg" else (".png", [])
@@ -171,8 +171,8 @@ def write_shard(path: Path, samples: Sequence[tuple[str, Mapping[str, bytes]]]) 
     return Shard(path.name, len(samples), len(data), hashlib.sha256(data).hexdigest())
 
 
-def spoil_pictures(root: Path, split: str, samples: Collection[int]) -> None:
-    """Overwrite the pictures of some samples by zeros; sizes and places stay as they are."""
+def spoil_images(root: Path, split: str, samples: Collection[int]) -> None:
+    """Overwrite the images of some samples by zeros; sizes and places stay as they are."""
     shard_set = ShardSet(root, split)
     for index in samples:
         offset, size = shard_set.place(index, shard_set.manifest.image_member or "")

@@ -36,7 +36,7 @@ ROOM = 128 * 1024
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with a dataset, its shards, a checkpoint and pictures."""
+    """Give a folder with a dataset, its shards, a checkpoint and images."""
     root = tmp_path_factory.mktemp("world")
     sizes = ["--frames-per-subject", "2", "--train-subjects", "1", "--val-subjects", "1", "--test-subjects", "1"]
     made = ["--modalities", "rgba", "json", "--workers", "1"]
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_in_training_is_told_without_a_traceback(
             (disk / "filler").write_bytes(bytes(ROOM // 2))
             image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
             for step in range(100):
-                log.picture(step, "example", image)
+                log.image(step, "example", image)
                 log.scalars(step, {"loss": 1.0})
         finally:
             log.close()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from loaders import AugmentConfig, DataConfig, build_loader
-from models.skeleton import MIRROR
+from models.skeleton import FLIP_INDICES
 from tools.shard import main as shard
-from tools.synthesis.writer import dot_colours
+from tools.synthesis.writer import dot_colors
 from tools.synthesize import main as synthesize
 
 SUBJECTS = ("female_001_a_a", "male_009_a_a")
@@ -35,28 +35,28 @@ def load(shards, backend, augment, image_size):
 
 @pytest.mark.parametrize("backend", ["dali", "torch"])
 @pytest.mark.parametrize("image_size", [None, 256])
-@pytest.mark.parametrize("augment", [AugmentConfig(), AugmentConfig(rotation=180), AugmentConfig(mirror=1)])
+@pytest.mark.parametrize("augment", [AugmentConfig(), AugmentConfig(rotation=180), AugmentConfig(horizontal_flip=1)])
 def test_dots_stay_under_their_joints(shard_sets, backend, image_size, augment):
     dotted, joints, _ = load(shard_sets["dotted"], backend, augment, image_size)
     plain, same_joints, _ = load(shard_sets["plain"], backend, augment, image_size)
     np.testing.assert_array_equal(joints, same_joints)
     side = dotted.shape[1]
     reach = round(side * 12 / 800)
-    # of a mirrored picture, the dot of the left hand is at the right one's label
-    colours = dot_colours().astype(float)[list(MIRROR)] if augment.mirror else dot_colours().astype(float)
+    # of a mirrored image, the dot of the left hand is at the right one's label
+    colors = dot_colors().astype(float)[list(FLIP_INDICES)] if augment.horizontal_flip else dot_colors().astype(float)
     offsets = []
-    for picture, background, labels in zip(dotted, plain, joints, strict=True):
+    for image, background, labels in zip(dotted, plain, joints, strict=True):
         for j, (u, v) in enumerate(labels):
             alone = np.sort(np.linalg.norm(labels - labels[j], axis=1))[1] > 2.5 * reach
             x, y = round(float(u)), round(float(v))
             if not alone or min(x, y) < 2 * reach or max(x, y) >= side - 2 * reach:
                 continue
             window = np.s_[y - reach : y + reach + 1, x - reach : x + reach + 1]
-            towards = colours[j] - background[window]
-            cover = ((picture[window] - background[window]) * towards).sum(-1) / np.square(towards).sum(-1).clip(1)
+            towards = colors[j] - background[window]
+            cover = ((image[window] - background[window]) * towards).sum(-1) / np.square(towards).sum(-1).clip(1)
             cover = np.where(cover > 0.3, cover.clip(0, 1), 0)
             ys, xs = np.indices(cover.shape) - reach
-            assert cover.sum() > 4, "no dot of this joint's colour here"
+            assert cover.sum() > 4, "no dot of this joint's color here"
             offsets.append([(xs * cover).sum() / cover.sum() + x - u, (ys * cover).sum() / cover.sum() + y - v])
     assert len(offsets) > 50
     assert np.abs(offsets).max() < 0.5

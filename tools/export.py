@@ -1,6 +1,6 @@
 """Export a trained network for other runtimes: ``python -m tools.export --checkpoint FILE --output MODEL.onnx``.
 
-The exported network takes bytes: its first step normalises. Positions in the picture are the heatmaps' peaks.
+The exported network takes bytes: its first step normalizes. Positions in the image are the heatmaps' peaks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from engine.cli.command import OK, Command, Failure, run
 from engine.inference.pose_model import View
-from engine.loaded_model import Trained, load_trained
+from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import InputError
 from loaders.preprocessing import fit
 from loaders.system.files import appearing
@@ -56,9 +56,9 @@ class ExportFlags(Command):
 
 
 class Exported(nn.Module):
-    """Pictures (B, 3, S, S) uint8 RGB to heatmaps, and to the pose if there is one."""
+    """Images (B, 3, S, S) uint8 RGB to heatmaps, and to the pose if there is one."""
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: LoadedModel) -> None:
         super().__init__()
         networks = trained.stage.networks(trained.model)
         self.heatmap_net = networks["heatmap_net"]
@@ -94,9 +94,9 @@ def export(flags: ExportFlags) -> int:
         raise InputError(f"{flags.output} exists: remove it, or give another output")
     form = _FORMS[flags.output.suffix]
     form.check()
-    trained = load_trained(flags.checkpoint, torch.device("cpu"))
+    trained = read_model(flags.checkpoint, torch.device("cpu"))
     if trained.stage.name == "train3d":
-        raise InputError(f"{flags.checkpoint} is a train3d checkpoint, which takes no pictures: give one of finetune")
+        raise InputError(f"{flags.checkpoint} is a train3d checkpoint, which takes no images: give one of finetune")
     outputs = ("heatmap", "joints_3d") if trained.stage.name == "finetune" else ("heatmap",)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     with appearing(flags.output) as temporary:
@@ -110,7 +110,7 @@ def export(flags: ExportFlags) -> int:
     return OK
 
 
-def compare(runtime: Runtime, trained: Trained, outputs: Sequence[str]) -> dict[str, float]:
+def compare(runtime: Runtime, trained: LoadedModel, outputs: Sequence[str]) -> dict[str, float]:
     """Return the largest difference of each output, on noise and on generated frames, one and several at once.
 
     Raises Failure if one is larger than rounding explains.
@@ -118,11 +118,11 @@ def compare(runtime: Runtime, trained: Trained, outputs: Sequence[str]) -> dict[
     size = trained.stage.image_size
     noise = np.random.default_rng(0).integers(0, 256, (5, 3, size, size), np.uint8)
     largest = dict.fromkeys(outputs, 0.0)
-    for pictures in (noise, noise[:1], generated_frames(4, size)):
+    for images in (noise, noise[:1], generated_frames(4, size)):
         with torch.inference_mode():
-            said = trained.model(torch.from_numpy(pictures))
+            said = trained.model(torch.from_numpy(images))
         expected = {"heatmap": said.heatmap, "joints_3d": said.joints_3d} if len(outputs) > 1 else {"heatmap": said}
-        for name, values in runtime(pictures).items():
+        for name, values in runtime(images).items():
             difference = float(np.abs(values - expected[name].numpy()).max())
             allowed = _TOLERANCE[name] * max(1.0, float(expected[name].abs().max()))
             if not difference <= allowed:
@@ -135,8 +135,8 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     """Return (count, 3, size, size) uint8 RGB."""
     renderer = Renderer()
     frames = Recording("male_008_a_a", 1, count, 0).frames(1, count)
-    pictures = [renderer.render(frame.scene).colour[:, :, ::-1] for frame in frames]
-    squares = [fit(View(picture.shape[1], picture.shape[0]).cut(picture), size) for picture in pictures]
+    images = [renderer.render(frame.scene).color[:, :, ::-1] for frame in frames]
+    squares = [fit(View(image.shape[1], image.shape[0]).cut(image), size) for image in images]
     return np.stack(squares).transpose(0, 3, 1, 2)
 
 
@@ -146,11 +146,11 @@ class Form(Protocol):
     def check(self) -> None:
         """Raise InputError if it cannot be written here."""
 
-    def write(self, network: nn.Module, trained: Trained, outputs: Sequence[str], path: Path) -> None:
+    def write(self, network: nn.Module, trained: LoadedModel, outputs: Sequence[str], path: Path) -> None:
         """Write ``network``, whose ``outputs`` have these names."""
 
     def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
-        """Return the file as a function from pictures (B, 3, S, S) to outputs by name."""
+        """Return the file as a function from images (B, 3, S, S) to outputs by name."""
 
 
 class _Onnx:
@@ -161,7 +161,7 @@ class _Onnx:
         if missing:
             raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'egopose-engine[export]', or take .pt2")
 
-    def write(self, network: nn.Module, trained: Trained, outputs: Sequence[str], path: Path) -> None:
+    def write(self, network: nn.Module, trained: LoadedModel, outputs: Sequence[str], path: Path) -> None:
         import onnx  # noqa: PLC0415
 
         exported = torch.onnx.export(
@@ -183,7 +183,7 @@ class _Onnx:
         import onnxruntime  # noqa: PLC0415
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda pictures: dict(zip(outputs, session.run(outputs, {"image": pictures}), strict=True))
+        return lambda images: dict(zip(outputs, session.run(outputs, {"image": images}), strict=True))
 
 
 class _Package:
@@ -192,7 +192,7 @@ class _Package:
     def check(self) -> None:
         """Nothing else is needed."""
 
-    def write(self, network: nn.Module, trained: Trained, outputs: Sequence[str], path: Path) -> None:
+    def write(self, network: nn.Module, trained: LoadedModel, outputs: Sequence[str], path: Path) -> None:
         program = torch.export.export(network, (_example(trained),), dynamic_shapes=_DYNAMIC)
         content = io.BytesIO()  # torch minds the name of a path, and aborts when a file fails
         torch.export.save(program, content, extra_files=_facts(trained) | {"outputs": json.dumps(outputs)})
@@ -201,9 +201,9 @@ class _Package:
     def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
         with path.open("rb") as file:
             network = torch.export.load(file).module()
-        return lambda pictures: {
+        return lambda images: {
             name: values.detach().numpy()
-            for name, values in zip(outputs, network(torch.from_numpy(pictures)), strict=True)
+            for name, values in zip(outputs, network(torch.from_numpy(images)), strict=True)
         }
 
 
@@ -211,12 +211,12 @@ _FORMS: Final[dict[str, Form]] = {".onnx": _Onnx(), ".pt2": _Package()}
 _DYNAMIC: Final = {"image": {0: torch.export.Dim("batch", min=1)}}
 
 
-def _example(trained: Trained) -> Tensor:
+def _example(trained: LoadedModel) -> Tensor:
     size = trained.stage.image_size
     return torch.zeros(2, 3, size, size, dtype=torch.uint8)
 
 
-def _facts(trained: Trained) -> dict[str, str]:
+def _facts(trained: LoadedModel) -> dict[str, str]:
     """Return what a user of the file must know, as it is written into it."""
     return {
         "checkpoint": str(trained.source),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from engine.cli.command import OK, Command, Failure, run
 from loaders.errors import InputError
 from loaders.format import manifest
-from loaders.format.manifest import LeftOut, Manifest, Split
+from loaders.format.manifest import Manifest, SkippedFrame, Split
 from loaders.system.cores import available_cores
 from loaders.system.disk import DiskFullError, in_words
 from loaders.system.files import remove_partials, write_whole
@@ -39,9 +39,9 @@ class ShardFlags(Command):
     components: tuple[Component, ...] = ("rgba", "json", "worldp")
     """What a sample holds beside its labels."""
     image_format: Literal["jpeg", "png", "raw", "source"] = "jpeg"
-    """Form of the pictures: raw needs no decoding, source keeps the dataset's own files, 1280x800."""
+    """Form of the images: raw needs no decoding, source keeps the dataset's own files, 1280x800."""
     image_size: int = 368
-    """Side of the stored pictures (pixels)."""
+    """Side of the stored images (pixels)."""
     quality: int = 95
     """JPEG quality (1 to 100)."""
     samples_per_shard: int = 4096
@@ -105,17 +105,15 @@ def shard(flags: ShardFlags) -> int:
 
 
 def _check_plan(flags: ShardFlags, plan: Plan) -> None:
-    left_out = [frame for split in plan.splits.values() for frame in split.left_out]
-    if left_out and flags.on_defect == "fail":
-        first = left_out[0]
+    skipped = [frame for split in plan.splits.values() for frame in split.skipped]
+    if skipped and flags.on_defect == "fail":
+        first = skipped[0]
         raise InputError(
-            f"{len(left_out)} frames cannot be used, the first is {first.subject} {first.environment} "
+            f"{len(skipped)} frames cannot be used, the first is {first.subject} {first.environment} "
             f"{first.frame}: {first.reason}; `python -m tools.validate` lists all, --on-defect skip leaves them out"
         )
     if not any(len(split.rows) for split in plan.splits.values()):
-        found = (
-            f"none of its {len(left_out)} frames can be used: {_reasons(left_out)}" if left_out else "it has no frames"
-        )
+        found = f"none of its {len(skipped)} frames can be used: {_reasons(skipped)}" if skipped else "it has no frames"
         raise InputError(f"{flags.root}: {found}; --components leaves out what was not extracted")
 
 
@@ -152,7 +150,7 @@ def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, A
     content = Manifest(options, form.camera, plan.subjects, plan.environments, plan.actions, splits)
     remove_partials(flags.output)  # a cluster's lost workers leave theirs behind
     write_whole(flags.output / manifest.FILE_NAME, content.to_json().encode())
-    _summarise(flags.output, splits, meter)
+    _summarize(flags.output, splits, meter)
 
 
 def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, meter: Meter) -> dict[str, ShardResult]:
@@ -186,20 +184,20 @@ def _jobs(flags: ShardFlags, form: SampleForm, plan: Plan) -> list[ShardJob]:
 def _finished(flags: ShardFlags, job: ShardJob) -> ShardResult | None:
     result = unfinished.recall(flags.output, job.split, job.name)
     # whoever stops at defects mends them before going on: what was left out is looked at again
-    return None if result and result.left_out and flags.on_defect == "fail" else result
+    return None if result and result.skipped and flags.on_defect == "fail" else result
 
 
 def _split(plan: Plan, results: Sequence[tuple[ShardJob, ShardResult]], name: str) -> Split:
     mine = [result for job, result in results if job.split == name]
-    left_out = [*plan.splits[name].left_out, *(frame for result in mine for frame in result.left_out)]
+    skipped = [*plan.splits[name].skipped, *(frame for result in mine for frame in result.skipped)]
     return Split(
         # a shard that lost all its frames on decoding was not written
         tuple(result.shard for result in mine if result.shard.samples),
-        tuple(sorted(left_out, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
+        tuple(sorted(skipped, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
     )
 
 
-def _summarise(output: Path, splits: dict[str, Split], meter: Meter) -> None:
+def _summarize(output: Path, splits: dict[str, Split], meter: Meter) -> None:
     shards = [shard for split in splits.values() for shard in split.shards]
     counts = ", ".join(f"{split.samples} {name}" for name, split in splits.items())
     sys.stdout.write(
@@ -207,13 +205,13 @@ def _summarise(output: Path, splits: dict[str, Split], meter: Meter) -> None:
         f"{meter.units / meter.seconds:.1f} frames/s, {meter.bytes / 1e6 / meter.seconds:.1f} MB/s, "
         f"{meter.seconds:.1f} s\n"
     )
-    left_out = [frame for split in splits.values() for frame in split.left_out]
-    if left_out:
-        sys.stdout.write(f"left out, listed in {manifest.FILE_NAME}: {len(left_out)} frames: {_reasons(left_out)}\n")
+    skipped = [frame for split in splits.values() for frame in split.skipped]
+    if skipped:
+        sys.stdout.write(f"left out, listed in {manifest.FILE_NAME}: {len(skipped)} frames: {_reasons(skipped)}\n")
 
 
-def _reasons(left_out: Sequence[LeftOut]) -> str:
-    counts = Counter(frame.reason.partition(":")[0] for frame in left_out)
+def _reasons(skipped: Sequence[SkippedFrame]) -> str:
+    counts = Counter(frame.reason.partition(":")[0] for frame in skipped)
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 

@@ -44,7 +44,7 @@ class Synthesize(Command):
     modalities: tuple[Modality, ...] = MODALITIES
     """What to write of each frame."""
     dots: bool = False
-    """Paint a dot of its own colour on each of the 16 joints, exactly at the 2D label."""
+    """Paint a dot of its own color on each of the 16 joints, exactly at the 2D label."""
     defects: bool = False
     """Plant faults, those of the release among them, and list them in defects.json."""
     seed: int = 0

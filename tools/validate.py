@@ -30,7 +30,7 @@ class ValidateFlags(Command):
     root: Path
     """Folder of the dataset, with TrainSet, ValSet, TestSet."""
     deep: bool = False
-    """Decode every picture; without it, only the two ends of each file are looked at."""
+    """Decode every image; without it, only the two ends of each file are looked at."""
     report: Path | None = None
     """File to write the findings to, as JSON, with the number of every faulty frame."""
     prune: Path | None = None

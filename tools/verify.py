@@ -26,7 +26,7 @@ class VerifyFlags(Command):
     shards: Path
     """Folder of the shard set."""
     deep: bool = False
-    """Decode every picture; with --root, make it anew from the dataset's frame and compare."""
+    """Decode every image; with --root, make it anew from the dataset's frame and compare."""
     root: Path | None = None
     """Folder of the dataset the shards were made of: labels are compared, and every frame is looked for."""
     workers: int = 0
@@ -99,11 +99,11 @@ def _split_findings(
         len(check.frames) < shard.samples for check, shard in zip(checks, split.shards, strict=True)
     ):
         return  # frames of a shard that cannot be read would all be called missing
-    left_out = {(frame.subject, frame.environment, frame.frame) for frame in split.left_out}
+    skipped = {(frame.subject, frame.environment, frame.frame) for frame in split.skipped}
     for recording in recordings.values():
         for number in sorted({n for modality in PAIRED for n in recording.files(modality)}):
             frame = recording.subject, recording.name, number
-            if frame not in counts and frame not in left_out:
+            if frame not in counts and frame not in skipped:
                 yield f"{folder}: {_name(frame)} is in the dataset, but neither stored nor listed as left out"
 
 

@@ -16,7 +16,7 @@ SHUFFLE_BUFFER: Final = 256
 T = TypeVar("T")
 
 Batch = tuple[Tensor, Any, Any]
-"""Pictures of B samples, (B, 3, H, W) or (B, H, W, 3), and their labels: pose and meta as they are stored."""
+"""Images of B samples, (B, 3, H, W) or (B, H, W, 3), and their labels: pose and meta as they are stored."""
 
 
 @dataclass(frozen=True)

@@ -25,26 +25,26 @@ def dali_reader(
         root: the shard set.
         batch_size: samples of a batch.
         threads: of the pipeline.
-        device: where the pictures go.
+        device: where the images go.
         image_size: their side (pixels).
-        planes: normalise to float32 NCHW; otherwise uint8 HWC.
+        planes: normalize to float32 NCHW; otherwise uint8 HWC.
         seed: of the shuffle.
     """
     from nvidia.dali import fn, pipeline_def, types  # noqa: PLC0415 - absent on some machines
     from torch.utils.dlpack import from_dlpack  # noqa: PLC0415
 
-    from loaders.dali.graph import GraphSpec, Picture, build_picture  # noqa: PLC0415
+    from loaders.dali.graph import GraphSpec, ImageSpec, build_image  # noqa: PLC0415
 
     shard_set = ShardSet(root, "train")
     member = shard_set.manifest.image_member or ""
     gpu = device.type == "cuda"
-    picture = Picture(encoded=True)
+    kind = ImageSpec(encoded=True)
     spec = GraphSpec(
-        pictures=(picture,),
+        images=(kind,),
         stored=shard_set.camera,
         image_size=image_size,
         moves=False,
-        recolours=False,
+        jitters_color=False,
         device="gpu" if gpu else "cpu",
         hw_decoder_load=0.9,
     )
@@ -60,7 +60,7 @@ def dali_reader(
             seed=seed,
         )
         data, pose, meta = stored
-        image = build_picture(data, picture, spec, None, None)
+        image = build_image(data, kind, spec, None, None)
         if planes:
             image = fn.crop_mirror_normalize(
                 image, dtype=types.FLOAT, output_layout="CHW", mean=[127.5] * 3, std=[127.5] * 3

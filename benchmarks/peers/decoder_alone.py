@@ -14,8 +14,8 @@ from benchmarks.harness import Session
 from loaders import ShardSet
 from loaders.codecs import decode_stored
 
-_PICTURES: Final = 1024
-"""Most pictures of a step: threads wait for each other only between steps (pictures)."""
+_IMAGES: Final = 1024
+"""Most images of a step: threads wait for each other only between steps (images)."""
 _BATCHES: Final = 4
 """Batches' memory that is written in turn, so that it leaves the caches as a loader's does (batches)."""
 
@@ -25,19 +25,19 @@ def decoder_alone(root: Path, batch_size: int, threads: int) -> Iterator[Session
     """Decode a shard set's JPEGs in their order, again and again, into memory of a few batches."""
     shard_set = ShardSet(root, "train")
     member = shard_set.manifest.image_member or ""
-    pictures = shard_set.read(range(min(_PICTURES, len(shard_set))), member)
+    images = shard_set.read(range(min(_IMAGES, len(shard_set))), member)
     camera = shard_set.camera
     memory = np.empty((_BATCHES * batch_size, camera.height, camera.width, 3), np.uint8)
 
     def decode(numbers: Iterator[int]) -> None:
         for number in numbers:
-            decode_stored(pictures[number], member, memory[number % len(memory)])
+            decode_stored(images[number], member, memory[number % len(memory)])
 
     def step() -> int:
-        left = iter(range(len(pictures)))
+        left = iter(range(len(images)))
         for done in [pool.submit(decode, left) for _ in range(threads)]:
             done.result()
-        return len(pictures)
+        return len(images)
 
     with ThreadPoolExecutor(threads) as pool:
         yield Session(step)

@@ -28,7 +28,7 @@ from torchvision.transforms import Normalize
 
 from benchmarks.peers.common import Batch, Batches, torch_threads
 from loaders import ShardSet
-from loaders.codecs import picture_data
+from loaders.codecs import image_data
 from loaders.format.sample import META, POSE
 
 Output = Literal["uint8", "stock float32", "one-pass float32"]
@@ -37,7 +37,7 @@ _HALF: Final = [127.5] * 3
 
 
 class StoredJpeg(RGBImageField):  # type: ignore[misc]
-    """A picture whose JPEG bytes are kept; the stock field would encode them anew."""
+    """An image whose JPEG bytes are kept; the stock field would encode them anew."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__(write_mode="jpg")
@@ -52,7 +52,7 @@ class StoredJpeg(RGBImageField):  # type: ignore[misc]
 
 
 class _Samples:
-    """What FFCV's writer asks for: (picture, pose bytes, meta bytes) of the first samples."""
+    """What FFCV's writer asks for: (image, pose bytes, meta bytes) of the first samples."""
 
     def __init__(self, shard_set: ShardSet, samples: int) -> None:
         self._shard_set = shard_set
@@ -63,8 +63,8 @@ class _Samples:
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], ...]:
         member = self._shard_set.manifest.image_member or ""
-        (picture,) = picture_data(self._shard_set, [int(index)], member)
-        return picture, *(self._shard_set.member(int(index), name) for name in (POSE, META))
+        (image,) = image_data(self._shard_set, [int(index)], member)
+        return image, *(self._shard_set.member(int(index), name) for name in (POSE, META))
 
 
 class OnePass(Operation):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from engine.stages import StageName
 from engine.training.throughput import Stopwatch
 from models.heatmap_net import HeatmapNet, heatmap_size
 from models.lifting_net import LiftingNet
-from models.skeleton import LIMBS
+from models.skeleton import BONES
 
 _PRINT_EVERY: Final[dict[StageName, int]] = {"train2d": 100, "train3d": 1000, "finetune": 1000}
 """How often the loss is printed (steps)."""
@@ -29,21 +29,21 @@ _PRINT_EVERY: Final[dict[StageName, int]] = {"train2d": 100, "train3d": 1000, "f
 class Recipe:
     """Networks, loss and optimizer of a stage."""
 
-    def __init__(self, stage: StageName, trunk: str, image_size: int, device: torch.device) -> None:
+    def __init__(self, stage: StageName, backbone: str, image_size: int, device: torch.device) -> None:
         """Make the networks with new weights.
 
         Args:
             stage: train2d, train3d or finetune.
-            trunk: of the heatmap network.
-            image_size: side of the picture (pixels).
+            backbone: of the heatmap network.
+            image_size: side of the image (pixels).
             device: where to train.
         """
         self.stage = stage
         self.device = device
         self.networks = nn.ModuleDict()
         if stage != "train3d":
-            # the layers alone: our network normalises bytes before them, the reference's workers have done so
-            self.networks["heatmap"] = nn.Sequential(*HeatmapNet(trunk).children())
+            # the layers alone: our network normalizes bytes before them, the reference's workers have done so
+            self.networks["heatmap"] = nn.Sequential(*HeatmapNet(backbone).children())
         if stage != "train2d":
             self.networks["lifting"] = LiftingNet(heatmap_size(image_size))
         self.networks.to(device).train()
@@ -51,20 +51,20 @@ class Recipe:
 
     def step(self, batch: Sample) -> Tensor:
         """Train on a batch and return the loss, on the device."""
-        # train3d moves the picture too, though it has no use for it
-        picture, heatmaps, joints_3d = (part.to(self.device) for part in batch)
+        # train3d moves the image too, though it has no use for it
+        image, heatmaps, joints_3d = (part.to(self.device) for part in batch)
         self._optimizer.zero_grad()
-        loss = self.loss(picture, heatmaps, joints_3d)
+        loss = self.loss(image, heatmaps, joints_3d)
         loss.backward()
         self._optimizer.step()
         return loss
 
-    def loss(self, picture: Tensor, heatmaps: Tensor, joints_3d: Tensor) -> Tensor:
-        """Return the stage's loss for pictures (B, 3, S, S), heatmaps (B, 15, H, H) and joints_3d (B, 16, 3)."""
+    def loss(self, image: Tensor, heatmaps: Tensor, joints_3d: Tensor) -> Tensor:
+        """Return the stage's loss for images (B, 3, S, S), heatmaps (B, 15, H, H) and joints_3d (B, 16, 3)."""
         if self.stage == "train3d":
             pose, reconstruction = self.networks["lifting"](heatmaps)
             return 0.001 * mse_loss(reconstruction, heatmaps) + pose_error(pose, joints_3d)
-        predicted = self.networks["heatmap"](picture)
+        predicted = self.networks["heatmap"](image)
         error = mse_loss(predicted, heatmaps)
         if self.stage == "train2d":
             return error
@@ -78,15 +78,15 @@ def summed_error(reconstruction: Tensor, heatmaps: Tensor) -> Tensor:
 
 
 def pose_error(predicted: Tensor, true: Tensor) -> Tensor:
-    """Weighted sum of what compares poses (B, 16, 3): distance of joints, cosine and difference of limbs."""
+    """Weighted sum of what compares poses (B, 16, 3): distance of joints, cosine and difference of bones."""
     distance: Tensor = torch.norm(predicted - true, dim=2).mean()
-    predicted_limbs = torch.zeros(len(true), len(LIMBS), 3, device=true.device)
-    true_limbs = torch.zeros(len(true), len(LIMBS), 3, device=true.device)
-    for limb, (start, end) in enumerate(LIMBS):  # the reference's loop: four small kernels a limb, and more backwards
-        predicted_limbs[:, limb] = predicted[:, end] - predicted[:, start]
-        true_limbs[:, limb] = true[:, end] - true[:, start]
-    cosine = cosine_similarity(predicted_limbs, true_limbs, dim=2).sum(dim=1).mean()
-    length: Tensor = torch.norm(predicted_limbs - true_limbs, dim=2).sum(dim=1).mean()
+    predicted_bones = torch.zeros(len(true), len(BONES), 3, device=true.device)
+    true_bones = torch.zeros(len(true), len(BONES), 3, device=true.device)
+    for bone, (start, end) in enumerate(BONES):  # the reference's loop: four small kernels a bone, and more backwards
+        predicted_bones[:, bone] = predicted[:, end] - predicted[:, start]
+        true_bones[:, bone] = true[:, end] - true[:, start]
+    cosine = cosine_similarity(predicted_bones, true_bones, dim=2).sum(dim=1).mean()
+    length: Tensor = torch.norm(predicted_bones - true_bones, dim=2).sum(dim=1).mean()
     return 0.1 * distance - 0.01 * cosine + 0.5 * length
 
 
@@ -94,7 +94,7 @@ def pose_error(predicted: Tensor, true: Tensor) -> Tensor:
 def reference_training(
     dataset: Path,
     stage: StageName,
-    trunk: str,
+    backbone: str,
     *,
     image_size: int,
     batch_size: int,
@@ -107,15 +107,15 @@ def reference_training(
     Args:
         dataset: folder that holds TrainSet.
         stage: train2d, train3d or finetune.
-        trunk: of the heatmap network.
-        image_size: side of the picture (pixels).
+        backbone: of the heatmap network.
+        image_size: side of the image (pixels).
         batch_size: samples of a batch.
         workers: processes that load; 0 loads in this one.
         device: where to train.
         seed: of weights and shuffle.
     """
     torch.manual_seed(seed)
-    recipe = Recipe(stage, trunk, image_size, device)
+    recipe = Recipe(stage, backbone, image_size, device)
     watch = Stopwatch()
     steps = 0
     loader = frame_loader(dataset, image_size, batch_size, workers, seed=seed)

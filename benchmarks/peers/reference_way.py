@@ -23,38 +23,38 @@ RECIPE_BATCH: Final = 16
 """Batch of the reference recipe (samples)."""
 _LEFT: Final = 240
 _RIGHT: Final = 1040
-"""Columns of the centre square of a frame (pixels)."""
+"""Columns of the center square of a frame (pixels)."""
 _SIDE: Final = 368
-"""Of the recipe's picture (pixels)."""
+"""Of the recipe's image (pixels)."""
 _HEAD: Final = JOINTS.index("Head")
 _SIGMA: Final = 2
 """Standard deviation of the Gaussians (heatmap cells)."""
 _REACH: Final = 3 * _SIGMA
-"""From a Gaussian's centre to the end of its window (heatmap cells)."""
+"""From a Gaussian's center to the end of its window (heatmap cells)."""
 _ENDLESS: Final = 2**40
 
 Sample = tuple[Tensor, Tensor, Tensor]
-"""Picture, heatmaps, joints_3d: of one frame, or of B of them."""
+"""Image, heatmaps, joints_3d: of one frame, or of B of them."""
 
 
 class Frames(Dataset[Sample]):
-    """Frames of the training set as (picture, heatmaps, joints_3d).
+    """Frames of the training set as (image, heatmaps, joints_3d).
 
-    The picture is (3, S, S) float32 in [-1, 1]; heatmaps (15, H, H) with H = heatmap_size(S); joints_3d (16, 3)
+    The image is (3, S, S) float32 in [-1, 1]; heatmaps (15, H, H) with H = heatmap_size(S); joints_3d (16, 3)
     metres relative to Neck. Files are paired by frame number; the reference pairs by position.
     """
 
     def __init__(self, root: Path, image_size: int = _SIDE) -> None:
-        """List the training frames of the dataset in ``root`` that have a picture and labels.
+        """List the training frames of the dataset in ``root`` that have an image and labels.
 
         ``image_size`` is S (pixels).
         """
         self._image_size = image_size
         self._files = [
-            (picture, labels[frame])
+            (path, labels[frame])
             for environment in find_environments(root, ("train",))
             for labels in (environment.files("json"),)
-            for frame, picture in environment.files("rgba").items()
+            for frame, path in environment.files("rgba").items()
             if frame in labels
         ]
 
@@ -65,17 +65,17 @@ class Frames(Dataset[Sample]):
         from skimage.io import imread  # noqa: PLC0415 - absent on some machines
         from skimage.transform import resize  # noqa: PLC0415
 
-        picture, labels = self._files[index]
-        square = imread(picture)[:, _LEFT:_RIGHT, :3]
+        path, labels = self._files[index]
+        square = imread(path)[:, _LEFT:_RIGHT, :3]
         scaled = (resize(square, (self._image_size, self._image_size), anti_aliasing=True) - 0.5) / 0.5
         image = torch.from_numpy(scaled.transpose(2, 0, 1).astype(np.float32))
         joints_2d, joints_3d = _joints(labels, self._image_size)
-        heatmaps = draw_heatmaps(joints_2d, self._image_size)
+        heatmaps = encode_heatmaps(joints_2d, self._image_size)
         return image, torch.from_numpy(heatmaps), torch.from_numpy((joints_3d - joints_3d[NECK]).astype(np.float32))
 
 
 def _joints(path: Path, image_size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return joints_2d (16, 2), pixels of the network's picture, and joints_3d (16, 3), metres, camera frame."""
+    """Return joints_2d (16, 2), pixels of the network's image, and joints_3d (16, 3), metres, camera frame."""
     frame = json.loads(path.read_text(encoding="utf-8"))
     names = [joint["name"].removeprefix("mixamorig:") for joint in frame["joints"]]
     columns = [names.index(name) for name in JOINTS]
@@ -83,12 +83,12 @@ def _joints(path: Path, image_size: int) -> tuple[NDArray[np.float64], NDArray[n
     return (pixels - [_LEFT, 0]) * image_size / (_RIGHT - _LEFT), centimetres / 100
 
 
-def draw_heatmaps(joints_2d: NDArray[np.floating[Any]], image_size: int) -> NDArray[np.float32]:
-    """Return (15, H, H): a Gaussian in a window of 13 cells a side, centred on a whole cell, joint after joint.
+def encode_heatmaps(joints_2d: NDArray[np.floating[Any]], image_size: int) -> NDArray[np.float32]:
+    """Return (15, H, H): a Gaussian in a window of 13 cells a side, centered on a whole cell, joint after joint.
 
     Args:
-        joints_2d: (16, 2), pixels of the network's picture; Head is drawn as well, then deleted.
-        image_size: side of the picture (pixels).
+        joints_2d: (16, 2), pixels of the network's image; Head is drawn as well, then deleted.
+        image_size: side of the image (pixels).
     """
     size = heatmap_size(image_size)
     stride = image_size / size
@@ -111,7 +111,7 @@ def frame_loader(dataset: Path, image_size: int, batch_size: int, workers: int, 
 
     Args:
         dataset: folder that holds TrainSet.
-        image_size: side of the picture (pixels).
+        image_size: side of the image (pixels).
         batch_size: samples of a batch.
         workers: processes; 0 loads in this one.
         seed: of the shuffle.
@@ -137,7 +137,7 @@ def reference_way(
         batch_size: samples of a batch.
         workers: processes.
         seed: of the shuffle.
-        image_size: side of the picture (pixels).
+        image_size: side of the image (pixels).
     """
     with from_workers(frame_loader(dataset, image_size, batch_size, workers, seed=seed), workers) as batches:
         yield batches

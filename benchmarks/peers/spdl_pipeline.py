@@ -43,7 +43,7 @@ def spdl_pipeline(
         batch_size: samples of a batch.
         threads: of the pipeline.
         decoder: of JPEG.
-        planes: normalise to float32 NCHW; otherwise uint8, NCHW from torchvision and NHWC from spdl.io.
+        planes: normalize to float32 NCHW; otherwise uint8, NCHW from torchvision and NHWC from spdl.io.
         seed: of the shuffle.
     """
     from spdl.pipeline import PipelineBuilder  # noqa: PLC0415 - absent on some machines
@@ -75,9 +75,9 @@ class _Load:
         self._planes = planes
 
     def __call__(self, indices: NDArray[np.int64]) -> Batch:
-        pictures = self._decode(self._shard_set.read(indices, self._member), self._planes)
+        images = self._decode(self._shard_set.read(indices, self._member), self._planes)
         pose, meta = ([data.tobytes() for data in self._shard_set.read(indices, name)] for name in (POSE, META))
-        return pictures, pose, meta
+        return images, pose, meta
 
 
 def _with_torchvision(encoded: Sequence[NDArray[np.uint8]], planes: bool) -> Tensor:

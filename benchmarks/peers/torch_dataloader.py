@@ -17,7 +17,7 @@ from loaders.format.sample import META, POSE
 
 
 class EncodedSamples(Dataset[tuple[Tensor, bytes, bytes]]):
-    """Samples of a shard set as (picture, pose bytes, meta bytes), the picture decoded by torchvision."""
+    """Samples of a shard set as (image, pose bytes, meta bytes), the image decoded by torchvision."""
 
     def __init__(self, root: Path, *, planes: bool) -> None:
         """Open the training split; ``planes`` asks for float32 in [-1, 1] instead of uint8."""
@@ -43,7 +43,7 @@ def torch_dataloader(root: Path, batch_size: int, workers: int, *, planes: bool,
         root: the shard set.
         batch_size: samples of a batch.
         workers: processes.
-        planes: normalise to float32 NCHW; otherwise uint8 NCHW.
+        planes: normalize to float32 NCHW; otherwise uint8 NCHW.
         seed: of the shuffle.
     """
     loader = DataLoader(

@@ -23,7 +23,7 @@ def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, planes:
         root: the shard set.
         batch_size: samples of a batch.
         workers: processes.
-        planes: normalise to float32 NCHW; otherwise uint8 NCHW.
+        planes: normalize to float32 NCHW; otherwise uint8 NCHW.
         seed: of the shuffle.
     """
     import webdataset  # noqa: PLC0415 - absent on some machines
@@ -45,7 +45,7 @@ def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, planes:
 
 
 class _Decode:
-    """One sample of webdataset to (picture, pose bytes, meta bytes)."""
+    """One sample of webdataset to (image, pose bytes, meta bytes)."""
 
     def __init__(self, member: str, planes: bool) -> None:
         self._member = member

@@ -193,7 +193,7 @@ def _is_pickle(path: Path) -> bool:
 
 def _refuse(content: dict[str, Any], path: Path) -> dict[str, Any]:
     if any(str(name).endswith("layer1.0.conv1.weight") for name in content):
-        raise InputError(f"{path} is a backbone without heatmaps: give it as --model.trunk-weights to train2d")
+        raise InputError(f"{path} is a backbone without heatmaps: give it as --model.pretrained to train2d")
     held = ", ".join(map(str, list(content)[:4])) or "nothing"
     raise InputError(
         f"{path} is neither a checkpoint of this engine nor of the reference code (it holds {held}): {_SAVE_WEIGHTS}"

@@ -1,4 +1,4 @@
-"""Frames worth looking at: the best, the median and the worst ones, with their pictures."""
+"""Frames worth looking at: the best, the median and the worst ones, with their images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Example:
     """The sample's key: subject, environment, frame."""
     action: str
     image: NDArray[np.uint8] | None
-    """(S, S, 3) RGB; None if the shard set has no pictures."""
+    """(S, S, 3) RGB; None if the shard set has no images."""
     predicted_2d: Points
     """(J, 2), pixels of ``image``; a pose is projected by the camera, J = 16; otherwise the heatmaps' peaks, J = 15."""
     true_2d: Points
@@ -66,18 +66,18 @@ def collect_examples(
     image_size: int,
     count: int,
 ) -> list[Example]:
-    """Return ``count`` frames of each kind, fewer in a small split; their pictures are loaded one by one.
+    """Return ``count`` frames of each kind, fewer in a small split; their images are loaded one by one.
 
     ``meta`` (n, 4) is that of the frames in ``found``.
     """
-    # OpenCV needs no warming up for a few pictures
+    # OpenCV needs no warming up for a few images
     one_by_one = dataclasses.replace(
         data,
         batch_size=1,
         prefetch=1,
         threads=1,
         backend="torch",
-        feed="map",
+        access="random",
         outputs=("image",) if Manifest.read(data.shards).image_member else (),
         image_size=image_size,
         checksums=False,
@@ -105,7 +105,7 @@ def collect_examples(
                 unit=errors.unit,
                 key=shard_set.key(index),
                 action=shard_set.manifest.actions[meta[row, 3]],
-                image=_picture(batch),
+                image=_image(batch),
                 predicted_2d=predicted_2d,
                 true_2d=true_2d,
                 predicted_3d=predicted_3d,
@@ -120,7 +120,7 @@ def collect_examples(
 def choose(per_frame: NDArray[np.float64], recording: NDArray[np.int32], count: int) -> list[tuple[str, int]]:
     """Return (kind, index) of the frames to show.
 
-    Neighbouring frames of a recording look alike, so each kind shows as many recordings as it can.
+    Neighboring frames of a recording look alike, so each kind shows as many recordings as it can.
 
     Args:
         per_frame: (n,), errors.
@@ -150,7 +150,7 @@ def _varied(order: NDArray[np.int64], recording: NDArray[np.int32], count: int) 
     return [*chosen, *others[: count - len(chosen)]]
 
 
-def _picture(batch: PoseBatch) -> NDArray[np.uint8] | None:
+def _image(batch: PoseBatch) -> NDArray[np.uint8] | None:
     return None if batch.image is None else np.ascontiguousarray(batch.image[0].permute(1, 2, 0).numpy())
 
 

@@ -27,11 +27,11 @@ class FrameErrors:
     aligned: Errors | None
     """(n, 16), mm: the same after Procrustes alignment of the frame's pose."""
     bones: Errors | None
-    """(n, 14), mm: error of each limb's length."""
+    """(n, 14), mm: error of each bone's length."""
     baseline: Errors | None
     """(n, 16), mm: distance of the training split's mean pose; None without a training split."""
     pixels: Errors | None
-    """(n, 15), pixels of the network's picture."""
+    """(n, 15), pixels of the network's image."""
 
     @property
     def ranked(self) -> Errors:

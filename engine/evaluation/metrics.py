@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluation.frame_errors import Errors, FrameErrors
-from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS, LIMBS
+from models.skeleton import ACTION_GROUPS, BONES, HEATMAP_JOINTS, JOINTS
 
 ALL: Final = "All"
 RESAMPLES: Final = 1000
@@ -19,12 +19,12 @@ _BY_GROUP: Final = ("mpjpe_mm", "baseline_mpjpe_mm")
 """Measures whose own key holds all groups; that of the others holds the mean, ``group_`` before it all groups."""
 
 
-def summarise(errors: FrameErrors, *, frame_pixels: float) -> dict[str, Any]:
+def summarize(errors: FrameErrors, *, frame_pixels: float) -> dict[str, Any]:
     """Return the figures of metrics.json. Means run over frames; a group without frames is left out.
 
     Args:
         errors: of all frames.
-        frame_pixels: pixels of the dataset's 1280x800 frame in one of the network's picture.
+        frame_pixels: pixels of the dataset's 1280x800 frame in one of the network's image.
     """
     groups = np.array([group or "" for group in errors.groups])
     masks = {ALL: np.ones(len(groups), bool)} | {group: groups == group for group in ACTION_GROUPS}
@@ -41,8 +41,8 @@ def summarise(errors: FrameErrors, *, frame_pixels: float) -> dict[str, Any]:
         if joint_errors is not None:
             metrics[f"{prefix}joint_mpjpe_mm"] = _by_joint(joint_errors, range(len(JOINTS)))
     if errors.bones is not None:
-        names = [f"{JOINTS[start]}-{JOINTS[end]}" for start, end in LIMBS]
-        metrics["limb_length_error_mm"] = dict(zip(names, errors.bones.mean(0).tolist(), strict=True))
+        names = [f"{JOINTS[start]}-{JOINTS[end]}" for start, end in BONES]
+        metrics["per_bone_length_error_mm"] = dict(zip(names, errors.bones.mean(0).tolist(), strict=True))
     if errors.pixels is not None:
         metrics["error_2d_frame_px"] = metrics["error_2d_px"] * frame_pixels
         metrics["joint_error_2d_px"] = _by_joint(errors.pixels, HEATMAP_JOINTS)
@@ -53,7 +53,7 @@ def summarise(errors: FrameErrors, *, frame_pixels: float) -> dict[str, Any]:
 def bootstrap(values: Errors, *, seed: int = 0) -> NDArray[np.float64]:
     """Return (2, m): between these bounds lie 95 % of the means (m,) of frames drawn anew from ``values`` (n, m).
 
-    Percentile bootstrap over frames, Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979. Neighbouring
+    Percentile bootstrap over frames, Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979. Neighboring
     frames of a recording are alike, so a set of other recordings may well fall outside.
     """
     random = np.random.default_rng(seed)

@@ -16,7 +16,7 @@ from engine.distributed import Process
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
 from loaders import Loader, PoseBatch
-from models.heatmaps import find_joints, select_heatmap_joints
+from models.heatmaps import decode_heatmaps, select_heatmap_joints
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
 _SHAPES: Final = {
@@ -34,7 +34,7 @@ class Predictions:
     true_3d: NDArray[np.float32]
     """(n, 16, 3), metres, camera frame, relative to Neck."""
     true_2d: NDArray[np.float32]
-    """(n, 15, 2), pixels of the network's picture, centres at integers."""
+    """(n, 15, 2), pixels of the network's image, centers at integers."""
     joints_3d: NDArray[np.float32] | None
     """As ``true_3d``; None if the stage predicts no pose."""
     joints_2d: NDArray[np.float32] | None
@@ -75,7 +75,7 @@ def _rows(stage: Stage, prediction: Prediction, batch: PoseBatch) -> dict[str, T
     if prediction.joints_3d is not None:
         rows["joints_3d"] = prediction.joints_3d.float()
     if prediction.heatmap is not None:
-        rows["joints_2d"] = find_joints(prediction.heatmap, stage.image_size)[0]
+        rows["joints_2d"] = decode_heatmaps(prediction.heatmap, stage.image_size)[0]
     return rows
 
 

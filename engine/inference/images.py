@@ -1,4 +1,4 @@
-"""Pictures that people hand in: read whatever their form, and drawn on."""
+"""Images that people hand in: read whatever their form, and drawn on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from loaders.image_circle import Circle
 from loaders.preprocessing import Image
 
 _SHOWN: Final = 1600
-"""Longest side of a drawn picture (pixels); larger ones are drawn on a reduced copy, which bounds the memory."""
+"""Longest side of a drawn image (pixels); larger ones are drawn on a reduced copy, which bounds the memory."""
 _MOST_PIXELS: Final = 100_000_000
 _MOST_BYTES: Final = 1 << 30
-"""Larger pictures are refused before they are decoded: a header may claim anything."""
+"""Larger images are refused before they are decoded: a header may claim anything."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that was read, or a frame of a video."""
+class InputImage:
+    """An image that was read, or a frame of a video."""
 
     name: str
     """Of the file, below the folder that all inputs have in common."""
@@ -43,38 +43,38 @@ class Picture:
     square: Image
     """(S, S, 3): what the network sees."""
     shown: Image | None
-    """The picture to draw on, perhaps reduced; None if none is wanted."""
+    """The image to draw on, perhaps reduced; None if none is wanted."""
     moment: dict[str, float]
     """Of a video's frame: its number, from 0, and its time (seconds)."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to each picture before the network sees it."""
+    """What is done to each image before the network sees it."""
 
     see: Callable[[Image], Image]
-    """Makes the network's picture of a square, `PoseModel.see`."""
+    """Makes the network's image of a square, `PoseModel.see`."""
     turn: Turn
-    """Turn the picture clockwise (degrees)."""
+    """Turn the image clockwise (degrees)."""
     circle_of: Callable[[View], Circle | None]
-    """What to keep of a picture, in its pixels."""
+    """What to keep of an image, in its pixels."""
     keep: bool
-    """Keep the picture to draw on."""
+    """Keep the image to draw on."""
 
-    def __call__(self, image: Image, name: str, moment: dict[str, float] | None = None) -> Picture:
-        """Return the picture (H, W, 3) as the network takes it."""
+    def __call__(self, image: Image, name: str, moment: dict[str, float] | None = None) -> InputImage:
+        """Return the image (H, W, 3) as the network takes it."""
         view = View(image.shape[1], image.shape[0], self.turn)
         circle = self.circle_of(view)
         if circle is not None:
             image = circle.cut(image)
         shown = _reduced(image) if self.keep else None
-        return Picture(name, view, self.see(view.cut(image)), shown, moment or {})
+        return InputImage(name, view, self.see(view.cut(image)), shown, moment or {})
 
 
-def read_picture(path: Path) -> Image | str:
-    """Return a file's picture (H, W, 3) RGB, or why there is none.
+def read_image(path: Path) -> Image | str:
+    """Return a file's image (H, W, 3) RGB, or why there is none.
 
-    Orientation in EXIF is applied; grey becomes RGB, alpha is dropped, 16 bit become 8.
+    Orientation in EXIF is applied; gray becomes RGB, alpha is dropped, 16 bit become 8.
     """
     if not path.is_file():
         return "a folder" if path.is_dir() else "no regular file"
@@ -85,14 +85,14 @@ def read_picture(path: Path) -> Image | str:
     except OSError as error:
         return error.strerror or str(error)
     image = decode(np.frombuffer(data, np.uint8))
-    return "not a picture, or damaged" if image is None else image
+    return "not an image, or damaged" if image is None else image
 
 
-def draw(picture: Picture, joints_2d: NDArray[np.floating[Any]]) -> Image:
-    """Return a picture with a prediction (15, 2), in pixels of the picture, drawn."""
-    assert picture.shown is not None
-    scale = picture.shown.shape[1] / picture.view.width
-    return overlay(picture.shown, rescale(joints_2d, scale))
+def draw(image: InputImage, joints_2d: NDArray[np.floating[Any]]) -> Image:
+    """Return an image with a prediction (15, 2), in pixels of the image, drawn."""
+    assert image.shown is not None
+    scale = image.shown.shape[1] / image.view.width
+    return overlay(image.shown, rescale(joints_2d, scale))
 
 
 def _refusal(path: Path) -> str:
@@ -101,16 +101,16 @@ def _refusal(path: Path) -> str:
     if size == 0:
         return "empty"
     if size > _MOST_BYTES:
-        return f"{size >> 20} MiB: pictures of up to {_MOST_BYTES >> 20} MiB are read"
+        return f"{size >> 20} MiB: images of up to {_MOST_BYTES >> 20} MiB are read"
     try:
         with PIL.Image.open(path) as header:
             width, height = header.size
     except PIL.Image.DecompressionBombError:
-        return f"too large: pictures of up to {_MOST_PIXELS // 1_000_000} megapixels are read"
-    except Exception:  # bytes that are no picture can raise anything
-        return "not a picture, or damaged"
+        return f"too large: images of up to {_MOST_PIXELS // 1_000_000} megapixels are read"
+    except Exception:  # bytes that are no image can raise anything
+        return "not an image, or damaged"
     if width * height > _MOST_PIXELS:
-        return f"{width}x{height}: pictures of up to {_MOST_PIXELS // 1_000_000} megapixels are read"
+        return f"{width}x{height}: images of up to {_MOST_PIXELS // 1_000_000} megapixels are read"
     return ""
 
 

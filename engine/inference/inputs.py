@@ -1,4 +1,4 @@
-"""What people hand in: folders, pictures, patterns and videos, as a list of files."""
+"""What people hand in: folders, images, patterns and videos, as a list of files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Final
 from loaders.errors import InputError
 from loaders.system.files import is_data
 
-PICTURES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of file names, in any case, that are taken for pictures."""
+IMAGES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Endings of file names, in any case, that are taken for images."""
 VIDEOS: Final = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 """Endings of file names, in any case, that are taken for videos."""
 
@@ -36,7 +36,7 @@ def find_inputs(given: Sequence[str]) -> tuple[Path, list[Input]]:
     """Return the common folder of all files that are meant, and the files, each once, in order.
 
     Args:
-        given: each a folder, of which everything named like a picture or a video counts unless it is hidden, a file,
+        given: each a folder, of which everything named like an image or a video counts unless it is hidden, a file,
             or a pattern in which ``**`` stands for any folders.
 
     Raises:
@@ -59,9 +59,9 @@ def _expand(text: str) -> Iterator[Path]:
         # what the pattern itself names is meant
         found = [match for match in matches if all(is_data(part) or part in path.parts for part in match.parts)]
     else:
-        raise InputError(f"{text} does not exist: give a folder, a picture, a video, or a pattern in quotes")
-    named = sorted(match for match in found if match.suffix.lower() in (*PICTURES, *VIDEOS))
+        raise InputError(f"{text} does not exist: give a folder, an image, a video, or a pattern in quotes")
+    named = sorted(match for match in found if match.suffix.lower() in (*IMAGES, *VIDEOS))
     if not named:
-        where = "has no pictures" if path.is_dir() else "matches no pictures"
-        raise InputError(f"{text} {where}: expected names that end in {', '.join((*PICTURES, *VIDEOS))}")
+        where = "has no images" if path.is_dir() else "matches no images"
+        raise InputError(f"{text} {where}: expected names that end in {', '.join((*IMAGES, *VIDEOS))}")
     yield from named

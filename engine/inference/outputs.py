@@ -1,4 +1,4 @@
-"""Where pictures and videos with predictions go."""
+"""Where images and videos with predictions go."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.inference.images import Picture, draw
-from engine.inference.inputs import PICTURES
+from engine.inference.images import InputImage, draw
+from engine.inference.inputs import IMAGES
 from engine.inference.video import Video
 from engine.inference.video_writer import NoEncoderError, VideoWriter, writing_video
 from engine.visualization.overlay import encode_image
 from loaders.preprocessing import Image
 from loaders.system.os_errors import naming
 
-Job = tuple[Picture, NDArray[np.floating[Any]]]
+Job = tuple[InputImage, NDArray[np.floating[Any]]]
 
 
 class Drawings:
-    """A folder of drawn pictures, named like the inputs; a video becomes an MP4. To be used as a context."""
+    """A folder of drawn images, named like the inputs; a video becomes an MP4. To be used as a context."""
 
     def __init__(self, folder: Path, videos: Mapping[str, Video]) -> None:
         self._folder = folder
@@ -45,28 +45,28 @@ class Drawings:
         """Finish the video that is being written, or remove it if there was an error."""
         self._open.__exit__(kind, error, traceback)
 
-    def draw(self, job: Job) -> tuple[Picture, Image | None]:
+    def draw(self, job: Job) -> tuple[InputImage, Image | None]:
         """Draw; write what is no video's frame. May run in any thread."""
-        picture = job[0]
+        image = job[0]
         drawn = draw(*job)
-        if picture.name in self._videos:
-            return picture, drawn
-        path = self._place(picture.name, PICTURES, ".png")
+        if image.name in self._videos:
+            return image, drawn
+        path = self._place(image.name, IMAGES, ".png")
         with naming(path):
             path.write_bytes(encode_image(path.suffix.lower(), drawn))
-        return picture, None
+        return image, None
 
-    def keep(self, picture: Picture, drawn: Image | None) -> None:
+    def keep(self, image: InputImage, drawn: Image | None) -> None:
         """Append a video's frame; one video after another, its frames in order."""
         if drawn is None:
             return
         try:
-            if self._written != picture.name:
-                self._begin(picture.name)
+            if self._written != image.name:
+                self._begin(image.name)
             if self._writer is not None:
-                self._writer.write(drawn, picture.moment["time_s"])
+                self._writer.write(drawn, image.moment["time_s"])
         except NoEncoderError as error:
-            self.faults.append(f"the video of {picture.name}: {error}")
+            self.faults.append(f"the video of {image.name}: {error}")
             self._writer = None
             self._open.__exit__(*sys.exc_info())
 
@@ -77,7 +77,7 @@ class Drawings:
         self._writer = self._open.enter_context(writing_video(path, self._videos[name].clock))
 
     def _place(self, name: str, endings: Sequence[str], ending: str) -> Path:
-        """Return where a picture or video goes; what has none of the ``endings`` gets the one that can be written."""
+        """Return where an image or video goes; what has none of the ``endings`` gets the one that can be written."""
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path if path.suffix.lower() in endings else path.with_name(path.name + ending)

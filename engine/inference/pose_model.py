@@ -1,4 +1,4 @@
-"""A trained network as a function from pictures to poses, for programs and for `engine.infer`."""
+"""A trained network as a function from images to poses, for programs and for `engine.infer`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.loaded_model import Trained
+from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders.errors import InputError
 from loaders.preprocessing import Image, fit
-from models.heatmaps import find_joints
+from models.heatmaps import decode_heatmaps
 from models.pose_net import PoseOutput
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
@@ -23,13 +23,13 @@ Turn = Literal[0, 90, 180, 270]
 
 @dataclass(frozen=True)
 class Poses:
-    """What the network says about n pictures."""
+    """What the network says about n images."""
 
     joints_3d: NDArray[np.float32]
-    """(n, 16, 3): metres relative to Neck, in the order of `models.skeleton.JOINTS`; x to the right of the picture, y
+    """(n, 16, 3): metres relative to Neck, in the order of `models.skeleton.JOINTS`; x to the right of the image, y
     down, z along the camera's axis."""
     joints_2d: NDArray[np.float32]
-    """(n, 15, 2): pixels of the picture, centres at integers, in the order of `models.skeleton.HEATMAP_JOINTS`."""
+    """(n, 15, 2): pixels of the image, centers at integers, in the order of `models.skeleton.HEATMAP_JOINTS`."""
     confidence: NDArray[np.float32]
     """(n, 15): heights of the heatmaps' peaks; about 1 where the network is sure, about 0 where it sees nothing."""
 
@@ -39,17 +39,17 @@ class Poses:
 
 @dataclass(frozen=True)
 class View:
-    """How a picture becomes the network's square, and how positions find the way back.
+    """How an image becomes the network's square, and how positions find the way back.
 
-    The centre square is cut out, never squeezed: of a 1280x800 frame the columns 240 to 1040, as in training.
+    The center square is cut out, never squeezed: of a 1280x800 frame the columns 240 to 1040, as in training.
     """
 
     width: int
-    """Width of the picture (pixels)."""
+    """Width of the image (pixels)."""
     height: int
-    """Height of the picture (pixels)."""
+    """Height of the image (pixels)."""
     turn: Turn = 0
-    """The picture is turned clockwise before the network sees it (degrees)."""
+    """The image is turned clockwise before the network sees it (degrees)."""
 
     @property
     def side(self) -> int:
@@ -61,8 +61,8 @@ class View:
         left, top = (self.width - self.side) // 2, (self.height - self.side) // 2
         return np.rot90(image[top : top + self.side, left : left + self.side], -self.turn // 90)
 
-    def to_picture(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
-        """Carry pixels (..., 2) of the network's picture back to the picture."""
+    def to_image(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
+        """Carry pixels (..., 2) of the network's image back to the image."""
         middle = (size - 1) / 2
         upright = (joints_2d - middle) @ self._turn_back().T + middle
         corner = [(self.width - self.side) // 2, (self.height - self.side) // 2]
@@ -78,44 +78,44 @@ class View:
 
 
 class PoseModel:
-    """Call it with pictures; see `__call__`."""
+    """Call it with images; see `__call__`."""
 
-    def __init__(self, trained: Trained, precision: Precision) -> None:
-        """Raises InputError for a network that does not go from pictures to poses."""
+    def __init__(self, trained: LoadedModel, precision: Precision) -> None:
+        """Raises InputError for a network that does not go from images to poses."""
         if trained.stage.name != "finetune":
             raise InputError(
-                f"{trained.source} is a {trained.stage.name} checkpoint, half of the way from pictures to poses: give "
+                f"{trained.source} is a {trained.stage.name} checkpoint, half of the way from images to poses: give "
                 "one that finetune made"
             )
         self.image_size = trained.stage.image_size
-        """Side of the network's picture (pixels)."""
+        """Side of the network's image (pixels)."""
         self.lens = trained.lens
-        """The circle that the training pictures show (pixels of the network's picture); None if it is not known."""
+        """The circle that the training images show (pixels of the network's image); None if it is not known."""
         self._form = trained.form
         self._model = trained.model
         self._precision = precision
 
     def __call__(self, images: NDArray[np.uint8] | Sequence[Image], *, turn: Turn = 0) -> Poses:
-        """Return the poses of n pictures.
+        """Return the poses of n images.
 
         Args:
-            images: (n, H, W, 3) uint8 RGB, or n pictures (H, W, 3) of different sizes. The centre square counts.
-            turn: turn the pictures clockwise first, for cameras that are mounted otherwise (degrees). Results are
-                turned back to the pictures as they were given.
+            images: (n, H, W, 3) uint8 RGB, or n images (H, W, 3) of different sizes. The center square counts.
+            turn: turn the images clockwise first, for cameras that are mounted otherwise (degrees). Results are
+                turned back to the images as they were given.
         """
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-                raise ValueError(f"a picture is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
+                raise ValueError(f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
         views = [View(image.shape[1], image.shape[0], turn) for image in images]
         return self.predict([self.see(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
 
     def see(self, square: Image) -> Image:
-        """Return a square (side, side, 3) as the network takes it: in the form of the pictures it was trained with."""
+        """Return a square (side, side, 3) as the network takes it: in the form of the images it was trained with."""
         return fit(self._form.apply(square) if self._form else square, self.image_size)
 
     @torch.inference_mode()
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:
-        """Return the poses of n pictures whose squares were cut already, by `View.cut`, and made by `see`."""
+        """Return the poses of n images whose squares were cut already, by `View.cut`, and made by `see`."""
         if not squares:
             none = np.empty((0, len(HEATMAP_JOINTS)), np.float32)
             return Poses(np.empty((0, len(JOINTS), 3), np.float32), np.empty((*none.shape, 2), np.float32), none)
@@ -123,10 +123,10 @@ class PoseModel:
         image = torch.from_numpy(np.stack(squares)).to(self._precision.device).permute(0, 3, 1, 2)
         with self._precision.autocast():
             output: PoseOutput = self._model(image)
-        peaks, height = find_joints(output.heatmap, self.image_size)
+        peaks, height = decode_heatmaps(output.heatmap, self.image_size)
         joints_3d, joints_2d = output.joints_3d.float().cpu().numpy(), peaks.cpu().numpy()
         turned_3d = [view.to_camera(joints) for view, joints in zip(views, joints_3d, strict=True)]
-        turned_2d = [view.to_picture(joints, self.image_size) for view, joints in zip(views, joints_2d, strict=True)]
+        turned_2d = [view.to_image(joints, self.image_size) for view, joints in zip(views, joints_2d, strict=True)]
         return Poses(
             np.stack(turned_3d).astype(np.float32), np.stack(turned_2d).astype(np.float32), height.cpu().numpy()
         )

@@ -27,7 +27,7 @@ ENCODERS: Final[dict[str, dict[str, str]]] = {
 Frames leave them in order, so that the file needs no shifted clock for those that refer to later ones."""
 _BT709: Final = 1
 _LIMITED: Final = 1
-"""What players take for granted: colours of BT.709, luma from 16 to 235."""
+"""What players take for granted: colors of BT.709, luma from 16 to 235."""
 
 
 class NoEncoderError(Exception):

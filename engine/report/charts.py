@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from engine.evaluation.metrics import ALL
 from engine.report.baselines import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
-from engine.report.figures import DPI, Theme, hex_colour, to_png
+from engine.report.figures import DPI, Theme, hex_color, to_png
 from engine.visualization.overlay import ORANGE
 from models.skeleton import ACTION_GROUPS, JOINTS
 
-_ORANGE: Final = hex_colour(ORANGE)
+_ORANGE: Final = hex_color(ORANGE)
 _OURS: Final = "this checkpoint"
 _MEAN_POSE: Final = "mean pose of the training split"
 
@@ -27,7 +27,7 @@ class Bars:
     label: str
     values: Mapping[str, float]
     """By row; a row that is absent has no bar."""
-    colour: str
+    color: str
     intervals: Mapping[str, Sequence[float]] | None = None
     """(low, high) by row, drawn as a line across the bar's end."""
 
@@ -69,7 +69,7 @@ def _chart(rows: Sequence[str], series: Sequence[Bars], theme: Theme) -> bytes:
             [place - 0.4 + (i + 0.5) * thickness for place in present],
             values,
             height=0.92 * thickness,
-            color=bars.colour,
+            color=bars.color,
             label=bars.label,
             xerr=reach,
             error_kw={"ecolor": theme.text, "elinewidth": 1.2},

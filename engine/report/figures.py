@@ -1,4 +1,4 @@
-"""What all figures share: colours that suit a page, and PNGs."""
+"""What all figures share: colors that suit a page, and PNGs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from engine.visualization.overlay import Colour
+from engine.visualization.overlay import Color
 
 DPI: Final = 160
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours that suit a page."""
+    """Colors that suit a page."""
 
     text: str
     grid: str
@@ -29,9 +29,9 @@ LIGHT: Final = Theme("#1d2129", "#d9dce3", "#ffffff", ("#b9bec9", "#a3b3d1", "#5
 DARK: Final = Theme("#e8eaf0", "#3a3f4b", "#171a21", ("#565c6a", "#5f7196", "#93a5cc"))
 
 
-def hex_colour(colour: Colour) -> str:
-    """Return an RGB colour as Matplotlib writes it."""
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def hex_color(color: Color) -> str:
+    """Return an RGB color as Matplotlib writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def to_png(figure: Figure) -> bytes:

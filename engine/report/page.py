@@ -117,7 +117,7 @@ def page(
 
 def _subtitle(metrics: dict[str, Any]) -> str:
     about = metrics["evaluation"]
-    parts = (about["stage"], about["trunk"], f"{about['image_size']} px", f"{metrics['frames']:,} frames")
+    parts = (about["stage"], about["backbone"], f"{about['image_size']} px", f"{metrics['frames']:,} frames")
     return ", ".join(part for part in parts if part)
 
 
@@ -134,12 +134,12 @@ def _tiles(metrics: dict[str, Any]) -> str:
         tiles.append(("PA-MPJPE", f"{metrics['pa_mpjpe_mm']:.1f} mm", "after Procrustes alignment"))
         area = f"of joints nearer than 150 mm; area under the curve {metrics['auc_150mm_percent']:.1f} %"
         tiles.append(("3D-PCK", f"{metrics['pck_150mm_percent']:.1f} %", area))
-        tiles.append(("Bone length", f"{metrics['bone_length_error_mm']:.1f} mm", "mean error of a limb"))
+        tiles.append(("Bone length", f"{metrics['bone_length_error_mm']:.1f} mm", "mean error of a bone"))
         for name, key in BODY_HALVES.items():
             tiles.append((name, f"{metrics[key]:.1f} mm", "MPJPE of its eight joints"))
     if "error_2d_px" in metrics:
         frame = f"{metrics['error_2d_frame_px']:.1f} px of the 1280x800 frame"
-        tiles.append(("2D error", f"{metrics['error_2d_px']:.2f} px", f"of the network's picture; {frame}"))
+        tiles.append(("2D error", f"{metrics['error_2d_px']:.2f} px", f"of the network's image; {frame}"))
     cells = (
         f'<div class="card tile">{escape(name)}<b>{value}</b><span class="faint">{escape(note)}</span></div>'
         for name, value, note in tiles
@@ -166,7 +166,7 @@ def _legend(metrics: dict[str, Any]) -> str:
     if "mpjpe_mm" not in metrics:
         return ""
     return (
-        '<p class="faint">95 %: bootstrap over frames; neighbouring frames are alike, so other recordings may well '
+        '<p class="faint">95 %: bootstrap over frames; neighboring frames are alike, so other recordings may well '
         "fall outside. Single and dual branch: Tome et al., ICCV 2019, on the real test set. PCK: joints nearer than "
         "150 mm; AUC: the same averaged over 31 thresholds from 0 to 150 mm. A frame of an action that the paper does "
         "not list counts under All only.</p>"
@@ -199,8 +199,8 @@ def _frames(examples: Sequence[tuple[Example, bytes | None, bytes | None]]) -> s
 
 
 def _figure(example: Example, overlay: bytes | None, views: bytes | None) -> str:
-    pictures = [(overlay, "jpeg", "the frame with both poses"), (views, "png", "both poses in 3D, two views")]
-    images = "".join(f'<img src="{_embedded(data, kind)}" alt="{alt}">' for data, kind, alt in pictures if data)
+    sources = [(overlay, "jpeg", "the frame with both poses"), (views, "png", "both poses in 3D, two views")]
+    images = "".join(f'<img src="{_embedded(data, kind)}" alt="{alt}">' for data, kind, alt in sources if data)
     frame = ' class="frame"' if overlay and views else ""
     caption = f"<b>{example.error:.1f} {example.unit}</b> {escape(example.action)}<br>{escape(example.key)}"
     return f"<figure{frame}>{images}<figcaption>{caption}</figcaption></figure>"

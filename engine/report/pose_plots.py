@@ -13,9 +13,9 @@ from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 
 from engine.evaluation.examples import KINDS, Example
-from engine.report.figures import DPI, Theme, hex_colour, to_png
-from engine.visualization.overlay import BLUE, ORANGE, Colour
-from models.skeleton import JOINTS, LIMBS
+from engine.report.figures import DPI, Theme, hex_color, to_png
+from engine.visualization.overlay import BLUE, ORANGE, Color
+from models.skeleton import BONES, JOINTS
 
 Points = NDArray[np.floating[Any]]
 
@@ -24,7 +24,7 @@ _VIEWS: Final = {"front": 25.0, "side": -65.0}
 _ELEVATION: Final = 15.0
 """How far above the horizon the viewer stands (degrees)."""
 _WIDTH, _BELOW, _ABOVE = 1.6, 0.35, 1.85
-"""What a view shows: its width, and how far it reaches below and above the floor's centre (metres)."""
+"""What a view shows: its width, and how far it reaches below and above the floor's center (metres)."""
 _TILE: Final = 0.25
 """Side of the floor's tiles (metres)."""
 
@@ -43,7 +43,7 @@ def poses_chart(examples: Sequence[Example], theme: Theme) -> bytes:
     return to_png(figure)
 
 
-def pose_picture(example: Example) -> bytes:
+def pose_image(example: Example) -> bytes:
     """Return a PNG with a transparent background: two views of one pose."""
     figure = Figure(figsize=(3.6, 2.7), dpi=DPI, layout="constrained")
     figure.patch.set_alpha(0)
@@ -55,30 +55,30 @@ def _draw_views(axes: Any, example: Example) -> None:
     assert example.predicted_3d is not None
     body = body_axes(example.true_3d, example.vertical)
     true, predicted = example.true_3d @ body.T, example.predicted_3d @ body.T
-    # the floor lies under the lowest true joint, its centre under the middle of the body
+    # the floor lies under the lowest true joint, its center under the middle of the body
     floor = (true.min(0) + true.max(0)) / 2 * [1, 0, 1] + true.min(0) * [0, 1, 0]
     for place, azimuth in zip(axes, _VIEWS.values(), strict=True):
         _draw_view(place, azimuth, ((true - floor, BLUE, 3.6), (predicted - floor, ORANGE, 1.8)))
 
 
-def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Colour, float]]) -> None:
+def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, float]]) -> None:
     half = 3 * _TILE
     corners = np.array([[-half, 0, -half], [half, 0, -half], [half, 0, half], [-half, 0, half]])
     axes.add_patch(Polygon(look(corners, azimuth), closed=True, facecolor="#8a91a0", alpha=0.16))
     steps = np.arange(-half, half + _TILE / 2, _TILE)
     lines = np.array([[[k, 0, -half], [k, 0, half]] for k in steps] + [[[-half, 0, k], [half, 0, k]] for k in steps])
     axes.add_collection(LineCollection(list(look(lines, azimuth)), colors="#8a91a0", linewidths=0.6, alpha=0.5))
-    for points, colour, width in poses:
+    for points, color, width in poses:
         drawn = look(points, azimuth)
-        limbs = [drawn[list(limb)] for limb in LIMBS]
+        bones = [drawn[list(bone)] for bone in BONES]
         axes.add_collection(
-            LineCollection(limbs, colors=hex_colour(colour), linewidths=width, capstyle="round", clip_on=False)
+            LineCollection(bones, colors=hex_color(color), linewidths=width, capstyle="round", clip_on=False)
         )
         axes.scatter(
             drawn[:, 0],
             drawn[:, 1],
             s=(width + 1.6) ** 2,
-            color=hex_colour(colour),
+            color=hex_color(color),
             linewidths=0,
             zorder=2,
             clip_on=False,

@@ -1,4 +1,4 @@
-"""What an evaluation leaves to read: metrics.json, pictures, report.html."""
+"""What an evaluation leaves to read: metrics.json, images, report.html."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.evaluation.examples import Example
 from engine.report.charts import per_action_chart, per_joint_chart
 from engine.report.figures import DARK, LIGHT
 from engine.report.page import page
-from engine.report.pose_plots import pose_picture, poses_chart
+from engine.report.pose_plots import pose_image, poses_chart
 from engine.visualization.overlay import encode_image, overlay_grid
 
 
@@ -23,7 +23,7 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
 
     Args:
         folder: made if absent.
-        metrics: `engine.evaluation.metrics.summarise`, with "evaluation": what was evaluated and how.
+        metrics: `engine.evaluation.metrics.summarize`, with "evaluation": what was evaluated and how.
         examples: in the order in which they are shown.
         run: configuration of the run that trained the network.
     """
@@ -39,14 +39,14 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
             charts[name] = chart(metrics, LIGHT), chart(metrics, DARK)
             (folder / f"{name}.png").write_bytes(charts[name][0])
         (folder / "poses_3d.png").write_bytes(poses_chart(examples, LIGHT))
-    pictured = [(example, _overlay_jpeg(example), _views(example)) for example in examples]
+    imaged = [(example, _overlay_jpeg(example), _views(example)) for example in examples]
     path = folder / "report.html"
-    path.write_text(page(metrics, pictured, charts, run), encoding="utf-8")
+    path.write_text(page(metrics, imaged, charts, run), encoding="utf-8")
     return path
 
 
 def overlays(examples: Sequence[Example], *, columns: int, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
-    """Return one picture of examples that have pictures, with both poses drawn."""
+    """Return one image of examples that have images, with both poses drawn."""
     return overlay_grid(
         np.stack([example.image for example in examples if example.image is not None]),
         np.stack([example.predicted_2d for example in examples]),
@@ -61,4 +61,4 @@ def _overlay_jpeg(example: Example) -> bytes | None:
 
 
 def _views(example: Example) -> bytes | None:
-    return None if example.predicted_3d is None else pose_picture(example)
+    return None if example.predicted_3d is None else pose_image(example)

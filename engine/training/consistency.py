@@ -12,11 +12,11 @@ from engine.distributed import Process
 from loaders import Loader
 from loaders.errors import InputError
 
-_OWN: Final = {"debug", "data.threads", "data.remote", "model.trunk_weights"}
+_OWN: Final = {"debug", "data.threads", "data.remote", "model.pretrained"}
 """What may differ between nodes, as every path may: where things lie, how many cores there are."""
 
 
-def check_agreement(config: TrainConfig, loaders: Mapping[str, Loader], process: Process) -> None:
+def check_consistency(config: TrainConfig, loaders: Mapping[str, Loader], process: Process) -> None:
     """Compare flags and shard sets of all processes; every process must call it.
 
     Gradients of different losses or of overlapping data would still be exchanged, and nobody would see it.

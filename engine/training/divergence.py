@@ -33,7 +33,7 @@ def first_non_finite(means: RunningMeans, shard_set: ShardSet, process: Process,
 def remedy(run_dir: Path, saved_step: int | None, step: int) -> str:
     """Return what to do about a loss that is not finite at ``step``, where ``saved_step`` was saved last."""
     last = run_dir / LAST
-    how = "with a lower optim.lr, with optim.clip, or in --precision bf16 or fp32"
+    how = "with a lower optim.lr, with optim.max_grad_norm, or in --precision bf16 or fp32"
     if saved_step is not None and saved_step < step - 1:
         return f"continue from {last} by --resume {how}"
     if saved_step and any(path != last for path in checkpoints(run_dir)):

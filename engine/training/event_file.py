@@ -35,8 +35,8 @@ class EventFile:
         """Write a number of one step."""
         self._write(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)])))
 
-    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Write a picture (H, W, 3) of one step."""
+    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """Write an image (H, W, 3) of one step."""
         self._write(Event(step=step, summary=summary.image(name, image, dataformats="HWC")))
 
     def flush(self) -> None:

@@ -80,7 +80,7 @@ class Learner:
             where fp16 overflowed, which skips the update.
         """
         found: dict[str, Tensor] = {}
-        parts = batch.split(self._config.micro_sizes(len(batch)))
+        parts = batch.split(self._config.accum_sizes(len(batch)))
         for i, part in enumerate(parts):
             # gradients are exchanged once, after the last part
             with self._without_exchange(i + 1 < len(parts)):
@@ -132,11 +132,11 @@ class Learner:
     def _update(self, measure: bool) -> Tensor | None:
         """Return the norm of the gradient if it had to be found."""
         norm = None
-        if measure or self._config.clip is not None:
+        if measure or self._config.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             norm = nn.utils.get_total_norm([p.grad for p in self._trainable if p.grad is not None])
-        if norm is not None and self._config.clip is not None:
-            nn.utils.clip_grads_with_norm_(self._trainable, self._config.clip, norm)
+        if norm is not None and self._config.max_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._trainable, self._config.max_grad_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()

@@ -46,11 +46,11 @@ class RunLog:
                 self._events.scalar(step, name, value)
             self._events.flush()
 
-    def picture(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Write a picture (H, W, 3)."""
+    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """Write an image (H, W, 3)."""
         if self._on:
             with naming(self._run_dir):
-                self._events.picture(step, name, image)
+                self._events.image(step, name, image)
                 self._events.flush()
 
     def advance(self) -> None:

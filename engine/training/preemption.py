@@ -28,7 +28,7 @@ class Agreed:
     """Whether some process has batches left."""
 
 
-class Heartbeat:
+class Preemption:
     """Signals, noted, not obeyed at once; all processes learn of one at the same step.
 
     Wishes travel in the background: what is sent in one step is read in the next, so no step waits for them. A process

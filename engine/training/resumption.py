@@ -21,7 +21,7 @@ def check_resumable(state: Mapping[str, Any], config: TrainConfig, image_size: i
     Args:
         state: the checkpoint's content.
         config: of the run that is to go on.
-        image_size: side of its pictures (pixels).
+        image_size: side of its images (pixels).
         source: where the state comes from.
     """
     if state["stage"] != config.stage:
@@ -33,17 +33,17 @@ def check_resumable(state: Mapping[str, Any], config: TrainConfig, image_size: i
     saved = dict(flat(state.get("config", {})))
     kept: list[tuple[str, Any, Any]] = [("data.image_size", state["image_size"], image_size)]
     if "heatmap_net" in state["model"]:
-        trunk = config.model.trunk
-        kept.append(("model.trunk", saved.get("model.trunk", trunk), trunk))
+        backbone = config.model.backbone
+        kept.append(("model.backbone", saved.get("model.backbone", backbone), backbone))
     for name, before, now in kept:
         if before != now:
             raise InputError(f"{source} was trained with {name} {before}, not {now}: keep it, or begin a new run")
     optim = config.optim
-    before = _optimizer(saved.get("optim.kind", optim.kind), saved.get("optim.apex", optim.apex))
-    now = _optimizer(optim.kind, optim.apex)
+    before = _optimizer(saved.get("optim.name", optim.name), saved.get("optim.apex", optim.apex))
+    now = _optimizer(optim.name, optim.apex)
     if before != now:
         raise InputError(
-            f"{source} was trained by {before}, whose state is of no use to {now}: keep optim.kind and optim.apex, or "
+            f"{source} was trained by {before}, whose state is of no use to {now}: keep optim.name and optim.apex, or "
             f"begin a new run from its weights: {from_weights(source, config.stage)}"
         )
 

@@ -20,11 +20,11 @@ from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
 from engine.stages import STAGES
 from engine.training.checkpointer import LAST, CheckpointWriter, load_newest
-from engine.training.consistency import check_agreement
+from engine.training.consistency import check_consistency
 from engine.training.divergence import first_non_finite, remedy
 from engine.training.learner import Learner
 from engine.training.metrics_log import RunLog
-from engine.training.preemption import Heartbeat
+from engine.training.preemption import Preemption
 from engine.training.profiler import TRACE, StepProfile
 from engine.training.random_state import random_state, restore_random_state, seed_all
 from engine.training.resumption import changes, check_resumable
@@ -35,7 +35,7 @@ from engine.training.validation import validate
 from engine.visualization.training import draw_examples
 from loaders import DataConfig, Loader, PoseBatch, build_loader
 from loaders.image_circle import find_circle
-from loaders.preprocessing import PictureForm
+from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 
 
@@ -56,7 +56,7 @@ class Trainer:
         with contextlib.ExitStack() as opened:
             self.loader = self._open_loader(opened, data, "train", training=True)
             self.val_loader = self._open_loader(opened, data, "val", training=False)
-            check_agreement(config, {"train": self.loader, "val": self.val_loader}, process)
+            check_consistency(config, {"train": self.loader, "val": self.val_loader}, process)
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
             seed_all(config.seed)
@@ -87,8 +87,8 @@ class Trainer:
             opened.callback(self.log.close)
             for note in notes:
                 self.log.note(note)
-            self.heartbeat = Heartbeat(process, self.answer)
-            opened.callback(self.heartbeat.close)
+            self.preemption = Preemption(process, self.answer)
+            opened.callback(self.preemption.close)
             self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)
             opened.callback(self.profile.close)
             self.writer = CheckpointWriter(config.run_dir, config.keep_checkpoints)
@@ -125,7 +125,7 @@ class Trainer:
         for batch in self.stopwatch.waiting(self.loader):
             self.train_step(batch)
             self.set_learning_rate()
-            agreed = self.heartbeat.beat(checkpoint=self._checkpoint_overdue())
+            agreed = self.preemption.beat(checkpoint=self._checkpoint_overdue())
             if self.step % self.config.log_every == 0:
                 self.write_log()
             if agreed.signal:
@@ -186,7 +186,7 @@ class Trainer:
         learner = self.learner
         with self.stopwatch.paused():
             found = validate(
-                self.stage, learner.judged, self.heartbeat.batches(self.val_loader), self.process, learner.precision
+                self.stage, learner.judged, self.preemption.batches(self.val_loader), self.process, learner.precision
             )
         self.validations.append(found.values)
         self.validated_at = self.step
@@ -194,7 +194,7 @@ class Trainer:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in found.values.items() if "/" not in name)
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
         if self.process.is_main and found.example is not None:
-            self.log.picture(self.step, "val/examples", draw_examples(self.stage, *found.example))
+            self.log.image(self.step, "val/examples", draw_examples(self.stage, *found.example))
             self.note_lens(found.example[0])
         self.note_skipped()
         better = found.values[self.stage.measure] < self.best
@@ -203,7 +203,7 @@ class Trainer:
         self.save(best=better)
 
     def note_lens(self, batch: PoseBatch) -> None:
-        """Note the circle that the pictures show, for `engine.infer` to cut out of other cameras' pictures."""
+        """Note the circle that the images show, for `engine.infer` to cut out of other cameras' images."""
         if self.lens is None and batch.image is not None and (circle := find_circle(batch.image)):
             self.lens = dataclasses.asdict(circle)
 
@@ -302,7 +302,7 @@ class Trainer:
             "validations": self.validations,
             "validated_at": self.validated_at,
             "lens": self.lens,
-            "form": self._picture_form(),
+            "form": self._preprocessing(),
             "means": self.means.state_dict(),
             "log_position": self.log.position,
             **self.learner.state_dict(),
@@ -311,8 +311,8 @@ class Trainer:
             "config": to_plain(self.config),
         }
 
-    def _picture_form(self) -> dict[str, Any] | None:
-        form = PictureForm.of(self.loader.shard_set.manifest) if self.stage.outputs else None
+    def _preprocessing(self) -> dict[str, Any] | None:
+        form = Preprocessing.of(self.loader.shard_set.manifest) if self.stage.outputs else None
         return dataclasses.asdict(form) if form else None
 
     def _resume(self) -> tuple[int, list[str]]:

@@ -1,4 +1,4 @@
-"""Pictures of poses: joints and limbs drawn over images."""
+"""Images of poses: joints and bones drawn over images."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.skeleton import HEATMAP_JOINTS, JOINTS, LIMBS
+from models.skeleton import BONES, HEATMAP_JOINTS, JOINTS
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Image = NDArray[np.uint8]
 Positions = NDArray[np.floating[Any]]
 
-ORANGE: Final[Colour] = (255, 140, 0)
-"""Predictions, in every picture (RGB)."""
-BLUE: Final[Colour] = (30, 136, 255)
-"""Ground truth, in every picture (RGB)."""
+ORANGE: Final[Color] = (255, 140, 0)
+"""Predictions, in every image (RGB)."""
+BLUE: Final[Color] = (30, 136, 255)
+"""Ground truth, in every image (RGB)."""
 
-_OUTLINE: Final[Colour] = (16, 16, 20)
-_TEXT: Final[Colour] = (255, 255, 255)
+_OUTLINE: Final[Color] = (16, 16, 20)
+_TEXT: Final[Color] = (255, 255, 255)
 _SHIFT: Final = 4
 """Fractional bits of positions handed to OpenCV: sixteenths of a pixel."""
 
 
 def overlay(image: Image, predicted: Positions, true: Positions | None = None) -> Image:
-    """Return a copy of a picture with poses drawn on it: truth wide and blue, prediction narrow and orange on top.
+    """Return a copy of an image with poses drawn on it: truth wide and blue, prediction narrow and orange on top.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        predicted: (J, 2), pixels of ``image``, centres at integers; J is 16, or 15 without Head.
+        predicted: (J, 2), pixels of ``image``, centers at integers; J is 16, or 15 without Head.
         true: likewise, or None.
 
-    Positions that are not finite or outside the picture have no dot; a limb to one outside ends at the border.
+    Positions that are not finite or outside the image have no dot; a bone to one outside ends at the border.
     """
     drawn = np.ascontiguousarray(image).copy()
     unit = max(1.0, min(drawn.shape[:2]) / 256)
@@ -53,15 +53,15 @@ def overlay_grid(
     cell: int = 256,
     labels: Sequence[str] | None = None,
 ) -> Image:
-    """Return one picture with the overlays of n pictures.
+    """Return one image with the overlays of n images.
 
     Args:
         images: (n, H, W, 3) uint8 RGB; smaller ones are enlarged by a whole factor.
         predicted: (n, J, 2), pixels of the images.
         true: (n, J, 2), or None.
-        columns: pictures in a row.
-        cell: least side of a picture in the grid (pixels).
-        labels: n short texts, written into the pictures.
+        columns: images in a row.
+        cell: least side of an image in the grid (pixels).
+        labels: n short texts, written into the images.
     """
     scale = max(1, -(-cell // min(images.shape[1:3])))
     cells = []
@@ -74,7 +74,7 @@ def overlay_grid(
 
 
 def tile(images: Sequence[Image], columns: int, *, gap: int = 4, background: int = 255) -> Image:
-    """Return pictures of equal size side by side, ``gap`` pixels apart, on a grey level."""
+    """Return images of equal size side by side, ``gap`` pixels apart, on a gray level."""
     height, width = images[0].shape[:2]
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -86,23 +86,23 @@ def tile(images: Sequence[Image], columns: int, *, gap: int = 4, background: int
 
 
 def rescale(positions: Positions, scale: float) -> Positions:
-    """Return positions in a picture, pixel centres at integers, as those in a copy of ``scale`` times its size."""
+    """Return positions in an image, pixel centers at integers, as those in a copy of ``scale`` times its size."""
     return (positions + 0.5) * scale - 0.5
 
 
 def encode_image(extension: str, image: Image) -> bytes:
-    """Encode an RGB picture (H, W, 3) as the format of a file name's extension, such as ".png"."""
+    """Encode an RGB image (H, W, 3) as the format of a file name's extension, such as ".png"."""
     return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def _draw_pose(image: Image, positions: Positions, colour: Colour, thickness: int, radius: float) -> None:
+def _draw_pose(image: Image, positions: Positions, color: Color, thickness: int, radius: float) -> None:
     joints = range(len(JOINTS)) if len(positions) == len(JOINTS) else HEATMAP_JOINTS
     near = {joint: place for joint, place in zip(joints, positions, strict=True) if _near(image, place)}
-    limbs = [(near[start], near[end]) for start, end in LIMBS if start in near and end in near]
-    # the dark outline of everything first: no limb is crossed out by another's
+    bones = [(near[start], near[end]) for start, end in BONES if start in near and end in near]
+    # the dark outline of everything first: no bone is crossed out by another's
     outline = max(1, round(min(image.shape[:2]) / 256))
-    for width, paint in ((thickness + outline, _OUTLINE), (thickness, colour)):
-        for start, end in limbs:
+    for width, paint in ((thickness + outline, _OUTLINE), (thickness, color)):
+        for start, end in bones:
             cv2.line(image, _fixed(start), _fixed(end), paint, width, cv2.LINE_AA, _SHIFT)
         for place in near.values():
             size = _fixed(radius + (width - thickness) / 2)
@@ -110,7 +110,7 @@ def _draw_pose(image: Image, positions: Positions, colour: Colour, thickness: in
 
 
 def _near(image: Image, place: Positions) -> bool:
-    """Whether a position is finite and at most a picture's side outside, which OpenCV's integers can hold."""
+    """Whether a position is finite and at most an image's side outside, which OpenCV's integers can hold."""
     size = np.array([image.shape[1], image.shape[0]])
     return bool((np.isfinite(place) & (place > -size) & (place < 2 * size)).all())
 

@@ -1,4 +1,4 @@
-"""What a network in training sees and says, as one picture."""
+"""What a network in training sees and says, as one image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 from engine.stages import Prediction, Stage
 from engine.visualization.overlay import Image, overlay, rescale, tile
 from loaders import PoseBatch
-from models.heatmaps import find_joints, select_heatmap_joints
+from models.heatmaps import decode_heatmaps, select_heatmap_joints
 
 _SAMPLES: Final = 6
 _SIDE: Final = 192
-"""Of one picture (pixels)."""
+"""Of one image (pixels)."""
 
 
 def draw_examples(stage: Stage, batch: PoseBatch, prediction: Prediction) -> Image:
     """Return a row for each of the first samples of a batch.
 
-    In a row: the picture with predicted (orange) and true (blue) joints, if there is one; predicted heatmaps, or their
+    In a row: the image with predicted (orange) and true (blue) joints, if there is one; predicted heatmaps, or their
     reconstruction; true heatmaps. Heatmaps of all joints are laid over each other.
     """
     shown = min(_SAMPLES, len(batch))
@@ -29,17 +29,17 @@ def draw_examples(stage: Stage, batch: PoseBatch, prediction: Prediction) -> Ima
     heatmap = prediction.reconstruction if prediction.heatmap is None else prediction.heatmap
     assert heatmap is not None
     heatmap = heatmap[:shown]
-    columns = [_colour(heatmap), _colour(stage.targets(batch))]
+    columns = [_color(heatmap), _color(stage.targets(batch))]
     if batch.image is not None:
-        joints = (find_joints(heatmap, stage.image_size)[0], select_heatmap_joints(batch.joints_2d))
+        joints = (decode_heatmaps(heatmap, stage.image_size)[0], select_heatmap_joints(batch.joints_2d))
         found, true = (rescale(one.float().cpu().numpy(), _SIDE / stage.image_size) for one in joints)
         images = batch.image.permute(0, 2, 3, 1).cpu().numpy()
         columns.insert(0, [overlay(_fit(image), found[i], true[i]) for i, image in enumerate(images)])
     return tile([cell for row in zip(*columns, strict=True) for cell in row], len(columns))
 
 
-def _colour(heatmap_BJHW: Tensor) -> list[Image]:
-    """Return (S, S, 3) pictures of the highest of all joints' heatmaps at each place, 0 dark to 1 bright."""
+def _color(heatmap_BJHW: Tensor) -> list[Image]:
+    """Return (S, S, 3) images of the highest of all joints' heatmaps at each place, 0 dark to 1 bright."""
     height_BHW = heatmap_BJHW.float().amax(1).clamp(0, 1).mul(255).byte().cpu().numpy()
     return [
         np.asarray(cv2.cvtColor(cv2.applyColorMap(_fit(height), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,4 +1,4 @@
-"""The DALI graph: encoded bytes to pictures. One definition for CPU and GPU; a step with nothing to do is absent."""
+"""The DALI graph: encoded bytes to images. One definition for CPU and GPU; a step with nothing to do is absent."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from models.camera import FisheyeCamera
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One kind of picture in the graph."""
+class ImageSpec:
+    """One kind of image in the graph."""
 
     encoded: bool
     """JPEG or PNG bytes; otherwise uint8 (H, W, 3) as it is."""
     bits: int = 8
     """Bits per channel: 8 or 16."""
     smooth: bool = True
-    """Colours, interpolated and recoloured; otherwise values that must stay exact: nearest neighbour."""
+    """Colors, interpolated and color-jittered; otherwise values that must stay exact: nearest neighbor."""
 
 
 @dataclass(frozen=True)
 class GraphSpec:
     """What the graph does."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageSpec, ...]
     stored: FisheyeCamera
-    """The camera of the stored pictures; its width and height are theirs."""
+    """The camera of the stored images; its width and height are theirs."""
     image_size: int
     moves: bool
-    """Warp each picture by its own matrix."""
-    recolours: bool
-    """Map each picture's colours by its own matrix."""
+    """Warp each image by its own matrix."""
+    jitters_color: bool
+    """Map each image's colors by its own matrix."""
     device: str
     """"cpu" or "gpu"."""
     hw_decoder_load: float
     planes: bool = False
-    """Normalise smooth pictures to -1..1, float32 CHW; otherwise they stay HWC bytes."""
+    """Normalize smooth images to -1..1, float32 CHW; otherwise they stay HWC bytes."""
 
     device_memory_padding: int = 0
     """Bytes of GPU memory set aside by each decoding thread."""
@@ -51,8 +51,8 @@ class GraphSpec:
 
     @property
     def takes_matrices(self) -> bool:
-        """Whether the graph asks for matrices of each picture."""
-        return self.moves or self.recolours
+        """Whether the graph asks for matrices of each image."""
+        return self.moves or self.jitters_color
 
 
 Source = Callable[[], tuple[Any, ...]]
@@ -66,8 +66,8 @@ class Tars:
     """Tars, one after another; a tar may come again."""
     indices: tuple[str, ...]
     """An index file for each, which lists the samples to take in the order to take them."""
-    pictures: tuple[str, ...]
-    """Members that hold pictures."""
+    images: tuple[str, ...]
+    """Members that hold images."""
     labels: tuple[str, ...]
     """Members that are handed out as they are."""
     prefetch: int
@@ -75,7 +75,7 @@ class Tars:
 
 
 def dali_matrices(warp: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Turn affine maps (n, 2, 3) between pixels with centres at integers into DALI's, with centres at i + 0.5."""
+    """Turn affine maps (n, 2, 3) between pixels with centers at integers into DALI's, with centers at i + 0.5."""
     out = warp.copy()
     out[:, :, 2] += 0.5 - 0.5 * warp[:, :, :2].sum(axis=2)
     return out.astype(np.float32)
@@ -83,26 +83,26 @@ def dali_matrices(warp: NDArray[np.float64]) -> NDArray[np.float32]:
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def mapped_graph(source: Source, spec: GraphSpec) -> tuple[Any, ...]:
-    """Return one output per picture of ``spec``, HWC if not made planes.
+    """Return one output per image of ``spec``, HWC if not made planes.
 
-    ``source`` gives a batch: per picture a list of arrays (bytes, or HWC if not encoded), then the matrices that
-    `_external` asks for. Bytes must begin with a picture's header: without one, this DALI's decoder may crash.
+    ``source`` gives a batch: per image a list of arrays (bytes, or HWC if not encoded), then the matrices that
+    `_external` asks for. Bytes must begin with an image's header: without one, this DALI's decoder may crash.
     """
-    dtypes = [types.UINT8] * len(spec.pictures)
-    inputs = _external(source, dtypes, [1 if picture.encoded else 3 for picture in spec.pictures], spec)
-    return _pictures(inputs[: len(spec.pictures)], inputs[len(spec.pictures) :], spec)
+    dtypes = [types.UINT8] * len(spec.images)
+    inputs = _external(source, dtypes, [1 if kind.encoded else 3 for kind in spec.images], spec)
+    return _images(inputs[: len(spec.images)], inputs[len(spec.images) :], spec)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def streamed_graph(source: Source, spec: GraphSpec, tars: Tars) -> tuple[Any, ...]:
-    """Return the bytes (n,) of each label of ``tars``, the pictures of ``spec``, the stored sizes of the encoded ones.
+    """Return the bytes (n,) of each label of ``tars``, the images of ``spec``, the stored sizes of the encoded ones.
 
     ``source`` gives the matrices.
     """
     read: Any = fn.readers.webdataset(
         paths=list(tars.paths),
         index_paths=list(tars.indices),
-        ext=[*tars.labels, *tars.pictures],
+        ext=[*tars.labels, *tars.images],
         missing_component_behavior="error",
         # a mapped file would be read by the decoding threads, at the moment they need it
         dont_use_mmap=True,
@@ -111,8 +111,8 @@ def streamed_graph(source: Source, spec: GraphSpec, tars: Tars) -> tuple[Any, ..
     members = list(read) if isinstance(read, list | tuple) else [read]
     labels, stored = members[: len(tars.labels)], members[len(tars.labels) :]
     inputs, sizes = [], []
-    for data, picture in zip(stored, spec.pictures, strict=True):
-        if picture.encoded:
+    for data, kind in zip(stored, spec.images, strict=True):
+        if kind.encoded:
             size = fn.peek_image_shape(data)
             sizes.append(size)
             # nothing is cut: this only makes the decoder wait until the header has been read, see mapped_graph
@@ -120,18 +120,18 @@ def streamed_graph(source: Source, spec: GraphSpec, tars: Tars) -> tuple[Any, ..
         else:
             shape = (spec.stored.height, spec.stored.width, 3)
             inputs.append(fn.reshape(data[-math.prod(shape) :], shape=shape, layout="HWC"))
-    return *labels, *_pictures(inputs, _external(source, [], [], spec), spec), *sizes
+    return *labels, *_images(inputs, _external(source, [], [], spec), spec), *sizes
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def decode_graph(source: Source, picture: Picture, spec: GraphSpec) -> Any:
-    """Return pictures as they are stored; ``source`` gives a list of their bytes."""
-    return _decode(fn.external_source(source=source, dtype=types.UINT8, ndim=1, batch=True), picture, spec)
+def decode_graph(source: Source, kind: ImageSpec, spec: GraphSpec) -> Any:
+    """Return images as they are stored; ``source`` gives a list of their bytes."""
+    return _decode(fn.external_source(source=source, dtype=types.UINT8, ndim=1, batch=True), kind, spec)
 
 
 def _external(source: Source, dtypes: list[Any], ndim: list[int], spec: GraphSpec) -> list[Any]:
-    """Return the inputs of these types, then the matrices: (n, 2, 3) if pixels move, (n, 3, 4) if colours change."""
-    matrices = spec.moves + spec.recolours
+    """Return the inputs of these types, then the matrices: (n, 2, 3) if pixels move, (n, 3, 4) if colors change."""
+    matrices = spec.moves + spec.jitters_color
     if not dtypes and not spec.takes_matrices:
         return []
     inputs: Any = fn.external_source(
@@ -146,49 +146,49 @@ def _external(source: Source, dtypes: list[Any], ndim: list[int], spec: GraphSpe
     return list(inputs)
 
 
-def _pictures(inputs: list[Any], matrices: list[Any], spec: GraphSpec) -> tuple[Any, ...]:
-    """Return all pictures."""
+def _images(inputs: list[Any], matrices: list[Any], spec: GraphSpec) -> tuple[Any, ...]:
+    """Return all images."""
     warp = matrices[0] if spec.moves else None
-    colour = matrices[-1] if spec.recolours else None
-    pairs = zip(inputs, spec.pictures, strict=True)
-    return tuple(build_picture(data, picture, spec, warp, colour) for data, picture in pairs)
+    color = matrices[-1] if spec.jitters_color else None
+    pairs = zip(inputs, spec.images, strict=True)
+    return tuple(build_image(data, kind, spec, warp, color) for data, kind in pairs)
 
 
-def build_picture(data: Any, picture: Picture, spec: GraphSpec, warp: Any, colour: Any) -> Any:
-    """Add one picture's steps to the pipeline being defined, from its bytes to pixels, and return the node."""
-    image = _decode(data, picture, spec)
+def build_image(data: Any, kind: ImageSpec, spec: GraphSpec, warp: Any, color: Any) -> Any:
+    """Add one image's steps to the pipeline being defined, from its bytes to pixels, and return the node."""
+    image = _decode(data, kind, spec)
     side = min(spec.stored.width, spec.stored.height)
     if spec.stored.width != spec.stored.height:
         image = fn.crop(image, crop=(side, side))
-    if picture.bits == 16:
-        # the CPU's warp knows int16 only; nearest neighbour moves the bits untouched
+    if kind.bits == 16:
+        # the CPU's warp knows int16 only; nearest neighbor moves the bits untouched
         image = fn.reinterpret(image, dtype=types.INT16)
-    interpolation = types.INTERP_LINEAR if picture.smooth else types.INTERP_NN
+    interpolation = types.INTERP_LINEAR if kind.smooth else types.INTERP_NN
     if side != spec.image_size:
         image = fn.resize(
-            image, size=(spec.image_size, spec.image_size), interp_type=interpolation, antialias=picture.smooth
+            image, size=(spec.image_size, spec.image_size), interp_type=interpolation, antialias=kind.smooth
         )
     if warp is not None:
         image = fn.warp_affine(image, matrix=warp, inverse_map=False, interp_type=interpolation, fill_value=0)
-    if picture.bits == 16:
+    if kind.bits == 16:
         image = fn.reinterpret(image, dtype=types.UINT16)
-    if colour is not None and picture.smooth:
+    if color is not None and kind.smooth:
         # one affine map of RGB is exact and, on the CPU, faster than color_twist
-        image = fn.coord_transform(image, MT=colour, dtype=types.UINT8)
-    if spec.planes and picture.smooth:
-        grey = [127.5] * 3
-        image = fn.crop_mirror_normalize(image, dtype=types.FLOAT, output_layout="CHW", mean=grey, std=grey)
+        image = fn.coord_transform(image, MT=color, dtype=types.UINT8)
+    if spec.planes and kind.smooth:
+        gray = [127.5] * 3
+        image = fn.crop_mirror_normalize(image, dtype=types.FLOAT, output_layout="CHW", mean=gray, std=gray)
     return image
 
 
-def _decode(data: Any, picture: Picture, spec: GraphSpec) -> Any:
-    if not picture.encoded:
+def _decode(data: Any, kind: ImageSpec, spec: GraphSpec) -> Any:
+    if not kind.encoded:
         return data.gpu() if spec.device == "gpu" else data
     return fn.decoders.image(
         data,
         device="mixed" if spec.device == "gpu" else "cpu",
-        output_type=types.RGB if picture.smooth else types.ANY_DATA,
-        dtype=types.UINT16 if picture.bits == 16 else types.UINT8,
+        output_type=types.RGB if kind.smooth else types.ANY_DATA,
+        dtype=types.UINT16 if kind.bits == 16 else types.UINT8,
         hw_decoder_load=spec.hw_decoder_load,
         device_memory_padding=spec.device_memory_padding,
         host_memory_padding=spec.host_memory_padding,

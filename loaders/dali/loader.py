@@ -1,4 +1,4 @@
-"""The DALI loader: our order, labels and augmentation; DALI's decoding, warping and colouring."""
+"""The DALI loader: our order, labels and augmentation; DALI's decoding, warping and coloring."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch.utils.dlpack import from_dlpack
 from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
-from loaders.codecs import picture_data, picture_members, png_bits, stored_size
-from loaders.dali.graph import GraphSpec, Picture, dali_matrices, decode_graph, mapped_graph
+from loaders.codecs import image_data, image_members, png_bits, stored_size
+from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph, mapped_graph
 from loaders.errors import InputError
 from loaders.format.index import Bytes
 
@@ -29,7 +29,7 @@ _BLOCK: Final = 128
 the host the same however small it is; so small batches are cut out of a larger run."""
 
 _BLOCK_BYTES: Final = 64 * _MIB
-"""Most memory of a block's decoded pictures (bytes), unless a single batch needs more."""
+"""Most memory of a block's decoded images (bytes), unless a single batch needs more."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class PipelineError(Exception):
 
 
 class DaliLoader(Loader):
-    """Pictures through one DALI pipeline, on the CPU or on a GPU."""
+    """Images through one DALI pipeline, on the CPU or on a GPU."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._members = picture_members(self.shard_set, self.config.outputs)
+        self._members = image_members(self.shard_set, self.config.outputs)
         self._spec = GraphSpec(
-            pictures=tuple(self._picture(output, member) for output, member in self._members.items()),
+            images=tuple(self._image(output, member) for output, member in self._members.items()),
             stored=self.shard_set.camera,
             image_size=self.image_size,
             moves=self.augment.moves,
-            recolours=self.augment.recolours,
+            jitters_color=self.augment.jitters_color,
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=self.config.hw_decoder_load,
             planes=self.config.pixels == "float32",
@@ -107,15 +107,15 @@ class DaliLoader(Loader):
     def _next_batch(self) -> PoseBatch:
         """Return the next batch. Raises PipelineError."""
         outputs = self._run(self._pipeline)
-        # on its way until its pictures have been looked at: what is wrong with them is looked for in there
+        # on its way until its images have been looked at: what is wrong with them is looked for in there
         fed = self._fed[0]
         labels, outputs = self._split(fed, outputs)
-        pictures = self._pictures(outputs, len(labels))
+        images = self._images(outputs, len(labels))
         self._recent.append(self._fed.popleft())
-        return PoseBatch(**{**vars(labels.to(self.device)), **pictures})
+        return PoseBatch(**{**vars(labels.to(self.device)), **images})
 
     def _split(self, fed: Fed, outputs: Sequence[Any]) -> tuple[PoseBatch, Sequence[Any]]:
-        """Return the labels of a batch, and those outputs of the graph that are pictures. Raises PipelineError."""
+        """Return the labels of a batch, and those outputs of the graph that are images. Raises PipelineError."""
         return self._labels(fed.indices, fed.augmentation), outputs
 
     def _end(self) -> None:
@@ -138,22 +138,22 @@ class DaliLoader(Loader):
         fed = Fed(indices, augmentation, [])
         # on its way even if what it needs cannot be had: what is wrong is looked for in there
         self._fed.append(fed)
-        fed.inputs.extend([*self._picture_inputs(indices), *self._matrices(augmentation)])
+        fed.inputs.extend([*self._image_inputs(indices), *self._matrices(augmentation)])
         return tuple(fed.inputs)
 
-    def _picture_inputs(self, indices: Indices) -> list[Any]:
-        """Return a list of arrays for each picture of the graph. Raises PipelineError if one has no header."""
+    def _image_inputs(self, indices: Indices) -> list[Any]:
+        """Return a list of arrays for each image of the graph. Raises PipelineError if one has no header."""
         inputs = []
-        for member, picture in zip(self._members.values(), self._spec.pictures, strict=True):
-            stored = picture_data(self.shard_set, indices, member)
-            if picture.encoded and any(self._fault_of_header(data, member) for data in stored):
-                raise PipelineError("a picture's header is wrong")
+        for member, image in zip(self._members.values(), self._spec.images, strict=True):
+            stored = image_data(self.shard_set, indices, member)
+            if image.encoded and any(self._fault_of_header(data, member) for data in stored):
+                raise PipelineError("an image's header is wrong")
             # DALI would wrap each array in turn, with many questions about what it is
             inputs.append([TensorCPU(data) for data in stored])
         return inputs
 
     def _fault_of_header(self, data: Bytes, member: str) -> str:
-        """Return what is wrong with a picture's header; empty if it is as it should be."""
+        """Return what is wrong with an image's header; empty if it is as it should be."""
         try:
             height, width = stored_size(data, member)
         except ValueError as error:
@@ -164,16 +164,16 @@ class DaliLoader(Loader):
         return f"has {width}x{height} pixels, not {camera.width}x{camera.height}"
 
     def _matrices(self, augmentation: Augmentation | None) -> list[Any]:
-        """Return what the graph needs beside the pictures: warp and colour matrices, where it uses them."""
+        """Return what the graph needs beside the images: warp and color matrices, where it uses them."""
         matrices = []
         if augmentation is not None and self._spec.moves:
             matrices.append(dali_matrices(augmentation.warp(self.camera)))
-        if augmentation is not None and self._spec.recolours:
-            matrices.append(augmentation.colour)
+        if augmentation is not None and self._spec.jitters_color:
+            matrices.append(augmentation.color)
         return matrices
 
-    def _pictures(self, outputs: Sequence[Any], n: int) -> dict[str, Tensor]:
-        """Return the first n pictures (n, 3, H, W) each."""
+    def _images(self, outputs: Sequence[Any], n: int) -> dict[str, Tensor]:
+        """Return the first n images (n, 3, H, W) each."""
         tensors = (from_dlpack(output.as_tensor())[:n] for output in outputs)
         return {
             name: tensor if tensor.is_floating_point() else tensor.permute(0, 3, 1, 2)
@@ -210,13 +210,13 @@ class DaliLoader(Loader):
             raise PipelineError(_reason(error)) from error
 
     def _find_bad(self, reason: str) -> None:
-        """Reject the samples in the pipeline whose pictures cannot be used. Raises InputError if there are none."""
+        """Reject the samples in the pipeline whose images cannot be used. Raises InputError if there are none."""
         fed = sorted({int(index) for fed in self._fed for index in fed.indices})
-        members = [pair for pair in zip(self._members.values(), self._spec.pictures, strict=True) if pair[1].encoded]
-        pictures = [(index, member, picture) for index in fed for member, picture in members]
+        members = [pair for pair in zip(self._members.values(), self._spec.images, strict=True) if pair[1].encoded]
+        images = [(index, member, image) for index in fed for member, image in members]
         # headers first: decoding is slow one by one, and without a header not even safe
         for find in (self._header_fault, self._decoding_fault):
-            faults = [(index, member, find(index, member, picture)) for index, member, picture in pictures]
+            faults = [(index, member, find(index, member, image)) for index, member, image in images]
             if any(fault for _, _, fault in faults):
                 break
         else:
@@ -225,14 +225,14 @@ class DaliLoader(Loader):
             if fault:
                 self._reject(index, member, fault)
 
-    def _header_fault(self, index: int, member: str, _: Picture) -> str:
+    def _header_fault(self, index: int, member: str, _: ImageSpec) -> str:
         return self._fault_of_header(self._encoded(index, member), member)
 
-    def _decoding_fault(self, index: int, member: str, picture: Picture) -> str:
-        """Return why a picture cannot be used, by decoding it alone; empty if it can."""
+    def _decoding_fault(self, index: int, member: str, image: ImageSpec) -> str:
+        """Return why an image cannot be used, by decoding it alone; empty if it can."""
         data = self._encoded(index, member)
         try:
-            self._run(self._build(decode_graph, lambda: [data], picture, self._spec, batch_size=1))
+            self._run(self._build(decode_graph, lambda: [data], image, self._spec, batch_size=1))
         except PipelineError as error:
             return f"cannot be decoded ({error})"
         return ""
@@ -241,10 +241,10 @@ class DaliLoader(Loader):
         """Return the bytes of one sample's member."""
         return self.shard_set.member(index, member)
 
-    def _picture(self, output: str, member: str) -> Picture:
+    def _image(self, output: str, member: str) -> ImageSpec:
         if output == "worldp":
-            return Picture(encoded=True, bits=png_bits(self._encoded(0, member)), smooth=False)
-        return Picture(encoded=not member.endswith(".npy"))
+            return ImageSpec(encoded=True, bits=png_bits(self._encoded(0, member)), smooth=False)
+        return ImageSpec(encoded=not member.endswith(".npy"))
 
 
 def _reason(error: RuntimeError) -> str:

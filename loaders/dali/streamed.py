@@ -26,10 +26,10 @@ _LABELS: Final = (POSE, META)
 
 
 class StreamLoader(DaliLoader):
-    """Pictures and labels through one DALI pipeline whose reader goes through tars, on disk or behind s3://.
+    """Images and labels through one DALI pipeline whose reader goes through tars, on disk or behind s3://.
 
     The reader takes samples in the order of its index files, so each epoch gets its own: batches, ranks and resuming
-    are as exact as with mapped tars. The order itself is local: shards, and neighbours within them, are shuffled.
+    are as exact as with mapped tars. The order itself is local: shards, and neighbors within them, are shuffled.
     """
 
     _open: ClassVar[WeakSet[StreamLoader]] = WeakSet()
@@ -56,7 +56,7 @@ class StreamLoader(DaliLoader):
         except OpenFilesError as error:
             raise InputError(
                 f"{self.shard_set.folder}: a stream keeps all its shards open; {error}; or write fewer, larger shards "
-                "by --samples-per-shard; or take data.feed map, which keeps none open"
+                "by --samples-per-shard; or take data.access random, which keeps none open"
             ) from None
 
     def _check_tars(self) -> None:
@@ -90,7 +90,7 @@ class StreamLoader(DaliLoader):
             self._next_inputs()  # DALI asks for none
         return super()._next_batch()
 
-    def _picture_inputs(self, indices: Indices) -> list[Any]:
+    def _image_inputs(self, indices: Indices) -> list[Any]:
         return []
 
     def _matrices(self, augmentation: Augmentation | None) -> list[Any]:
@@ -103,12 +103,12 @@ class StreamLoader(DaliLoader):
         labels = self._label_batch(
             _tail(pose, "<f4", POSE_SHAPE), _tail(meta, "<i4", META_SHAPE), fed.indices, fed.augmentation
         )
-        pictures, sizes = outputs[2 : 2 + len(self._members)], outputs[2 + len(self._members) :]
+        images, sizes = outputs[2 : 2 + len(self._members)], outputs[2 + len(self._members) :]
         camera = self.shard_set.camera
         for size in sizes:
             if (from_dlpack(size.as_tensor()).numpy()[:, :2] != (camera.height, camera.width)).any():
-                raise PipelineError("a picture has another size than the manifest says")
-        return labels, pictures
+                raise PipelineError("an image has another size than the manifest says")
+        return labels, images
 
     def _find_bad(self, reason: str) -> None:
         while len(self._fed) <= self.config.prefetch and (indices := next(self._upcoming, None)) is not None:
@@ -121,7 +121,7 @@ class StreamLoader(DaliLoader):
     def _fetch(self, indices: Indices, member: str) -> list[Bytes]:
         """Return a member's bytes of some samples, read apart from the epoch. Raises InputError."""
         camera = self.shard_set.camera
-        spec = GraphSpec((), camera, 1, moves=False, recolours=False, device="cpu", hw_decoder_load=0)
+        spec = GraphSpec((), camera, 1, moves=False, jitters_color=False, device="cpu", hw_decoder_load=0)
         try:
             with self._tars(indices, (), (member,)) as tars:
                 pipeline = self._build(streamed_graph, tuple, spec, tars, batch_size=len(indices))
@@ -134,7 +134,7 @@ class StreamLoader(DaliLoader):
         return [np.array(data) for data in read]
 
     @contextmanager
-    def _tars(self, order: Indices, pictures: tuple[str, ...], labels: tuple[str, ...]) -> Iterator[Tars]:
+    def _tars(self, order: Indices, images: tuple[str, ...], labels: tuple[str, ...]) -> Iterator[Tars]:
         """Yield what makes the reader go through samples in this order; the index files last until it is built."""
         shards = self.shard_set.shard_of(order)
         runs = np.split(order, np.flatnonzero(np.diff(shards)) + 1)
@@ -142,9 +142,9 @@ class StreamLoader(DaliLoader):
         with tempfile.TemporaryDirectory(prefix="stream-") as folder:
             names = tuple(str(Path(folder, f"{number}.idx")) for number in range(len(runs)))
             for name, run in zip(names, runs, strict=True):
-                write_index(Path(name), self.shard_set.entries(run, [*pictures, *labels]))
+                write_index(Path(name), self.shard_set.entries(run, [*images, *labels]))
             paths = tuple(self.shard_set.location(int(self.shard_set.shard_of(run[:1])[0])) for run in runs)
-            yield Tars(paths, names, pictures, labels, self.config.prefetch)
+            yield Tars(paths, names, images, labels, self.config.prefetch)
 
 
 def _tail(files: Bytes, dtype: str, shape: tuple[int, ...]) -> Any:

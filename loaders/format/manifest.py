@@ -12,7 +12,7 @@ from typing import Any, Final
 from loaders.errors import InputError
 from loaders.format.sample import IMAGE_MEMBERS
 from models.camera import FisheyeCamera
-from models.skeleton import JOINTS, LIMBS
+from models.skeleton import BONES, JOINTS
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = "egopose-shards"
@@ -32,7 +32,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedFrame:
     """A frame of the dataset that is in no shard."""
 
     subject: str
@@ -46,7 +46,7 @@ class Split:
     """The shards of one split, in order, and what was left out of it."""
 
     shards: tuple[Shard, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    skipped: tuple[SkippedFrame, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -61,7 +61,7 @@ class Manifest:
     options: dict[str, Any]
     """The options of ``tools.shard`` that determine the bytes; ``image_format`` and ``components`` among them."""
     camera: FisheyeCamera
-    """The camera of the stored pictures."""
+    """The camera of the stored images."""
     subjects: tuple[str, ...]
     environments: tuple[str, ...]
     actions: tuple[str, ...]
@@ -69,7 +69,7 @@ class Manifest:
 
     @property
     def image_member(self) -> str | None:
-        """Member name of the picture, None in a set without pictures."""
+        """Member name of the image, None in a set without images."""
         return IMAGE_MEMBERS[self.options["image_format"]] if "rgba" in self.options["components"] else None
 
     def fingerprint(self, split: str) -> str:
@@ -83,7 +83,7 @@ class Manifest:
             "format": FORMAT,
             "version": VERSION,
             "options": self.options,
-            "skeleton": {"joints": JOINTS, "limbs": LIMBS},
+            "skeleton": {"joints": JOINTS, "bones": BONES},
             **{k: v for k, v in dataclasses.asdict(self).items() if k != "options"},
         }
         return json.dumps(content, indent=1) + "\n"
@@ -122,7 +122,7 @@ class Manifest:
                 {
                     name: Split(
                         tuple(Shard(**shard) for shard in split["shards"]),
-                        tuple(LeftOut(**frame) for frame in split["left_out"]),
+                        tuple(SkippedFrame(**frame) for frame in split["skipped"]),
                     )
                     for name, split in content["splits"].items()
                 },

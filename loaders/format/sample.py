@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from models.skeleton import JOINTS
 
 IMAGE_MEMBERS: Final = {"jpeg": "rgba.jpg", "png": "rgba.png", "raw": "rgba.npy", "source": "rgba.png"}
-"""Member that holds the picture, by image format. ``source`` is the dataset's own file, not cropped, not resized."""
+"""Member that holds the image, by image format. ``source`` is the dataset's own file, not cropped, not resized."""
 
 JSON, WORLDP, POSE, META = "json", "worldp.png", "pose.npy", "meta.npy"
 
 POSE_SHAPE: Final = (len(JOINTS), 5)
-"""float32: u, v in pixels of the stored picture (centres at integers); x, y, z in metres, camera frame."""
+"""float32: u, v in pixels of the stored image (centers at integers); x, y, z in metres, camera frame."""
 
 META_SHAPE: Final = (4,)
 """int32: subject, environment, frame, action; frame is a number, the others index the manifest's lists."""
@@ -32,7 +32,7 @@ def sample_key(subject: str, environment: str, frame: int) -> str:
 
 
 def encode_pose(joints_2d: NDArray[np.floating[Any]], joints_3d: NDArray[np.floating[Any]]) -> bytes:
-    """Encode joints_2d (16, 2), pixels of the stored picture, and joints_3d (16, 3), metres, as ``pose.npy``."""
+    """Encode joints_2d (16, 2), pixels of the stored image, and joints_3d (16, 3), metres, as ``pose.npy``."""
     return encode_array(np.concatenate([joints_2d, joints_3d], axis=1).astype("<f4"))
 
 

@@ -86,7 +86,7 @@ class ShardSet:
         return joined.view(dtype).reshape(-1, *shape)
 
     def pose(self, indices: Indices) -> NDArray[np.float32]:
-        """Return (n, 16, 5): u, v in pixels of the stored picture, x, y, z in metres, camera frame."""
+        """Return (n, 16, 5): u, v in pixels of the stored image, x, y, z in metres, camera frame."""
         return self.array(indices, POSE, "<f4", POSE_SHAPE)
 
     def meta(self, indices: Indices) -> NDArray[np.int32]:
@@ -94,7 +94,7 @@ class ShardSet:
         return self.array(indices, META, "<i4", META_SHAPE)
 
     def labels(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Return pose (n, 16, 5) and meta (n, 4) of the whole split, without touching pictures."""
+        """Return pose (n, 16, 5) and meta (n, 4) of the whole split, without touching images."""
         blocks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
         # each label is a page of its own: many readers keep a disk's queue full
         with concurrent.futures.ThreadPoolExecutor(16) as pool:

@@ -207,10 +207,10 @@ def test_results_are_written(tmp_path, capsys):
     assert "did not run: no_such_package not installed" in page
     assert "Projection, not measured: all of it: 2.5 hours, if nothing changes." in page
     assert "| t " in capsys.readouterr().out
-    picture = tmp_path / "results" / "synthetic.png"
-    picture.unlink()
+    image = tmp_path / "results" / "synthetic.png"
+    image.unlink()
     assert plot.main(["--result", str(tmp_path / "results" / "synthetic.json")]) == 0
-    assert picture.exists()
+    assert image.exists()
 
 
 @pytest.mark.parametrize("content", [None, "{}", "no JSON", "[]"])

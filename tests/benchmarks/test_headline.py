@@ -34,7 +34,7 @@ def test_ratios_are_those_of_the_laps():
     assert all_stages.low <= all_stages.ratio <= all_stages.high
 
 
-def test_what_was_not_measured_is_left_out(tmp_path, capsys):
+def test_what_was_not_measured_is_skipped(tmp_path, capsys):
     results = tmp_path / "results"
     shutil.copytree(RESULTS, results)
     content = json.loads((results / "scaling.json").read_text())

@@ -1,4 +1,4 @@
-"""Every way that `benchmarks.loader` measures delivers the right pictures with the right labels."""
+"""Every way that `benchmarks.loader` measures delivers the right images with the right labels."""
 
 import itertools
 import time
@@ -17,12 +17,12 @@ from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from loaders import DataConfig, ShardSet, build_loader
-from models.heatmaps import draw_heatmaps, select_heatmap_joints
-from tests.shard_factory import make_shard_set, spoil_pictures
+from models.heatmaps import encode_heatmaps, select_heatmap_joints
+from tests.shard_factory import make_shard_set, spoil_images
 
 SAMPLES, BATCH, SIDE = 12, 4, 64
 TOLERANCE = 3.5
-"""Between decoders, which interpolate colour differently: FFmpeg the most (mean grey levels)."""
+"""Between decoders, which interpolate color differently: FFmpeg the most (mean gray levels)."""
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def sets(tmp_path_factory):
     }
 
 
-def pictures_by_frame(root):
-    """Our own loader's pictures, (3, H, W) float64, by frame number."""
+def images_by_frame(root):
+    """Our own loader's images, (3, H, W) float64, by frame number."""
     ours = build_loader(DataConfig(shards=root, batch_size=SAMPLES, backend="torch", threads=1), "train")
     (batch,) = ours
     ours.close()
@@ -49,8 +49,8 @@ def frames_of(meta):
 
 
 def check(batches, root, planes, count, *, channels_last=False):
-    """Compare ``count`` batches with our own loader's pictures; return the frame numbers seen."""
-    expected = pictures_by_frame(root)
+    """Compare ``count`` batches with our own loader's images; return the frame numbers seen."""
+    expected = images_by_frame(root)
     seen = []
     for delivered, pose, meta in itertools.islice(batches.stream, count):
         image = delivered.permute(0, 3, 1, 2) if channels_last else delivered
@@ -63,15 +63,15 @@ def check(batches, root, planes, count, *, channels_last=False):
         levels = (image.double() + 1) * 127.5 if planes else image.double()
         frames = frames_of(meta)
         assert len(frames) == len(pose) == BATCH
-        for frame, picture in zip(frames, levels.numpy(), strict=True):
-            assert np.abs(picture - expected[frame]).mean() < TOLERANCE
+        for frame, found in zip(frames, levels.numpy(), strict=True):
+            assert np.abs(found - expected[frame]).mean() < TOLERANCE
         seen += frames
     return seen
 
 
 def test_samples_can_be_told_apart(sets):
     for root in sets.values():
-        pairs = itertools.combinations(pictures_by_frame(root).values(), 2)
+        pairs = itertools.combinations(images_by_frame(root).values(), 2)
         assert min(np.abs(one - other).mean() for one, other in pairs) > 3 * TOLERANCE
 
 
@@ -140,7 +140,7 @@ def test_decoder_alone(sets, tmp_path):
     with decoder_alone(sets["jpeg"], BATCH, 2) as session:
         assert session.step() == session.step() == SAMPLES
     spoilt = make_shard_set(tmp_path / "spoilt", {"train": BATCH}, image_size=SIDE)
-    spoil_pictures(spoilt, "train", [BATCH - 1])
+    spoil_images(spoilt, "train", [BATCH - 1])
     with decoder_alone(spoilt, BATCH, 2) as session, pytest.raises(ValueError, match="JPEG"):
         session.step()
 
@@ -165,15 +165,15 @@ def test_reference_way(generated):
     which = distance.abs().amax((2, 3)).argmin(1)
     assert sorted(which.tolist()) == [0, 1, 2, 3]
     assert distance.abs().amax((2, 3)).amin(1).max() < 1e-4
-    # its labels count from a pixel's corner, ours from its centre
+    # its labels count from a pixel's corner, ours from its center
     joints_2d = select_heatmap_joints(expected.joints_2d[which]) + 0.5 * (1 - 368 / 800)
-    torch.testing.assert_close(heatmaps, draw_heatmaps(joints_2d, 368, 48, rounded=True), atol=1e-6, rtol=0)
+    torch.testing.assert_close(heatmaps, encode_heatmaps(joints_2d, 368, 48, rounded=True), atol=1e-6, rtol=0)
     # its filter is a little wider than the area of a pixel
     assert ((image + 1) * 127.5 - expected.image[which].float()).abs().mean() < 4
 
 
 def test_grain_makes_jpegs_as_large_as_real_ones(generated):
-    assert 60e3 < loader._mean_picture(generated.jpeg, 4) < 80e3
+    assert 60e3 < loader._mean_image(generated.jpeg, 4) < 80e3
 
 
 def test_grain_is_seeded_and_left_to_training(tmp_path):

@@ -64,10 +64,10 @@ def test_memory_end_to_end(tmp_path, capsys):
     page = (tmp_path / "results" / "memory.md").read_text()
     assert "<= 1.5" in page
     assert "| torch JPEG " in capsys.readouterr().out
-    picture = tmp_path / "results" / "memory.png"
-    picture.unlink()
+    image = tmp_path / "results" / "memory.png"
+    image.unlink()
     assert plot.main(["--result", str(tmp_path / "results" / "memory.json")]) == 0
-    assert picture.stat().st_size > 1000
+    assert image.stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("flags", "said"), [(["--epochs", "3"], "at least 4"), (["--raw-shards", "x"], "--shards")])

@@ -10,7 +10,7 @@ import torch
 from benchmarks import data
 from benchmarks.peers import reference_training as module
 from benchmarks.peers.reference_training import Recipe, pose_error, reference_training, summed_error
-from benchmarks.peers.reference_way import Frames, draw_heatmaps, frame_loader
+from benchmarks.peers.reference_way import Frames, encode_heatmaps, frame_loader
 from engine.stages import STAGES, ModelConfig
 from models import heatmaps
 from models.heatmap_net import heatmap_size
@@ -41,19 +41,19 @@ def poses(seed):
 def test_heatmaps_are_ours_rounded(image_size):
     joints = np.random.default_rng(0).uniform(-0.5 * image_size, 1.5 * image_size, (50, 16, 2))
     joints[0, :4] = [[-9e4, 5], [5, 9e4], [0, 0], [image_size, image_size]]
-    drawn = np.stack([draw_heatmaps(one, image_size) for one in joints])
+    drawn = np.stack([encode_heatmaps(one, image_size) for one in joints])
     selected = heatmaps.select_heatmap_joints(torch.from_numpy(joints))
-    expected = heatmaps.draw_heatmaps(selected, image_size, heatmap_size(image_size), rounded=True)
+    expected = heatmaps.encode_heatmaps(selected, image_size, heatmap_size(image_size), rounded=True)
     np.testing.assert_allclose(drawn, expected.numpy(), atol=1e-6)
     inside = drawn.any((2, 3))
     assert 0 < inside.sum() < inside.size
 
 
 def test_frames(batch):
-    picture, drawn, joints_3d = batch
+    image, drawn, joints_3d = batch
     assert [part.shape for part in batch] == [(BATCH, 3, SIDE, SIDE), (BATCH, 15, 8, 8), (BATCH, 16, 3)]
     assert {part.dtype for part in batch} == {torch.float32}
-    assert picture.is_contiguous()
+    assert image.is_contiguous()
     assert drawn.amax((2, 3)).max() == 1
     assert not joints_3d[:, 0].any()
 
@@ -82,9 +82,9 @@ def test_summed_error_is_ours():
 
 @pytest.mark.parametrize("name", STAGES)
 def test_losses_are_our_stages(batch, monkeypatch, name):
-    picture, drawn, joints_3d = batch
+    image, drawn, joints_3d = batch
     recipe = Recipe(name, "resnet18", SIDE, CPU)
-    stage = STAGES[name](ModelConfig(trunk="resnet18"), SIDE)
+    stage = STAGES[name](ModelConfig(backbone="resnet18"), SIDE)
     model = stage.build_model().train()
     ours = {part: network.state_dict() for part, network in stage.networks(model).items()}
     if "heatmap" in recipe.networks:
@@ -96,11 +96,11 @@ def test_losses_are_our_stages(batch, monkeypatch, name):
         recipe.networks["lifting"].load_state_dict(ours["lifting_net"])
     assert sum(p.numel() for p in recipe.networks.parameters()) == sum(p.numel() for p in model.parameters())
 
-    # ours normalises bytes itself; here they keep their fractions
-    as_bytes = SimpleNamespace(image=(picture + 1) * 127.5, joints_3d=joints_3d)
+    # ours normalizes bytes itself; here they keep their fractions
+    as_bytes = SimpleNamespace(image=(image + 1) * 127.5, joints_3d=joints_3d)
     monkeypatch.setattr(stage, "targets", lambda _: drawn)
     _, terms = stage.learn(model, as_bytes)
-    torch.testing.assert_close(recipe.loss(picture, drawn, joints_3d), sum(terms.values()), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(recipe.loss(image, drawn, joints_3d), sum(terms.values()), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", STAGES)

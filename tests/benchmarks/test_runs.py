@@ -40,7 +40,7 @@ STAGES = ("train2d resnet18", "train3d", "finetune resnet18")
 
 
 def train(folder, *more):
-    flags = ["--batch-size", "2", "--image-size", "64", "--trunks", "resnet18", "--steps", "2", "--threads", "1"]
+    flags = ["--batch-size", "2", "--image-size", "64", "--backbones", "resnet18", "--steps", "2", "--threads", "1"]
     flags += ["--precisions", "fp32", *more, "--device", "cpu"]
     assert training.main([*SHORT, *flags, "--output", str(folder)]) == 0
     return check_result(folder, "training")
@@ -77,12 +77,12 @@ def test_training_compares_precisions(tmp_path):
 
 
 def test_training_compares_trunks_and_modes():
-    flags = training.TrainingFlags(trunks=("resnet18", "resnet34"), precisions=("fp32",), compile=("off", "default"))
+    flags = training.TrainingFlags(backbones=("resnet18", "resnet34"), precisions=("fp32",), compile=("off", "default"))
     titles = [one.title for one in flags.trainings(torch.device("cpu"))]
     assert titles == [
-        *(f"train2d {trunk} fp32{mode}" for trunk in ("resnet18", "resnet34") for mode in ("", " default")),
+        *(f"train2d {backbone} fp32{mode}" for backbone in ("resnet18", "resnet34") for mode in ("", " default")),
         *(f"train3d fp32{mode}" for mode in ("", " default")),
-        *(f"finetune {trunk} fp32{mode}" for trunk in ("resnet18", "resnet34") for mode in ("", " default")),
+        *(f"finetune {backbone} fp32{mode}" for backbone in ("resnet18", "resnet34") for mode in ("", " default")),
     ]
 
 
@@ -102,7 +102,7 @@ def test_sharding_end_to_end(tmp_path):
 
 def test_scaling_end_to_end(tmp_path):
     short = ["--rounds", "1", "--image-size", "64", "--batch-size", "4", "--steps", "2", "--frames", "8"]
-    assert scaling.main([*short, "--trunk", "resnet18", "--device", "cpu", "--output", str(tmp_path)]) == 0
+    assert scaling.main([*short, "--backbone", "resnet18", "--device", "cpu", "--output", str(tmp_path)]) == 0
     content = check_result(tmp_path, "scaling")
     one, two = content["candidates"]
     assert one["median"] > 0

@@ -11,7 +11,7 @@ from engine.stages import STAGES, ModelConfig
 
 
 def test_operations_are_those_of_the_convolutions():
-    """Of ResNet-18 at 64 px, by hand: thrice the forward pass, less a gradient of the picture."""
+    """Of ResNet-18 at 64 px, by hand: thrice the forward pass, less a gradient of the image."""
     work = count(STAGES["train2d"], "resnet18", 64, 4)
     macs = first = 64 * 3 * 49 * 32 * 32
     for width, side, before in ((64, 16, 64), (128, 8, 64), (256, 4, 128), (512, 2, 256)):
@@ -19,7 +19,7 @@ def test_operations_are_those_of_the_convolutions():
         macs += width * before * side**2 if width != before else 0
     macs += 16 * 512 * 256 * 2**2 + 16 * 256 * 256 * 4**2 + 256 * 15 * 8**2  # transposed convolutions, the last layer
     assert work.operations == pytest.approx(2 * (3 * macs - first))
-    built = STAGES["train2d"](ModelConfig(trunk="resnet18"), 64).build_model()
+    built = STAGES["train2d"](ModelConfig(backbone="resnet18"), 64).build_model()
     assert work.parameters == sum(parameter.numel() for parameter in built.parameters())
     assert work.product_traffic < work.traffic
 
@@ -27,9 +27,9 @@ def test_operations_are_those_of_the_convolutions():
 def test_operations_and_bytes_grow_as_they_should():
     small, large = (count(STAGES["train2d"], "resnet18", side, 64) for side in (64, 128))
     assert large.operations == pytest.approx(4 * small.operations)
-    assert 3 < large.traffic / small.traffic < 4  # pictures four times as large, the same weights
+    assert 3 < large.traffic / small.traffic < 4  # images four times as large, the same weights
     assert large.optimizer_traffic == small.optimizer_traffic
-    assert count(STAGES["train3d"], "resnet18", 64, 2).trunk is None
+    assert count(STAGES["train3d"], "resnet18", 64, 2).backbone is None
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -49,7 +49,7 @@ def test_bytes_of_a_few_operators():
 
 
 def test_from_the_command_line(tmp_path, capsys):
-    assert main(["--output", str(tmp_path), "--image-size", "64", "--trunks", "resnet18"]) == 0
+    assert main(["--output", str(tmp_path), "--image-size", "64", "--backbones", "resnet18"]) == 0
     content = json.loads((tmp_path / "work.json").read_text())
     assert [work["stage"] for work in content["works"]] == ["train2d", "train3d", "finetune"]
     assert "Counted, not measured" in (tmp_path / "work.md").read_text()

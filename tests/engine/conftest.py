@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made = ["--components", "rgba", "json", "--image-size", "64"]
     assert shard(["--root", str(found.dataset), "--output", str(found.shards), *made]) == 0
     flags = ["--stage", "finetune", "--data.shards", str(found.shards), "--run-dir", str(found.checkpoint.parent)]
-    flags += ["--model.trunk", "resnet18", "--data.batch-size", "12", "--epochs", "20", "--validate-every", "20"]
-    flags += ["--loss.pose", "1", "--loss.limb", "0", "--precision", "fp32"]
+    flags += ["--model.backbone", "resnet18", "--data.batch-size", "12", "--epochs", "20", "--validate-every", "20"]
+    flags += ["--loss.pose", "1", "--loss.bone", "0", "--precision", "fp32"]
     assert train(parse_train(flags)) == 0
     return found

@@ -13,8 +13,8 @@ from torch.nn.functional import leaky_relu, relu
 
 HEAD = 1
 REACH = 6
-LIMBS = [(0, 1), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11), (12, 13), (13, 14), (14, 15)]
-LIMBS += [(2, 8), (5, 12), (2, 5)]
+BONES = [(0, 1), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11), (12, 13), (13, 14), (14, 15)]
+BONES += [(2, 8), (5, 12), (2, 5)]
 
 
 def true_heatmaps(joints_2d, image_size):
@@ -38,9 +38,9 @@ def true_heatmaps(joints_2d, image_size):
 
 
 class HeatmapNetwork(nn.Module):
-    def __init__(self, trunk):
+    def __init__(self, backbone):
         super().__init__()
-        resnet = torchvision.models.get_model(trunk)
+        resnet = torchvision.models.get_model(backbone)
         self.conv1, self.bn1, self.maxpool = resnet.conv1, resnet.bn1, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
         self.deconv_layers = nn.Sequential(
@@ -53,8 +53,8 @@ class HeatmapNetwork(nn.Module):
         )
         self.final_layer = nn.Conv2d(256, 15, 1)
 
-    def forward(self, picture):
-        x = self.maxpool(relu(self.bn1(self.conv1(picture))))
+    def forward(self, image):
+        x = self.maxpool(relu(self.bn1(self.conv1(image))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.final_layer(self.deconv_layers(x))
 
@@ -107,7 +107,7 @@ def pose_error(predicted, true):
     """Return the three terms about poses, weighted and summed."""
     distance = length(predicted - true).mean(dim=1).mean()
     cosine = difference = 0
-    for start, end in LIMBS:
+    for start, end in BONES:
         a = predicted[:, end] - predicted[:, start]
         b = true[:, end] - true[:, start]
         cosine += (a * b).sum(dim=-1) / (length(a) * length(b))
@@ -121,21 +121,21 @@ def train(stage, networks, epochs, image_size):
     Args:
         stage: train2d, train3d or finetune.
         networks: heatmap network, lifting network or both, as the stage needs them.
-        epochs: of (picture uint8 (B, 3, H, W) or None, joints_2d (B, 16, 2), joints_3d (B, 16, 3)).
-        image_size: side of the picture (pixels).
+        epochs: of (image uint8 (B, 3, H, W) or None, joints_2d (B, 16, 2), joints_3d (B, 16, 3)).
+        image_size: side of the image (pixels).
     """
     parameters = [parameter for network in networks for parameter in network.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=0.001, fused=False, foreach=False)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.1)
     for epoch in epochs:
-        for picture, joints_2d, joints_3d in epoch:
+        for image, joints_2d, joints_3d in epoch:
             true = torch.from_numpy(np.stack([true_heatmaps(joints, image_size) for joints in joints_2d.numpy()]))
             if stage == "train3d":
                 (lifting,) = networks
                 pose, reconstruction = lifting(true)
                 loss = 0.001 * mean_error(reconstruction, true) + pose_error(pose, joints_3d)
             else:
-                heatmaps = networks[0]((picture / 255 - 0.5) / 0.5)
+                heatmaps = networks[0]((image / 255 - 0.5) / 0.5)
                 loss = mean_error(heatmaps, true)
             if stage == "finetune":
                 pose, reconstruction = networks[1](heatmaps)

@@ -39,7 +39,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     file = write(
         tmp_path / "c.yaml",
         "stage: train3d\nresume: true\nmax_steps: null\ndata:\n  batch_size: 7\n  outputs: [image, worldp]\n"
-        "  augment:\n    rotation: 12.5\noptim: {lr: 0.5, kind: sgd}\n",
+        "  augment:\n    rotation: 12.5\noptim: {lr: 0.5, name: sgd}\n",
     )
     config = parse_train([*file, *NEEDED, "--optim.lr", "0.25"])
     assert config.stage == "train2d"
@@ -48,12 +48,12 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     assert config.data.batch_size == 7
     assert config.data.outputs == ("image", "worldp")
     assert config.data.augment.rotation == 12.5
-    assert (config.optim.kind, config.optim.lr) == ("sgd", 0.25)
+    assert (config.optim.name, config.optim.lr) == ("sgd", 0.25)
     assert not parse_train([*file, *NEEDED, "--no-resume"]).resume
 
 
 def test_the_command_line_mends_what_the_file_sets_out_of_range(tmp_path):
-    assert read(tmp_path, RUN + "epochs: 0\noptim: {kind: lamb}\n", "--epochs", "2", "--optim.apex").epochs == 2
+    assert read(tmp_path, RUN + "epochs: 0\noptim: {name: lamb}\n", "--epochs", "2", "--optim.apex").epochs == 2
 
 
 def test_the_last_of_several_files_counts(tmp_path):
@@ -74,31 +74,31 @@ MEANINGS = {
     "optim: {lr: '0.5'}": ("optim.lr", 0.5),
     "optim: {weight-decay: 0.1}": ("optim.weight_decay", 0.1),
     "optim.lr: 0.002": ("optim.lr", 0.002),
-    "data.augment: {mirror: 0.5}": ("data.augment.mirror", 0.5),
+    "data.augment: {horizontal_flip: 0.5}": ("data.augment.horizontal_flip", 0.5),
     "epochs: 1_000": ("epochs", 1000),
     "epochs: 2.0": ("epochs", 2),
     "epochs: 1e3": ("epochs", 1000),
     "seed: 010": ("seed", 10),
     "optim:": ("optim.lr", 0.001),
-    "data:\n  augment:\nmodel: ~": ("model.trunk", "resnet50"),
+    "data:\n  augment:\nmodel: ~": ("model.backbone", "resnet50"),
     "max_steps: ~\nload_2d: None": ("max_steps", None),
-    "model: {trunk_weights: null}": ("model.trunk_weights", None),
-    "model: {trunk_weights: 'null'}": ("model.trunk_weights", "null"),
-    "model: {trunk_weights: off}": ("model.trunk_weights", "off"),
+    "model: {pretrained: null}": ("model.pretrained", None),
+    "model: {pretrained: 'null'}": ("model.pretrained", "null"),
+    "model: {pretrained: off}": ("model.pretrained", "off"),
     "load_2d: 2024-01-31": ("load_2d", Path("2024-01-31")),
     "load_2d: 007": ("load_2d", Path("007")),
     "load_2d: 1:30": ("load_2d", Path("1:30")),
     "load_2d: yes": ("load_2d", Path("yes")),
     "load_2d: ~root/a.pt": ("load_2d", Path("~root/a.pt").expanduser()),
     "load_2d: a/~": ("load_2d", Path("a/~")),
-    "model: {trunk_weights: ~root/w.pt}": ("model.trunk_weights", str(Path("~root/w.pt").expanduser())),
+    "model: {pretrained: ~root/w.pt}": ("model.pretrained", str(Path("~root/w.pt").expanduser())),
     "data: {outputs: []}": ("data.outputs", ()),
     "data: {outputs: worldp}": ("data.outputs", ("worldp",)),
     "data:\n  outputs:\n  - worldp\n  - image": ("data.outputs", ("worldp", "image")),
-    "data: &d {batch_size: 8}\noptim: {micro_batches: 8}": ("data.batch_size", 8),
+    "data: &d {batch_size: 8}\noptim: {grad_accum_steps: 8}": ("data.batch_size", 8),
     "data: {prefetch: &two 2, threads: *two}": ("data.threads", 2),
-    "optim: {<<: {lr: 3, clip: 2}, lr: 4}": ("optim.lr", 4.0),
-    "optim: {<<: [{lr: 5}, {lr: 6, clip: 2}]}": ("optim.lr", 5.0),
+    "optim: {<<: {lr: 3, max_grad_norm: 2}, lr: 4}": ("optim.lr", 4.0),
+    "optim: {<<: [{lr: 5}, {lr: 6, max_grad_norm: 2}]}": ("optim.lr", 5.0),
     "# only a comment": ("epochs", 3),
     "---\nepochs: 4\n...": ("epochs", 4),
 }
@@ -125,7 +125,7 @@ def test_files_as_editors_leave_them(tmp_path, content):
 REFUSED = {
     "epochs: 3\nepochs: 4\n": "line 4: epochs is set again, after line 3: keep one",
     "data: {seed: 1}\ndata: {threads: 2}\n": "line 4: data is set again, after line 3: keep one",
-    "data.augment:\n  mirror: 0\n  mirror: 1\n": "line 5: data.augment.mirror is set again, after line 4: keep one",
+    "data.augment:\n  rotation: 0\n  rotation: 1\n": "line 5: data.augment.rotation is set again, after line 4: keep one",
     "optim: {ema: 0.9}\noptim.ema: 0.8\n": "line 4: optim.ema is set again, after line 3: keep one",
     "load-2d: a\nload_2d: a\n": "line 4: load_2d is set again, after line 3: keep one",
     "data:\n  batchsize: 3\n": "line 4: data.batchsize is no key: did you mean data.batch_size?",
@@ -149,7 +149,7 @@ REFUSED = {
     "compile: ''\n": "line 3: compile is '': give off, default, reduce-overhead or max-autotune",
     "compile: on\n": "line 3: compile is 'on': give off, default, reduce-overhead or max-autotune",
     "optim: {lr: .nan}\n": "line 3: optim.lr is '.nan': give a finite number",
-    "optim:\n  clip: -.inf\n": "line 4: optim.clip is '-.inf': give a finite number",
+    "optim:\n  max_grad_norm: -.inf\n": "line 4: optim.max_grad_norm is '-.inf': give a finite number",
     "checkpoint_minutes: 1e999\n": "line 3: checkpoint_minutes is '1e999': give a finite number",
     "optim: 0.001\n": "line 3: optim holds no keys: write them one a line, as 'key: value'",
     "seed: !!python/object/apply:os.system ['true']\n": "line 3: seed has the tag !!python/object/apply:os.system: "
@@ -164,8 +164,8 @@ REFUSED = {
     "a: \0\n": "line 3: U+0000 is no text: save the file as UTF-8 text",
     "data: {batch_size: 0}\n": "line 3: data.batch_size is 0: give at least 1",
     "optim:\n  ema: 1\n": "line 4: optim.ema is 1.0: give a number between 0 and 1",
-    "optim: {micro_batches: 64}\n": "line 3: optim.micro_batches is 64, more than data.batch_size 32",
-    "optim: {kind: lamb}\n": "line 3: optim.kind lamb is NVIDIA Apex's: add --optim.apex, or take adamw",
+    "optim: {grad_accum_steps: 64}\n": "line 3: optim.grad_accum_steps is 64, more than data.batch_size 32",
+    "optim: {name: lamb}\n": "line 3: optim.name lamb is NVIDIA Apex's: add --optim.apex, or take adamw",
 }
 
 
@@ -273,8 +273,17 @@ AWKWARD = [
 
 @pytest.mark.parametrize("name", AWKWARD, ids=ascii)
 def test_the_configuration_of_a_run_is_one_for_another(tmp_path, name):
-    flags = ["--optim.clip", "1.5", "--optim.lr", "1e-05", "--data.image-size", "128", "--data.outputs", "--resume"]
-    flags += ["--compile", "off", "--model.trunk-weights", name, "--epochs", "1_000", "--checkpoint-minutes", "1e22"]
+    flags = [
+        "--optim.max-grad-norm",
+        "1.5",
+        "--optim.lr",
+        "1e-05",
+        "--data.image-size",
+        "128",
+        "--data.outputs",
+        "--resume",
+    ]
+    flags += ["--compile", "off", "--model.pretrained", name, "--epochs", "1_000", "--checkpoint-minutes", "1e22"]
     config = dataclasses.replace(parse_train([*NEEDED, *flags]), run_dir=Path(name), load_2d=Path(name))
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False))

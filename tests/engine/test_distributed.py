@@ -59,7 +59,7 @@ def halves(arguments, trained, output):
 def test_two_processes_on_halves_have_the_gradient_of_the_whole(tmp_path, shards, stage, trained):
     one, two = flags(shards, tmp_path / "one", stage), flags(shards, tmp_path / "two", stage, "--data.batch-size", "2")
     if trained:  # one process that takes the batch in two parts has the same statistics
-        one += ["--optim.micro-batches", "2"]
+        one += ["--optim.grad-accum-steps", "2"]
     whole = gradients(one, Process(0, 1, torch.device("cpu")), trained)
     parts = halves(two, trained, tmp_path / "gradients.pt")
     assert whole.keys() == parts.keys()
@@ -75,7 +75,7 @@ def start_differently(rank, port, folder, shards, others):
         for theirs, complaint in (
             (["--optim.lr", "0.5"], "process 1 has optim.lr 0.5, process 0 has 0.001"),
             (["--data.shards", str(others)], "process 1 has train shards"),
-            (["--loss.limb", "1"], "process 1 has loss.limb 1.0"),
+            (["--loss.bone", "1"], "process 1 has loss.bone 1.0"),
         ):
             with pytest.raises(InputError, match=complaint):
                 Trainer(parse_train(arguments + theirs * rank), process)

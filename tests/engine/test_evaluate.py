@@ -13,12 +13,12 @@ import torch
 
 from engine.checkpoint import format as checkpoint
 from engine.evaluate import main, mean_pose
-from engine.loaded_model import load_trained
+from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
-from models.heatmaps import draw_heatmaps, find_joints
+from models.heatmaps import decode_heatmaps, encode_heatmaps
 from models.skeleton import HEATMAP_JOINTS, JOINTS, action_group
 from tests.checkpoint_factory import make_checkpoint
-from tests.shard_factory import make_shard_set, spoil_pictures
+from tests.shard_factory import make_shard_set, spoil_images
 from tools.convert_checkpoint import main as convert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def figures(metrics, prefix=""):
 
 def frame_by_frame(path, shards, split):
     """Yield each frame's action with the network's and the true 3D and 2D positions, all from first principles."""
-    trained = load_trained(path, torch.device("cpu"))
+    trained = read_model(path, torch.device("cpu"))
     data = DataConfig(shards=shards, batch_size=1, backend="torch", image_size=64)
     shard_set = ShardSet(shards, split)
     for batch in build_loader(data, split):
@@ -66,7 +66,7 @@ def frame_by_frame(path, shards, split):
             output = trained.model(batch.image)
         pose = shard_set.pose([int(batch.index)])[0].astype(np.float64)
         action = shard_set.manifest.actions[shard_set.meta([int(batch.index)])[0, 3]]
-        seen = find_joints(output.heatmap, 64)[0][0].numpy()
+        seen = decode_heatmaps(output.heatmap, 64)[0][0].numpy()
         true_2d = pose[list(HEATMAP_JOINTS), :2]
         yield action, output.joints_3d[0].numpy(), pose[:, 2:] - pose[0, 2:], seen, true_2d
 
@@ -159,12 +159,12 @@ def test_processes_do_not_matter(tmp_path, shards, finetuned):
     assert figures(one) == pytest.approx(figures(three), rel=1e-4)
 
 
-def test_skipped_frames_are_left_out_and_listed(tmp_path, capsys, finetuned):
+def test_skipped_frames_are_skipped_and_listed(tmp_path, capsys, finetuned):
     shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 10})
     common = ("--data.backend", "torch", "--data.batch-size", "2", "--data.on-bad-sample")
     whole = evaluated(finetuned, shards, tmp_path / "whole", *common, "fail")
     # the second batch of two is left out whole
-    spoil_pictures(shards, "test", {2, 3, 8})
+    spoil_images(shards, "test", {2, 3, 8})
     assert main(flags(finetuned, shards, tmp_path / "refused", *common, "fail")) == 2
     assert "000003.rgba.jpg at byte" in capsys.readouterr().err
     one = evaluated(finetuned, shards, tmp_path / "one", *common, "skip")
@@ -189,10 +189,10 @@ def test_a_lifting_network_sees_true_heatmaps(tmp_path, capsys, shards):
     metrics = evaluated(path, shards, tmp_path / "report")
     assert "error_2d_px" not in metrics
     assert "true heatmaps" in capsys.readouterr().out
-    model = load_trained(path, torch.device("cpu")).model
+    model = read_model(path, torch.device("cpu")).model
     pose = torch.from_numpy(ShardSet(shards, "test").labels()[0])
     with torch.no_grad():
-        predicted = model(draw_heatmaps(pose[:, list(HEATMAP_JOINTS), :2], 64, 8))[0]
+        predicted = model(encode_heatmaps(pose[:, list(HEATMAP_JOINTS), :2], 64, 8))[0]
     error = (predicted - (pose[..., 2:] - pose[:, :1, 2:])).norm(dim=-1).mean()
     assert metrics["mpjpe_mm"]["All"] == pytest.approx(1000 * float(error), rel=1e-4)
 
@@ -201,7 +201,7 @@ def test_a_reference_checkpoint_gives_the_same(tmp_path, shards, finetuned):
     assert convert(["--input", str(finetuned), "--output", str(tmp_path / "theirs.pth")]) == 0
     theirs = evaluated(tmp_path / "theirs.pth", shards, tmp_path / "theirs", "--data.backend", "torch")
     ours = evaluated(finetuned, shards, tmp_path / "ours", "--data.backend", "torch")
-    assert theirs["evaluation"]["trunk"] == "resnet18"
+    assert theirs["evaluation"]["backbone"] == "resnet18"
     assert figures(theirs) == figures(ours)
 
 

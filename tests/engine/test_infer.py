@@ -1,4 +1,4 @@
-"""Inference on pictures of every kind."""
+"""Inference on images of every kind."""
 
 import json
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from engine.evaluate import main as evaluate
 from engine.infer import load_model, main
-from engine.inference.images import Preparation, read_picture
+from engine.inference.images import Preparation, read_image
 from engine.inference.pose_model import View
 from engine.visualization.overlay import encode_image
 from loaders import InputError, ShardSet
@@ -35,13 +35,13 @@ def model(finetuned):
 
 
 def frame(seed=0, height=800, width=1280):
-    """A picture that looks different everywhere."""
+    """An image that looks different everywhere."""
     small = np.random.default_rng(seed).integers(0, 256, (9, 13, 3), np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def write(path, image):
-    """Write an RGB picture."""
+    """Write an RGB image."""
     assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
@@ -73,33 +73,33 @@ def test_positions_find_the_way_back(width, height, turn):
     weight = square[:, :, 0].astype(float)
     rows, columns = np.indices(weight.shape)
     seen = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
-    np.testing.assert_allclose(view.to_picture(seen, 64), place, atol=0.02 * side / 64 + 0.51)
+    np.testing.assert_allclose(view.to_image(seen, 64), place, atol=0.02 * side / 64 + 0.51)
     # clockwise: what is at the lower left goes to the upper left, the upper right, the lower right
     expected = {0: (0.3, 0.7), 90: (0.3, 0.3), 180: (0.7, 0.3), 270: (0.7, 0.7)}[turn]
     np.testing.assert_allclose(seen / 64, expected, atol=0.02)
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_poses_turn_as_the_picture_does(turn):
-    """What lies to the right of the optical axis in the picture lies there in the camera's frame, too."""
+def test_poses_turn_as_the_image_does(turn):
+    """What lies to the right of the optical axis in the image lies there in the camera's frame, too."""
     view = View(101, 101, turn)
     direction = np.array([0.4, -0.3])
-    offset = view.to_picture(50 + 10 * direction, 101) - 50
+    offset = view.to_image(50 + 10 * direction, 101) - 50
     turned = view.to_camera(np.array([*direction, 0.8]))
     np.testing.assert_allclose(turned, [*(offset / 10), 0.8], atol=1e-9)
 
 
-def test_only_the_centre_square_counts(model):
+def test_only_the_center_square_counts(model):
     image = frame()
     whole, square = model([image]), model([image[:, 240:1040]])
     same(whole, square)
     np.testing.assert_allclose(whole.joints_2d, square.joints_2d + np.array([240, 0]), atol=1e-3)
     larger = np.pad(image[:, 240:1040], ((0, 0), (500, 500), (0, 0)))
     same(model([larger]), square)
-    assert np.abs(model([frame(1)]).joints_3d - whole.joints_3d).max() > 0.01  # the picture does matter
+    assert np.abs(model([frame(1)]).joints_3d - whole.joints_3d).max() > 0.01  # the image does matter
 
 
-def test_pictures_may_be_turned(model):
+def test_images_may_be_turned(model):
     image = frame()[:, 240:1040]
     upright = model([image])
     for turn in TURNS:
@@ -107,7 +107,7 @@ def test_pictures_may_be_turned(model):
         found = model([given], turn=turn)
         back = View(800, 800, turn)
         np.testing.assert_allclose(found.joints_3d, back.to_camera(upright.joints_3d), atol=1e-4)
-        np.testing.assert_allclose(found.joints_2d, back.to_picture(upright.joints_2d, 800), atol=1e-2)
+        np.testing.assert_allclose(found.joints_2d, back.to_image(upright.joints_2d, 800), atol=1e-2)
         np.testing.assert_allclose(found.confidence, upright.confidence, atol=1e-4)
 
 
@@ -124,33 +124,33 @@ def test_a_call_takes_one_array_or_many_sizes(model):
         model(images.astype(float))
 
 
-def test_every_form_of_a_picture_is_read(tmp_path):
+def test_every_form_of_a_image_is_read(tmp_path):
     image = frame(0, 96, 160)
     write(tmp_path / "plain.png", image)
     write(tmp_path / "plain.bmp", image)
     alpha = np.dstack([image[:, :, ::-1], np.full((96, 160), 7, np.uint8)])
     cv2.imwrite(str(tmp_path / "alpha.png"), alpha)
     cv2.imwrite(str(tmp_path / "sixteen.png"), image[:, :, ::-1].astype(np.uint16) * 257)
-    cv2.imwrite(str(tmp_path / "grey.png"), image[:, :, 1])
+    cv2.imwrite(str(tmp_path / "gray.png"), image[:, :, 1])
     orientation = Image.Exif()
     orientation[0x112] = 6  # stored turned counter-clockwise
     Image.fromarray(np.rot90(image).copy()).save(tmp_path / "exif.jpg", exif=orientation, quality=100, subsampling=0)
     squares = {}
     for path in tmp_path.iterdir():
-        read = prepare()(read_picture(path), path.name)
+        read = prepare()(read_image(path), path.name)
         assert (read.view.width, read.view.height) == (160, 96)
         assert read.shown.shape == (96, 160, 3)
         squares[path.name] = read.square.astype(int)
     plain = squares.pop("plain.png")
-    grey = squares.pop("grey.png")
+    gray = squares.pop("gray.png")
     for square in squares.values():
         assert np.abs(square - plain).mean() < 1
-    assert np.abs(grey - plain[:, :, 1:2]).max() <= 1
+    assert np.abs(gray - plain[:, :, 1:2]).max() <= 1
 
 
-def test_large_pictures_are_drawn_reduced(tmp_path):
+def test_large_images_are_drawn_reduced(tmp_path):
     write(tmp_path / "large.png", np.zeros((20, 4000, 3), np.uint8))
-    read = prepare()(read_picture(tmp_path / "large.png"), "large.png")
+    read = prepare()(read_image(tmp_path / "large.png"), "large.png")
     assert read.shown.shape == (8, 1600, 3)
     assert read.view.width == 4000
 
@@ -161,11 +161,11 @@ def test_a_folder_becomes_predictions(tmp_path, capsys, finetuned, model):
     images = {"b.png": frame(0), "a.PNG": frame(1, 300, 200), "c.bmp": frame(2, 64, 64)}
     for name, image in images.items():
         write(folder / name, image)
-    (folder / "notes.txt").write_text("no picture, and not named like one")
+    (folder / "notes.txt").write_text("no image, and not named like one")
     assert run(finetuned, folder, tmp_path / "out", "--batch-size", "2") == 0
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert content["unreadable"] == []
-    entries = content["pictures"]
+    entries = content["images"]
     assert [entry["file"] for entry in entries] == ["a.PNG", "b.png", "c.bmp"]
     for entry in entries:
         image = images[entry["file"]]
@@ -175,13 +175,13 @@ def test_a_folder_becomes_predictions(tmp_path, capsys, finetuned, model):
         assert list(entry["joints_2d_px"]) == list(entry["confidence"]) == [JOINTS[joint] for joint in HEATMAP_JOINTS]
         np.testing.assert_allclose(list(entry["joints_3d_m"].values()), poses.joints_3d[0], atol=2e-4)
         np.testing.assert_allclose(list(entry["confidence"].values()), poses.confidence[0], atol=2e-4)
-        drawn = cv2.imread(str(tmp_path / "out" / "pictures" / entry["file"]))
+        drawn = cv2.imread(str(tmp_path / "out" / "images" / entry["file"]))
         assert drawn.shape == image.shape
         assert (drawn[:, :, ::-1] != image).any()
-    assert "3 of 3 pictures" in capsys.readouterr().out
+    assert "3 of 3 images" in capsys.readouterr().out
 
 
-def test_unreadable_pictures_are_listed_and_the_rest_go_on(tmp_path, capsys, finetuned):
+def test_unreadable_images_are_listed_and_the_rest_go_on(tmp_path, capsys, finetuned):
     folder = tmp_path / "in"
     folder.mkdir()
     write(folder / "good.png", frame(0, 80, 80))
@@ -190,15 +190,15 @@ def test_unreadable_pictures_are_listed_and_the_rest_go_on(tmp_path, capsys, fin
     (folder / "text.jpg").write_text("hello")
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:100])
     (folder / "folder.png").mkdir()
-    assert run(finetuned, folder, tmp_path / "out", "--batch-size", "1", "--no-pictures") == 1
+    assert run(finetuned, folder, tmp_path / "out", "--batch-size", "1", "--no-images") == 1
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert [entry["file"] for entry in content["pictures"]] == ["good.png", "zz.png"]
+    assert [entry["file"] for entry in content["images"]] == ["good.png", "zz.png"]
     assert [item["file"] for item in content["unreadable"]] == ["cut.png", "empty.png", "folder.png", "text.jpg"]
     said = capsys.readouterr()
     for item in content["unreadable"]:
         assert f"infer: unreadable: {folder / item['file']}: {item['reason']}" in said.err
-    assert "2 of 6 pictures" in said.out
-    assert not (tmp_path / "out" / "pictures").exists()
+    assert "2 of 6 images" in said.out
+    assert not (tmp_path / "out" / "images").exists()
 
 
 def test_a_folder_of_nothing_readable(tmp_path, finetuned):
@@ -206,16 +206,16 @@ def test_a_folder_of_nothing_readable(tmp_path, finetuned):
     folder.mkdir()
     (folder / "empty.png").touch()
     assert run(finetuned, folder, tmp_path / "out") == 1
-    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"] == []
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["images"] == []
 
 
 def test_the_mask_blackens_what_is_outside(tmp_path):
     write(tmp_path / "white.png", np.full((100, 160, 3), 255, np.uint8))
-    read = prepare(100, circle=Circle.parse("80,50,30"))(read_picture(tmp_path / "white.png"), "white.png")
-    for centre, image in ((80, read.shown), (50, read.square)):
-        assert (image[50, centre - 30 : centre + 31] == 255).all()
-        assert (image[20:81, centre] == 255).all()
-        assert not image[50, : centre - 30].any()
+    read = prepare(100, circle=Circle.parse("80,50,30"))(read_image(tmp_path / "white.png"), "white.png")
+    for center, image in ((80, read.shown), (50, read.square)):
+        assert (image[50, center - 30 : center + 31] == 255).all()
+        assert (image[20:81, center] == 255).all()
+        assert not image[50, : center - 30].any()
         assert not image[:20].any()
 
 
@@ -226,7 +226,7 @@ def test_a_reference_checkpoint_predicts_the_same(tmp_path, finetuned, model):
     np.testing.assert_array_equal(theirs(images).joints_3d, model(images).joints_3d)
 
 
-def test_pictures_of_many_folders_keep_their_places(tmp_path, finetuned):
+def test_images_of_many_folders_keep_their_places(tmp_path, finetuned):
     names = ("in/a.png", "in/more/a.png", "in/more/b.dat")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -234,22 +234,22 @@ def test_pictures_of_many_folders_keep_their_places(tmp_path, finetuned):
     assert run(finetuned, tmp_path / "in/more/b.dat", tmp_path / "one") == 0
     assert run(finetuned, tmp_path / "in/**/*.png", tmp_path / "many") == 0
     one, many = (json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "many"))
-    assert [entry["file"] for entry in one["pictures"]] == ["b.dat"]
+    assert [entry["file"] for entry in one["images"]] == ["b.dat"]
     assert many["input_dir"] == str(tmp_path / "in")
-    assert [entry["file"] for entry in many["pictures"]] == ["a.png", "more/a.png"]
-    drawn = [str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/pictures/**/*.*")]
-    assert sorted(drawn) == ["many/pictures/a.png", "many/pictures/more/a.png", "one/pictures/b.dat.png"]
+    assert [entry["file"] for entry in many["images"]] == ["a.png", "more/a.png"]
+    drawn = [str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/images/**/*.*")]
+    assert sorted(drawn) == ["many/images/a.png", "many/images/more/a.png", "one/images/b.dat.png"]
 
 
 def test_the_same_frame_has_the_same_pose_however_it_comes(world):
-    """As the dataset's frame, as the square within a larger picture, as its stored picture: to the same bits."""
+    """As the dataset's frame, as the square within a larger image, as its stored image: to the same bits."""
     model = load_model(world.checkpoint, device="cpu")
     shard_set = ShardSet(world.shards, "train")
     stored, frames = [], []
     for index in range(0, len(shard_set), 6):
         stored.append(decode(shard_set.member(index, "rgba.jpg")))
         subject, _, number = shard_set.key(index).split("-")
-        frames.append(read_picture(next(world.dataset.glob(f"TrainSet/{subject}/*/cam_down/rgba/*{number}.png"))))
+        frames.append(read_image(next(world.dataset.glob(f"TrainSet/{subject}/*/cam_down/rgba/*{number}.png"))))
     larger = np.random.default_rng(0).integers(0, 256, (len(frames), 800, 1700, 3), np.uint8)
     larger[:, :, 450:1250] = np.stack(frames)[:, :, 240:1040]
     expected = model(stored).joints_3d
@@ -280,8 +280,8 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
         subject, _, number = shard_set.key(index).split("-")
         found = next(world.dataset.glob(f"TestSet/{subject}/*/cam_down/rgba/*{number}.png"))
         (frames / f"{index:03}.png").symlink_to(found)
-    assert run(world.checkpoint, frames, tmp_path / "out", "--no-pictures") == 0
-    entries = json.loads((tmp_path / "out/predictions.json").read_text())["pictures"]
+    assert run(world.checkpoint, frames, tmp_path / "out", "--no-images") == 0
+    entries = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
     predicted = np.array([list(entry["joints_3d_m"].values()) for entry in entries])
     pose = shard_set.labels()[0][:, :, 2:].astype(float)
     error = 1000 * np.linalg.norm(predicted - (pose - pose[:, :1]), axis=2).mean()
@@ -289,15 +289,15 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
     assert error == pytest.approx(reported, abs=0.05)
 
 
-def test_other_cameras_pictures_are_cut_to_the_lens(tmp_path, world):
-    """The circle is that of the training pictures, wherever the centre square lies and however it is turned."""
+def test_other_cameras_images_are_cut_to_the_lens(tmp_path, world):
+    """The circle is that of the training images, wherever the center square lies and however it is turned."""
     model = load_model(world.checkpoint, device="cpu")
-    expected = XR_EGOPOSE.centre_square(64)
+    expected = XR_EGOPOSE.center_square(64)
     assert (model.lens.x, model.lens.y) == pytest.approx((expected.cx, expected.cy), abs=1)
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "white.png", np.full((640, 900, 3), 255, np.uint8))
     assert run(world.checkpoint, tmp_path / "in", tmp_path / "out", "--mask-circle", "auto", "--rotate", "180") == 0
-    image = cv2.imread(str(tmp_path / "out/pictures/white.png"))
+    image = cv2.imread(str(tmp_path / "out/images/white.png"))
     black = (image < 9).all(2)
     scale = 640 / 64
     middle = np.array([130 + 640, 640]) - (np.array([model.lens.x, model.lens.y]) + 0.5) * scale - 0.5  # turned by 180
@@ -312,13 +312,13 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "a.png", frame(0, 64, 64))
     (tmp_path / "nothing").mkdir()
-    (tmp_path / "pictures").mkdir()
-    write(tmp_path / "pictures" / "a.png", frame(0, 64, 64))
+    (tmp_path / "images").mkdir()
+    write(tmp_path / "images" / "a.png", frame(0, 64, 64))
     halves = [make_checkpoint(tmp_path / f"{stage}.pt", stage) for stage in ("train2d", "train3d")]
     cases = (
         ((finetuned, tmp_path / "absent", tmp_path / "out"), "does not exist"),
-        ((finetuned, tmp_path / "nothing", tmp_path / "out"), "has no pictures"),
-        ((finetuned, tmp_path / "pictures", tmp_path), "would be overwritten"),
+        ((finetuned, tmp_path / "nothing", tmp_path / "out"), "has no images"),
+        ((finetuned, tmp_path / "images", tmp_path), "would be overwritten"),
         ((tmp_path / "absent.pt", tmp_path / "in", tmp_path / "out"), "does not exist"),
         *(((half, tmp_path / "in", tmp_path / "out"), "half of the way") for half in halves),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--rotate", "45"), "--rotate"),

@@ -15,7 +15,7 @@ from tests.shard_factory import make_shard_set
 
 
 def test_steps_fall_every_so_many_epochs():
-    config = OptimConfig(lr=1.0, schedule="step", step_epochs=10, step_factor=0.1)
+    config = OptimConfig(lr=1.0, schedule="step", step_epochs=10, gamma=0.1)
     assert [config.lr_at(e, 30) for e in (0, 9.99, 10, 19.5, 20)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
@@ -40,7 +40,7 @@ def test_every_kind_descends(kind):
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     x, y = torch.randn(64, 3), torch.randn(64, 1)
-    optimizer = build_optimizer(OptimConfig(kind=kind, lr=0.05), model)
+    optimizer = build_optimizer(OptimConfig(name=kind, lr=0.05), model)
     losses = []
     for _ in range(50):
         loss = (model(x) - y).square().mean()
@@ -66,10 +66,10 @@ def stepped(config, state=None):
 @pytest.mark.parametrize(
     ("saved", "present"),
     [
-        ({"kind": "adamw", "weight_decay": 0.1}, {"kind": "adamw", "weight_decay": 0.5}),
-        ({"kind": "adam", "weight_decay": 0.1}, {"kind": "adamw", "weight_decay": 0.1}),
-        ({"kind": "sgd", "momentum": 0.9}, {"kind": "sgd", "momentum": 0.2, "weight_decay": 0.3}),
-        ({"kind": "sgd", "momentum": 0.0}, {"kind": "sgd", "momentum": 0.9}),
+        ({"name": "adamw", "weight_decay": 0.1}, {"name": "adamw", "weight_decay": 0.5}),
+        ({"name": "adam", "weight_decay": 0.1}, {"name": "adamw", "weight_decay": 0.1}),
+        ({"name": "sgd", "momentum": 0.9}, {"name": "sgd", "momentum": 0.2, "weight_decay": 0.3}),
+        ({"name": "sgd", "momentum": 0.0}, {"name": "sgd", "momentum": 0.9}),
     ],
 )
 def test_a_loaded_state_keeps_the_present_options(saved, present):
@@ -77,19 +77,19 @@ def test_a_loaded_state_keeps_the_present_options(saved, present):
     fresh = build_optimizer(OptimConfig(**present), nn.Linear(3, 2))
     optimizer, _ = stepped(OptimConfig(**present), state)
     assert optimizer.state_dict()["param_groups"] == fresh.state_dict()["param_groups"]
-    if saved["kind"] != "sgd":
+    if saved["name"] != "sgd":
         assert {float(value["step"]) for value in optimizer.state.values()} == {2}
     elif saved["momentum"]:  # the second gradient is the first one, ones, beside the decay of the weights
-        _, before = stepped(OptimConfig(kind="sgd", lr=1e-9))
+        _, before = stepped(OptimConfig(name="sgd", lr=1e-9))
         expected = 0.2 * 1 + 1 + 0.3 * before
         torch.testing.assert_close(next(iter(optimizer.state.values()))["momentum_buffer"], expected)
 
 
 def test_what_apex_counts_in_its_options_is_state():
-    state = stepped(OptimConfig(kind="adam"))[0].state_dict()
+    state = stepped(OptimConfig(name="adam"))[0].state_dict()
     for group in state["param_groups"]:
         group["step"] = 7
-    optimizer, _ = stepped(OptimConfig(kind="adam"), state)
+    optimizer, _ = stepped(OptimConfig(name="adam"), state)
     assert [group["step"] for group in optimizer.param_groups] == [7, 7]
 
 
@@ -125,7 +125,7 @@ def install_apex(monkeypatch, **more):
 def test_apex_is_told_what_torch_would_be(monkeypatch, kind, name, more):
     install_apex(monkeypatch)
     model = nn.Linear(2, 3)
-    config = OptimConfig(kind=kind, apex=True, lr=0.5, weight_decay=0.1, momentum=0.7)
+    config = OptimConfig(name=kind, apex=True, lr=0.5, weight_decay=0.1, momentum=0.7)
     optimizer = build_optimizer(config, model)
     assert type(optimizer).__name__ == name
     assert optimizer.more == more
@@ -137,7 +137,7 @@ def test_apex_takes_training_steps(monkeypatch, tmp_path):
     install_apex(monkeypatch)
     monkeypatch.setattr(learner, "_check_device", lambda *_: None)
     shards = make_shard_set(tmp_path / "shards", {"train": 8, "val": 2})
-    more = ("--optim.apex", "--optim.kind", "lamb", "--epochs", "2")
+    more = ("--optim.apex", "--optim.name", "lamb", "--epochs", "2")
     assert run(monkeypatch, *flags(shards, tmp_path / "run", "train3d", *more)) == 0
 
 

@@ -19,9 +19,9 @@ SAMPLES = 3 * 16 + 2
 TRUNK = "resnet18"
 IMAGE_SIZE = {"train2d": 64, "train3d": 128, "finetune": 64}
 # Both add in another order, which alone makes 1e-7. Adam's first updates are as large for a gradient that is all
-# rounding as for any other, and BatchNorm over 16 small pictures is steep: from step 3 on, one recipe computed in two
+# rounding as for any other, and BatchNorm over 16 small images is steep: from step 3 on, one recipe computed in two
 # orders differs by up to 8e-4 in train2d and 6e-3 in finetune; train3d, without BatchNorm, by 2e-4, and only after
-# step 10. An error in the recipe shows: sigma 2.1 by 9e-2 at step 1 of train2d, the difference of limb lengths by 0.4
+# step 10. An error in the recipe shows: sigma 2.1 by 9e-2 at step 1 of train2d, the difference of bone lengths by 0.4
 # at step 1 of train3d, a rate that stays by 6e-2 within 10 steps of its fall there.
 TOLERANCE = {"train2d": (2, 1e-5, 5e-3), "train3d": (10, 2e-6, 1e-3), "finetune": (2, 1e-5, 2e-2)}
 """Relative difference of losses: in so many steps at the beginning, and in all."""
@@ -35,8 +35,8 @@ def shards(tmp_path_factory):
 def flags(stage, shards, run_dir):
     """Return the reference configuration, made small; batch size, loss and optimizer stay as they are."""
     small = {
-        "--model.trunk": TRUNK,
-        "--model.trunk-weights": None,
+        "--model.backbone": TRUNK,
+        "--model.pretrained": None,
         "--data.shards": shards,
         "--data.image-size": IMAGE_SIZE[stage],
         "--data.backend": "torch",

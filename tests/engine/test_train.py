@@ -16,7 +16,7 @@ from engine.training.preemption import Agreed
 from engine.training.trainer import Trainer
 from loaders import ShardSet
 from tests.engine.training_runs import flags, read_metrics, run, same, start, weights
-from tests.shard_factory import make_shard_set, spoil_pictures
+from tests.shard_factory import make_shard_set, spoil_images
 
 STAGES = ("train2d", "train3d", "finetune")
 
@@ -85,8 +85,8 @@ def test_two_processes_train(tmp_path, shards, stage):
 
 def test_skipped_samples_keep_processes_in_step_and_are_counted(tmp_path):
     shards = make_shard_set(tmp_path / "shards", {"train": 18, "val": 5}, image_size=64)
-    spoil_pictures(shards, "train", {3, 11})
-    spoil_pictures(shards, "val", {4})
+    spoil_images(shards, "train", {3, 11})
+    spoil_images(shards, "val", {4})
     common = ("--epochs", "2", "--data.batch-size", "2", "--data.on-bad-sample")
     refused = start(flags(shards, tmp_path / "refused", "train2d", *common, "fail"), processes=2)
     output, _ = refused.communicate(timeout=240)
@@ -104,7 +104,7 @@ def test_skipped_samples_keep_processes_in_step_and_are_counted(tmp_path):
 def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path, monkeypatch, shards):
     """Without BatchNorm (train3d) the same global batches must give the same weights."""
     one, two = tmp_path / "one", tmp_path / "two"
-    common = ("--max-steps", "3", "--optim.kind", "sgd", "--optim.lr", "0.1")
+    common = ("--max-steps", "3", "--optim.name", "sgd", "--optim.lr", "0.1")
     assert run(monkeypatch, *flags(shards, one, "train3d", *common)) == 0
     process = start(flags(shards, two, "train3d", *common, "--data.batch-size", "2"), processes=2)
     output, _ = process.communicate(timeout=240)
@@ -117,10 +117,10 @@ def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path, monkeypatch, s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_micro_batches_give_the_whole_batchs_gradient(shards, tmp_path, stage):
+def test_grad_accum_steps_give_the_whole_batchs_gradient(shards, tmp_path, stage):
     gradients = []
     for parts in ("1", "2"):
-        more = ("--optim.micro-batches", parts, "--optim.kind", "sgd")
+        more = ("--optim.grad-accum-steps", parts, "--optim.name", "sgd")
         config = parse_train(flags(shards, tmp_path / parts, stage, *more))
         trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
         trainer.learner.model.eval()  # BatchNorm's statistics are those of a micro-batch; fixed, the sums must agree
@@ -139,9 +139,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards
     assert run(monkeypatch, *flags(shards, tmp_path / "whole", stage, *more)) == 0
     config = parse_train(flags(shards, tmp_path / "parts", stage, *more))
     trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
-    beat = trainer.heartbeat.beat
+    beat = trainer.preemption.beat
     monkeypatch.setattr(
-        trainer.heartbeat,
+        trainer.preemption,
         "beat",
         lambda **wish: Agreed(signal.SIGTERM) if trainer.step == 6 else beat(**wish),
     )
@@ -218,11 +218,11 @@ def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, shards)
 def test_pretrained_trunks(tmp_path, shards):
     import torchvision
 
-    trunk = torchvision.models.resnet18()
-    torch.save(trunk.state_dict(), tmp_path / "trunk.pth")
+    backbone = torchvision.models.resnet18()
+    torch.save(backbone.state_dict(), tmp_path / "backbone.pth")
     config = parse_train(
-        flags(shards, tmp_path / "run", "train2d", "--model.trunk-weights", str(tmp_path / "trunk.pth"))
+        flags(shards, tmp_path / "run", "train2d", "--model.pretrained", str(tmp_path / "backbone.pth"))
     )
     trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
     trainer.close()
-    assert torch.equal(trainer.learner.model.state_dict()["layer4.1.conv2.weight"], trunk.layer4[1].conv2.weight)
+    assert torch.equal(trainer.learner.model.state_dict()["layer4.1.conv2.weight"], backbone.layer4[1].conv2.weight)

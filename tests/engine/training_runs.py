@@ -19,7 +19,7 @@ from engine.checkpoint import format as checkpoint
 from engine.distributed import Process, join_processes
 from engine.train import main
 
-SMALL = ("--data.batch-size", "4", "--model.trunk", "resnet18", "--log-every", "2", "--data.threads", "1")
+SMALL = ("--data.batch-size", "4", "--model.backbone", "resnet18", "--log-every", "2", "--data.threads", "1")
 SMALL += ("--precision", "fp32")
 """The type that every machine computes in natively: the same numbers, and no waiting for emulation."""
 

@@ -154,11 +154,11 @@ WAYS = {
     "torch": {"backend": "torch"},
     "stream": {"backend": "dali", "feed": "stream"},
 }
-BAD_PICTURES = {
+BAD_IMAGES = {
     "zero bytes": lambda members: b"",
     "zeros": lambda members: bytes(len(members["rgba.jpg"])),
     "garbage": lambda members: np.random.default_rng(0).bytes(3000),
-    "text": lambda members: b"no picture",
+    "text": lambda members: b"no image",
     "cut": lambda members: members["rgba.jpg"][: len(members["rgba.jpg"]) // 2],
     "another size": lambda members: encode_image(np.zeros((32, 48, 3), np.uint8), "jpeg"),
 }
@@ -166,9 +166,9 @@ BAD_PICTURES = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("image_size", [None, 48])
-@pytest.mark.parametrize("picture", BAD_PICTURES)
-def test_a_bad_picture_is_named(shards, way, image_size, picture):
-    rewrite(shards, lambda members: {**members, "rgba.jpg": BAD_PICTURES[picture](members)})
+@pytest.mark.parametrize("image", BAD_IMAGES)
+def test_a_bad_image_is_named(shards, way, image_size, image):
+    rewrite(shards, lambda members: {**members, "rgba.jpg": BAD_IMAGES[image](members)})
     loader = build_loader(DataConfig(shards=shards, batch_size=3, image_size=image_size, **WAYS[way]), "train")
     place = r"train-000001.tar: female_001_a_a-env_001-000007.rgba.jpg at byte \d+ (cannot be decoded|has 48x32 pixels)"
     with pytest.raises(InputError, match=place):

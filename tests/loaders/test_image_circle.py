@@ -1,4 +1,4 @@
-"""The lens's circle in training pictures, and cutting others to it."""
+"""The lens's circle in training images, and cutting others to it."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ from loaders.image_circle import Circle, find_circle
 from tools.synthesis.render import LENS_ANGLE
 
 
-def pictures(*images):
+def images(*images):
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
@@ -26,23 +26,23 @@ def close(found, expected, tolerance):
     assert (found.x, found.y, found.radius) == pytest.approx((expected.x, expected.y, expected.radius), abs=tolerance)
 
 
-def test_a_circle_is_found_though_pictures_are_dark_in_places():
-    circle = Circle(52, 47, 56)  # reaches over the border, as in the training pictures
+def test_a_circle_is_found_though_images_are_dark_in_places():
+    circle = Circle(52, 47, 56)  # reaches over the border, as in the training images
     halves = [lit(circle) for _ in range(2)]
     halves[0][:50] = 0
     halves[1][50:] = 0
-    close(find_circle(pictures(*halves)), circle, 1)
+    close(find_circle(images(*halves)), circle, 1)
     encoded = cv2.imencode(".jpg", lit(circle, brightness=255), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    close(find_circle(pictures(cv2.imdecode(encoded, cv2.IMREAD_COLOR))), circle, 4)
+    close(find_circle(images(cv2.imdecode(encoded, cv2.IMREAD_COLOR))), circle, 4)
     speck = lit(circle)
     speck[1, 1] = 255
-    close(find_circle(pictures(speck)), circle, 1)
+    close(find_circle(images(speck)), circle, 1)
 
 
-def test_pictures_without_a_circle():
-    whole = find_circle(pictures(np.full((100, 100, 3), 200, np.uint8)))
+def test_images_without_a_circle():
+    whole = find_circle(images(np.full((100, 100, 3), 200, np.uint8)))
     assert (whole.cut(np.full((100, 100, 3), 9, np.uint8)) == 9).all()
-    assert find_circle(pictures(np.zeros((100, 100, 3), np.uint8))) is None
+    assert find_circle(images(np.zeros((100, 100, 3), np.uint8))) is None
 
 
 def test_cutting():

@@ -22,8 +22,8 @@ def load(shards, way, split, **kwargs):
     return build_loader(DataConfig(shards=shards, batch_size=4, **WAYS[way]), split, **kwargs)
 
 
-def first_picture(shards, way):
-    """Return the sum of the first picture; run in other processes too."""
+def first_image(shards, way):
+    """Return the sum of the first image; run in other processes too."""
     loader = load(shards, way, "val")
     batch = next(iter(loader))
     loader.close()
@@ -87,12 +87,12 @@ def test_two_loaders_live_side_by_side(shards, way):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_started_while_loading_load_too(shards, way, method):
     """Each child makes loaders of its own; the parent's goes on."""
-    expected = first_picture(shards, way)
+    expected = first_image(shards, way)
     loader = load(shards, way, "train")
     iterator = iter(loader)
     seen = [next(iterator)]
     with multiprocessing.get_context(method).Pool(2) as pool:
-        found = pool.starmap_async(first_picture, [(shards, way)] * 2).get(timeout=120)
+        found = pool.starmap_async(first_image, [(shards, way)] * 2).get(timeout=120)
         seen += list(iterator)
     assert found == [expected] * 2
     assert torch.cat([batch.index for batch in seen]).tolist() == list(range(24))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from loaders import AugmentConfig, DataConfig, InputError, ShardSet, build_loader
-from tests.shard_factory import BACKGROUND, COLOURS, make_shard_set
+from tests.shard_factory import BACKGROUND, COLORS, make_shard_set
 
-AUGMENT = AugmentConfig(rotation=30, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
+AUGMENT = AugmentConfig(rotation=30, horizontal_flip=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
 BACKENDS = ("dali", "torch")
 
 
@@ -70,7 +70,7 @@ def test_backends_agree(shards, augment, image_size):
         for name in ("index", "meta", "joints_2d", "joints_3d"):
             assert torch.equal(getattr(a, name), getattr(b, name)), name
         assert (a.image.float() - b.image.float()).abs().mean() < 2
-        # nearest neighbour: where the two round a position differently, a neighbour is taken
+        # nearest neighbor: where the two round a position differently, a neighbor is taken
         assert (a.worldp.to(torch.int32) == b.worldp.to(torch.int32)).float().mean() > 0.97
         assert a.worldp.dtype == b.worldp.dtype == torch.uint16
 
@@ -79,7 +79,7 @@ def test_backends_agree(shards, augment, image_size):
 @pytest.mark.parametrize("augment", [AugmentConfig(), AUGMENT])
 @pytest.mark.parametrize("image_size", [None, 64])
 @pytest.mark.parametrize("image_format", ["jpeg", "raw", "source"])
-def test_planes_are_the_bytes_normalised(tmp_path, backend, augment, image_size, image_format):
+def test_planes_are_the_bytes_normalized(tmp_path, backend, augment, image_size, image_format):
     root = make_shard_set(tmp_path / "set", {"train": 4}, image_size=72, image_format=image_format)
     config = DataConfig(shards=root, batch_size=4, backend=backend, augment=augment, image_size=image_size)
     (plain,) = batches(config, training=True)
@@ -89,10 +89,10 @@ def test_planes_are_the_bytes_normalised(tmp_path, backend, augment, image_size,
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("augment", [AugmentConfig(), AugmentConfig(rotation=180, mirror=0.5)])
+@pytest.mark.parametrize("augment", [AugmentConfig(), AugmentConfig(rotation=180, horizontal_flip=0.5)])
 @pytest.mark.parametrize("image_size", [None, 72])
 def test_blobs_stay_under_their_joints(shards, backend, augment, image_size):
-    """The picture's blobs, found by colour, against the loaded 2D labels."""
+    """The image's blobs, found by color, against the loaded 2D labels."""
     config = DataConfig(shards=shards, batch_size=8, backend=backend, augment=augment, image_size=image_size)
     checked = 0
     for batch in batches(config, training=True):
@@ -102,13 +102,13 @@ def test_blobs_stay_under_their_joints(shards, backend, augment, image_size):
                 side = image.shape[0]
                 alone = np.sort(np.linalg.norm(joints - joint, axis=1))[1] > side / 6
                 if alone and (joint > side / 7).all() and (joint < side * 6 / 7).all():
-                    np.testing.assert_allclose(blob_centre(image, joint), joint, atol=0.5)
+                    np.testing.assert_allclose(blob_center(image, joint), joint, atol=0.5)
                     checked += 1
     assert checked > 10
 
 
-def blob_centre(image, near):
-    """Return the centre of mass of what stands out from the background around ``near``."""
+def blob_center(image, near):
+    """Return the center of mass of what stands out from the background around ``near``."""
     reach = image.shape[0] // 14
     x0, y0 = np.round(near).astype(int) - reach
     window = np.abs(image[y0 : y0 + 2 * reach + 1, x0 : x0 + 2 * reach + 1] - BACKGROUND).sum(2)
@@ -116,11 +116,11 @@ def blob_centre(image, near):
     return np.array([(xs * window).sum() + x0 * window.sum(), (ys * window).sum() + y0 * window.sum()]) / window.sum()
 
 
-def test_colours_are_rgb(shards):
+def test_colors_are_rgb(shards):
     for backend in BACKENDS:
         batch = batches(DataConfig(shards=shards, batch_size=7, backend=backend), "val")[0]
         image, joints = images([batch])[0], batch.joints_2d[0].round().int().numpy()
-        errors = [np.abs(image[v, u] - colour).mean() for (u, v), colour in zip(joints, COLOURS, strict=True)]
+        errors = [np.abs(image[v, u] - color).mean() for (u, v), color in zip(joints, COLORS, strict=True)]
         assert np.median(errors) < 30
 
 
@@ -144,7 +144,7 @@ def test_stored_formats(tmp_path, image_format):
         for joint in batch.joints_2d[0].numpy():
             others = np.linalg.norm(batch.joints_2d[0].numpy() - joint, axis=1)
             if np.sort(others)[1] > 70:
-                np.testing.assert_allclose(blob_centre(images([batch])[0], joint), joint, atol=0.5)
+                np.testing.assert_allclose(blob_center(images([batch])[0], joint), joint, atol=0.5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -209,11 +209,11 @@ def test_an_abandoned_epoch_leaves_nothing_behind(shards, backend):
     loader.close()
 
 
-def test_labels_alone_equal_those_beside_pictures(shards):
+def test_labels_alone_equal_those_beside_images(shards):
     config = DataConfig(shards=shards, batch_size=4, augment=AUGMENT, backend="torch")
-    pictures = batches(config, training=True)
+    images = batches(config, training=True)
     labels = batches(dataclasses.replace(config, outputs=()), training=True)
-    for a, b in zip(pictures, labels, strict=True):
+    for a, b in zip(images, labels, strict=True):
         assert b.image is None
         assert torch.equal(a.joints_2d, b.joints_2d)
         assert torch.equal(a.joints_3d, b.joints_3d)

@@ -7,7 +7,7 @@ from loaders.planes import fill_planes
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("size", [(368, 368), (64, 64), (33, 16), (65, 63), (1, 1)])
 @pytest.mark.parametrize("offset", [0, 1, 4])
-def test_every_pixel_is_normalised_and_nothing_else_is_written(channels, size, offset):
+def test_every_pixel_is_normalized_and_nothing_else_is_written(channels, size, offset):
     """Also where stores past the caches are not possible: odd numbers of pixels, odd places in memory."""
     pixels = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
     memory = np.full(offset + 3 * pixels[..., 0].size + 9, 7, np.float32)

@@ -9,12 +9,12 @@ from loaders import AugmentConfig, DataConfig, build_loader
 from tests.shard_factory import make_shard_set
 
 COUNTS = (1, 2, 3, 5, 7, 13, 31, 48, 97)
-AUGMENT = AugmentConfig(rotation=180, mirror=0.5)
+AUGMENT = AugmentConfig(rotation=180, horizontal_flip=0.5)
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Shard sets without pictures, by their number of samples."""
+    """Shard sets without images, by their number of samples."""
     root = tmp_path_factory.mktemp("sets")
     return {n: make_shard_set(root / str(n), {"train": n}, components=(), samples_per_shard=5) for n in COUNTS}
 

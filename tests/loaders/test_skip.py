@@ -5,7 +5,7 @@ import torch
 
 from loaders import AugmentConfig, DataConfig, InputError, build_loader
 from tests.loaders.test_faults import WAYS
-from tests.shard_factory import make_shard_set, spoil_pictures
+from tests.shard_factory import make_shard_set, spoil_images
 
 BAD = {5, 6, 17}
 
@@ -13,7 +13,7 @@ BAD = {5, 6, 17}
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     root = make_shard_set(tmp_path_factory.mktemp("skip") / "shards", {"train": 24, "val": 7}, samples_per_shard=8)
-    spoil_pictures(root, "train", BAD)
+    spoil_images(root, "train", BAD)
     return root
 
 
@@ -37,7 +37,7 @@ def test_evaluation_sees_every_other_sample_once(shards, way, batch_size):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_in_training_others_of_the_batch_take_their_places(shards, way):
-    augment = AugmentConfig(rotation=30, mirror=0.5)
+    augment = AugmentConfig(rotation=30, horizontal_flip=0.5)
     ranks = [
         build_loader(config(shards, way, augment=augment), "train", rank=rank, world_size=2, training=True)
         for rank in range(2)

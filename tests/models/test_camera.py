@@ -34,8 +34,8 @@ def test_back_project_has_no_ray_beyond_the_model():
 
 @pytest.mark.parametrize("size", [128, 368, 800])
 def test_crop_and_resize_follows_the_pixels(size):
-    """A pixel's four corners move with the crop and the resize; its centre is their mean."""
-    camera = XR_EGOPOSE.centre_square(size)
+    """A pixel's four corners move with the crop and the resize; its center is their mean."""
+    camera = XR_EGOPOSE.center_square(size)
     points = np.random.default_rng(1).uniform([-0.5, -0.5, 0.5], [0.5, 0.5, 2], (50, 3))
     corners = (XR_EGOPOSE.project(points) - [240, 0] + 0.5) * size / 800
     np.testing.assert_allclose(camera.project(points), corners - 0.5, atol=1e-9)

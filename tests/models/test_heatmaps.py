@@ -4,29 +4,29 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.heatmaps import draw_heatmaps, find_joints
+from models.heatmaps import decode_heatmaps, encode_heatmaps
 
 
 def reference_heatmap(u, v, image_size, size, sigma=2):
     """The reference recipe's loop, written from its description."""
     stride = image_size / size
-    centre_x, centre_y = int(u / stride + 0.5), int(v / stride + 0.5)
+    center_x, center_y = int(u / stride + 0.5), int(v / stride + 0.5)
     heatmap = np.zeros((size, size))
     reach = 3 * sigma
-    for y in range(max(0, centre_y - reach), min(size, centre_y + reach + 1)):
-        for x in range(max(0, centre_x - reach), min(size, centre_x + reach + 1)):
-            heatmap[y, x] = np.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * sigma**2))
+    for y in range(max(0, center_y - reach), min(size, center_y + reach + 1)):
+        for x in range(max(0, center_x - reach), min(size, center_x + reach + 1)):
+            heatmap[y, x] = np.exp(-((x - center_x) ** 2 + (y - center_y) ** 2) / (2 * sigma**2))
     return heatmap
 
 
 @given(st.floats(-120, 480), st.floats(-120, 480))
-def test_rounded_targets_are_the_references(u, v):
-    drawn = draw_heatmaps(torch.tensor([[[u, v]]], dtype=torch.float64), 368, 48, rounded=True)
+def test_quantized_targets_are_the_references(u, v):
+    drawn = encode_heatmaps(torch.tensor([[[u, v]]], dtype=torch.float64), 368, 48, quantized=True)
     np.testing.assert_allclose(drawn[0, 0].numpy(), reference_heatmap(u, v, 368, 48), atol=1e-6)
 
 
 def test_the_window_has_13_cells_a_side():
-    drawn = draw_heatmaps(torch.tensor([[[184.0, 184.0]]]), 368, 48, rounded=True)
+    drawn = encode_heatmaps(torch.tensor([[[184.0, 184.0]]]), 368, 48, quantized=True)
     assert int((drawn > 0).sum()) == 13 * 13
     assert float(drawn.max()) == 1
 
@@ -34,12 +34,12 @@ def test_the_window_has_13_cells_a_side():
 def test_a_joint_far_outside_leaves_its_map_empty():
     joints = torch.tensor([[[-200.0, 100.0], [100.0, 900.0], [100.0, 100.0]]])
     for rounded in (True, False):
-        assert (draw_heatmaps(joints, 368, 48, rounded=rounded).amax((2, 3)) > 0).tolist() == [[False, False, True]]
+        assert (encode_heatmaps(joints, 368, 48, quantized=rounded).amax((2, 3)) > 0).tolist() == [[False, False, True]]
 
 
 @given(st.floats(20, 107), st.floats(20, 107))
 def test_exact_targets_are_gaussians_of_the_cells_distance_to_the_joint(u, v):
-    drawn = draw_heatmaps(torch.tensor([[[u, v]]]), 128, 16)[0, 0]
+    drawn = encode_heatmaps(torch.tensor([[[u, v]]]), 128, 16)[0, 0]
     for y, x in ((4, 5), (8, 8), (11, 6)):
         # the middle of cell i lies at pixel 8 i + 3.5
         dx, dy = (x * 8 + 3.5 - u) / 8, (y * 8 + 3.5 - v) / 8
@@ -50,12 +50,12 @@ def test_exact_targets_are_gaussians_of_the_cells_distance_to_the_joint(u, v):
 @pytest.mark.parametrize(("image_size", "size"), [(128, 16), (368, 48), (96, 12)])
 def test_find_joints_inverts_draw_heatmaps(image_size, size):
     joints = torch.rand(20, 15, 2, generator=torch.Generator().manual_seed(0)) * image_size * 0.8 + image_size * 0.1
-    found, height = find_joints(draw_heatmaps(joints, image_size, size), image_size)
+    found, height = decode_heatmaps(encode_heatmaps(joints, image_size, size), image_size)
     torch.testing.assert_close(found, joints, atol=0.01, rtol=0)
     assert (height > 0.8).all()
 
 
 def test_find_joints_stays_on_the_map():
-    found, _ = find_joints(torch.randn(4, 15, 16, 16), 128)
+    found, _ = decode_heatmaps(torch.randn(4, 15, 16, 16), 128)
     assert (found >= -0.5).all()
     assert (found <= 127.5).all()

@@ -5,14 +5,14 @@ import torch
 
 from models.losses import (
     LossWeights,
+    bone_loss,
     cosine_loss,
     heatmap_loss,
-    limb_loss,
     pose_loss,
     pose_terms,
     reconstruction_loss,
 )
-from models.skeleton import LIMBS
+from models.skeleton import BONES
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def test_by_hand():
     predicted[0, 1] = torch.tensor([0.0, 0.3, 0.0])
     # one of 16 joints is off by sqrt(.3^2 + .2^2)
     assert float(pose_loss(predicted, true)) == pytest.approx(math.hypot(0.3, 0.2) / 16)
-    # one limb (0 > 1) is 0.3 instead of 0.2 long, at a right angle; the others have no length
-    assert float(limb_loss(predicted, true)) == pytest.approx(math.hypot(0.3, 0.2))
+    # one bone (0 > 1) is 0.3 instead of 0.2 long, at a right angle; the others have no length
+    assert float(bone_loss(predicted, true)) == pytest.approx(math.hypot(0.3, 0.2))
     assert float(cosine_loss(predicted, true)) == pytest.approx(0)
     assert float(cosine_loss(true, true)) == pytest.approx(1)
 
@@ -39,15 +39,15 @@ def test_by_loops(poses):
     distance = cosine = length = 0.0
     for p, t in zip(predicted.tolist(), true.tolist(), strict=True):
         distance += sum(math.dist(p[j], t[j]) for j in range(16)) / 16
-        for a, b in LIMBS:
-            limb_p = [p[b][k] - p[a][k] for k in range(3)]
-            limb_t = [t[b][k] - t[a][k] for k in range(3)]
-            norm_p, norm_t = math.hypot(*limb_p), math.hypot(*limb_t)
-            cosine += sum(x * y for x, y in zip(limb_p, limb_t, strict=True)) / (norm_p * norm_t)
-            length += math.dist(limb_p, limb_t)
+        for a, b in BONES:
+            bone_p = [p[b][k] - p[a][k] for k in range(3)]
+            bone_t = [t[b][k] - t[a][k] for k in range(3)]
+            norm_p, norm_t = math.hypot(*bone_p), math.hypot(*bone_t)
+            cosine += sum(x * y for x, y in zip(bone_p, bone_t, strict=True)) / (norm_p * norm_t)
+            length += math.dist(bone_p, bone_t)
     assert float(pose_loss(predicted, true)) == pytest.approx(distance / 3, rel=1e-5)
     assert float(cosine_loss(predicted, true)) == pytest.approx(cosine / 3, rel=1e-5)
-    assert float(limb_loss(predicted, true)) == pytest.approx(length / 3, rel=1e-5)
+    assert float(bone_loss(predicted, true)) == pytest.approx(length / 3, rel=1e-5)
     terms = pose_terms(LossWeights(), predicted, true)
     expected = 0.1 * distance / 3 - 0.01 * cosine / 3 + 0.5 * length / 3
     assert float(sum(terms.values())) == pytest.approx(expected, rel=1e-5)

@@ -50,13 +50,13 @@ def test_alignment_is_the_best_there_is(poses):
     best = np.square(aligned - true).sum((1, 2))
     for _ in range(50):
         rotation, _ = cv2.Rodrigues(random.normal(size=3) * 0.02)
-        centre = aligned.mean(1, keepdims=True)
+        center = aligned.mean(1, keepdims=True)
         scale, shift = 1 + random.normal() * 0.02, random.normal(size=3) * 0.02
-        other = scale * (aligned - centre) @ rotation.T + centre + shift
+        other = scale * (aligned - center) @ rotation.T + center + shift
         assert (np.square(other - true).sum((1, 2)) >= best).all()
 
 
-def test_a_pose_without_extent_is_moved_to_the_centre(poses):
+def test_a_pose_without_extent_is_moved_to_the_center(poses):
     aligned = align(np.ones_like(poses), poses)
     np.testing.assert_allclose(aligned, np.broadcast_to(poses.mean(1, keepdims=True), poses.shape), atol=1e-12)
 

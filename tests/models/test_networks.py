@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from models.heatmap_net import TRUNKS, HeatmapNet, heatmap_size
+from models.heatmap_net import BACKBONES, HeatmapNet, heatmap_size
 from models.lifting_net import LiftingNet
 from models.pose_net import PoseNet
 
@@ -17,31 +17,31 @@ def test_reference_sizes():
     assert parameters(LiftingNet(48)) == 80_034_323
 
 
-@pytest.mark.parametrize("trunk", TRUNKS)
-def test_trunk_parameters_have_torchvisions_names_and_shapes(trunk):
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_trunk_parameters_have_torchvisions_names_and_shapes(backbone):
     expected = {
         name: tensor.shape
-        for name, tensor in getattr(torchvision.models, trunk)().state_dict().items()
+        for name, tensor in getattr(torchvision.models, backbone)().state_dict().items()
         if not name.startswith("fc.")
     }
-    state = HeatmapNet(trunk).state_dict()
+    state = HeatmapNet(backbone).state_dict()
     assert {name: state[name].shape for name in expected} == expected
     rest = {name.split(".")[0] for name in state.keys() - expected.keys()}
     assert rest == {"deconv_layers", "final_layer"}
 
 
-def test_heatmap_net_is_the_trunk_the_head_and_normalised_bytes():
+def test_heatmap_net_is_the_trunk_the_head_and_normalized_bytes():
     torch.manual_seed(0)
     net = HeatmapNet("resnet18").eval()
-    trunk = torchvision.models.resnet18()
-    trunk.load_state_dict(
-        {**net.state_dict(), **{k: v for k, v in trunk.state_dict().items() if k[:3] == "fc."}}, False
+    backbone = torchvision.models.resnet18()
+    backbone.load_state_dict(
+        {**net.state_dict(), **{k: v for k, v in backbone.state_dict().items() if k[:3] == "fc."}}, False
     )
-    trunk.eval()
+    backbone.eval()
     image = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
     x = (image.float() / 255 - 0.5) / 0.5
-    x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
-    x = trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(x))))
+    x = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(x))))
+    x = backbone.layer4(backbone.layer3(backbone.layer2(backbone.layer1(x))))
     state = net.state_dict()
     for conv, norm in ((0, 1), (3, 4)):
         x = F.conv_transpose2d(x, state[f"deconv_layers.{conv}.weight"], stride=2, padding=1)

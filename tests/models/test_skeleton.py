@@ -1,6 +1,15 @@
 import numpy as np
 
-from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS, LIMBS, LOWER_BODY, MIRROR, UPPER_BODY, action_group
+from models.skeleton import (
+    ACTION_GROUPS,
+    BONES,
+    FLIP_INDICES,
+    HEATMAP_JOINTS,
+    JOINTS,
+    LOWER_BODY,
+    UPPER_BODY,
+    action_group,
+)
 
 
 def test_joints():
@@ -11,17 +20,17 @@ def test_joints():
 
 
 def test_mirror_exchanges_left_and_right_and_is_its_own_inverse():
-    mirror = np.array(MIRROR)
+    mirror = np.array(FLIP_INDICES)
     np.testing.assert_array_equal(mirror[mirror], np.arange(16))
-    for i, j in enumerate(MIRROR):
+    for i, j in enumerate(FLIP_INDICES):
         assert JOINTS[i].replace("Left", "L") in (JOINTS[j].replace("Right", "L"), JOINTS[i])
         assert (JOINTS[i] == JOINTS[j]) == (not JOINTS[i].startswith(("Left", "Right")))
 
 
-def test_limbs_are_symmetric():
-    limbs = {frozenset(limb) for limb in LIMBS}
-    assert len(limbs) == 14
-    assert {frozenset((MIRROR[a], MIRROR[b])) for a, b in LIMBS} == limbs
+def test_bones_are_symmetric():
+    bones = {frozenset(bone) for bone in BONES}
+    assert len(bones) == 14
+    assert {frozenset((FLIP_INDICES[a], FLIP_INDICES[b])) for a, b in BONES} == bones
 
 
 def test_action_groups():

@@ -39,8 +39,8 @@ def modified(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("train/*.tar")}
 
 
-def left_out(output: Path, split: str = "train") -> dict[tuple[str, int], str]:
-    return {(frame.environment, frame.frame): frame.reason for frame in Manifest.read(output).splits[split].left_out}
+def skipped(output: Path, split: str = "train") -> dict[tuple[str, int], str]:
+    return {(frame.environment, frame.frame): frame.reason for frame in Manifest.read(output).splits[split].skipped}
 
 
 def numpy_of(content: bytes) -> Any:

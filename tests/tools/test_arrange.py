@@ -76,7 +76,7 @@ def test_a_killed_copy_is_begun_again(raw: Path, tmp_path: Path) -> None:
 LINKS = {
     "relative": ("../env_001/cam_down/rgba", "../env_001/cam_down/rgba"),
     "absolute": ("{subject}/env_001/cam_down", "../env_001/cam_down"),
-    "file": ("../env_001/cam_down/rgba/picture.png", "../env_001/cam_down/rgba/picture.png"),
+    "file": ("../env_001/cam_down/rgba/image.png", "../env_001/cam_down/rgba/image.png"),
     "missing": ("../env_009/rot", "../env_009/rot"),
     "above": ("..", ".."),
     "loop": ("loop", "loop"),
@@ -95,7 +95,7 @@ def test_links_within_a_subject_stay_links_and_others_are_copied(
         (tmp_path / name / "next").symlink_to({"one": "../other", "other": "../one"}[name])
     subject = raw / "male_008_a_a"
     (subject / "env_002").mkdir()
-    (subject / "env_001" / "cam_down" / "rgba" / "picture.png").write_text("a picture")
+    (subject / "env_001" / "cam_down" / "rgba" / "image.png").write_text("an image")
     for name, (to, _) in LINKS.items():
         (subject / "env_002" / name).symlink_to(to.format(subject=subject))
     foreign = {
@@ -113,7 +113,7 @@ def test_links_within_a_subject_stay_links_and_others_are_copied(
     arranged = tmp_path / "data" / "ValSet" / "male_008_a_a"
     found = {name: str((arranged / "env_002" / name).readlink()) for name in LINKS}
     assert found == {name: to for name, (_, to) in LINKS.items()}
-    assert (arranged / "env_002" / "file").read_text() == "a picture"
+    assert (arranged / "env_002" / "file").read_text() == "an image"
     for name in ("folder/notes", "absolute_folder/notes", "folder/next/notes", "notes"):
         assert (arranged / name).read_text() == "from elsewhere"
     assert [(arranged / name).is_symlink() for name in ("folder", "notes", "around")] == [*[mode == "move"] * 2, True]

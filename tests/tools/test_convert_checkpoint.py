@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
-from engine.loaded_model import describe_reference, load_trained
+from engine.loaded_model import describe_reference, read_model
 from loaders import InputError
-from models.heatmap_net import TRUNKS, HeatmapNet
+from models.heatmap_net import BACKBONES, HeatmapNet
 from models.lifting_net import LiftingNet
 from models.reference_weights import to_reference
 from tests.checkpoint_factory import make_checkpoint
@@ -21,9 +21,9 @@ def run(source, target):
     return main(["--input", str(source), "--output", str(target)])
 
 
-def heatmap_net(trunk):
+def heatmap_net(backbone):
     with torch.device("meta"):
-        return HeatmapNet(trunk).state_dict()
+        return HeatmapNet(backbone).state_dict()
 
 
 def lifting_net(size):
@@ -47,29 +47,29 @@ def test_weights_come_back(tmp_path, capsys, stage):
     for network, state in weights.items():
         assert list(state) == list(back["model"][network])
         assert all(torch.equal(state[name], back["model"][network][name]) for name in state)
-    trained = load_trained(tmp_path / "new" / "back.pt", torch.device("cpu"))
-    assert trained.trunk == (None if stage == "train3d" else "resnet18")
+    trained = read_model(tmp_path / "new" / "back.pt", torch.device("cpu"))
+    assert trained.backbone == (None if stage == "train3d" else "resnet18")
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
-@pytest.mark.parametrize("trunk", TRUNKS)
-def test_the_trunk_is_read_off_the_weights(trunk):
-    described = describe_reference({"heatmap_net": heatmap_net(trunk)}, SOME)
-    assert described["config"]["model"]["trunk"] == trunk
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_trunk_is_read_off_the_weights(backbone):
+    described = describe_reference({"heatmap_net": heatmap_net(backbone)}, SOME)
+    assert described["config"]["model"]["backbone"] == backbone
     assert (described["stage"], described["image_size"]) == ("train2d", 368)
 
 
 @pytest.mark.parametrize(("heatmaps", "image_size"), [(48, 368), (16, 128), (8, 64)])
-def test_the_picture_size_is_read_off_the_weights(heatmaps, image_size):
+def test_the_image_size_is_read_off_the_weights(heatmaps, image_size):
     described = describe_reference({"lifting_net": lifting_net(heatmaps)}, SOME)
     assert (described["stage"], described["image_size"]) == ("train3d", image_size)
     # the reference recipe's targets lie on whole cells
-    assert described["config"]["model"]["rounded_targets"] is True
+    assert described["config"]["model"]["quantized_targets"] is True
 
 
 def test_what_is_not_the_references_is_refused():
     odd = {name: tensor for name, tensor in heatmap_net("resnet50").items() if not name.startswith("layer3.5.")}
-    with pytest.raises(InputError, match="none of the trunks"):
+    with pytest.raises(InputError, match="none of the backbones"):
         describe_reference({"heatmap_net": odd}, SOME)
     with pytest.raises(InputError, match="no conv3 and fc1"):
         describe_reference({"lifting_net": {}}, SOME)
@@ -79,13 +79,13 @@ def test_a_reference_checkpoint_from_data_parallel_is_loaded(tmp_path):
     ours = checkpoint.load(make_checkpoint(tmp_path / "ours.pt"))["model"]
     theirs = {section: {f"module.{k}": v for k, v in state.items()} for section, state in to_reference(ours).items()}
     torch.save(theirs | {"optimizer_state_dict": {}, "scheduler": {}}, tmp_path / "theirs.pth")
-    trained = load_trained(tmp_path / "theirs.pth", torch.device("cpu"))
+    trained = read_model(tmp_path / "theirs.pth", torch.device("cpu"))
     assert trained.stage.name == "finetune"
     assert torch.equal(trained.model.state_dict()["heatmap_net.conv1.weight"], ours["heatmap_net"]["conv1.weight"])
     del theirs["autoencoder_state_dict"]["module.b1_fc3.bias"]
     torch.save(theirs, tmp_path / "lacking.pth")
     with pytest.raises(InputError, match=r"b1_fc3\.bias"):
-        load_trained(tmp_path / "lacking.pth", torch.device("cpu"))
+        read_model(tmp_path / "lacking.pth", torch.device("cpu"))
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):

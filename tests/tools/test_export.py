@@ -34,7 +34,7 @@ def onnx_file(tmp_path_factory, finetuned):
     return path
 
 
-def test_onnx_gives_the_pose_of_the_pictures(capsys, finetuned, onnx_file):
+def test_onnx_gives_the_pose_of_the_images(capsys, finetuned, onnx_file):
     frames = generated_frames(3, 64)
     assert frames.std() > 30
     session = onnxruntime.InferenceSession(onnx_file)
@@ -98,7 +98,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, finet
     cases = (
         (finetuned, "there.onnx", "exists: remove it"),
         (finetuned, "model.pth", "ends in neither of .onnx, .pt2"),
-        (lifting, "model.onnx", "takes no pictures"),
+        (lifting, "model.onnx", "takes no images"),
         (tmp_path / "absent.pt", "model.onnx", "does not exist"),
     )
     for checkpoint, output, complaint in cases:

@@ -155,8 +155,8 @@ def test_sharding_leaves_out_what_validate_finds_unusable_and_keeps_labels_off_t
     found = faults(report)
     assert found.pop("2D labels more than 1 pixel off the camera model") == [13]
     assert make(dataset.root, tmp_path / "set") == 0
-    left_out = {frame.frame for frame in Manifest.read(tmp_path / "set").splits["train"].left_out}
-    assert left_out == {frame for frames in found.values() for frame in frames}
+    skipped = {frame.frame for frame in Manifest.read(tmp_path / "set").splits["train"].skipped}
+    assert skipped == {frame for frames in found.values() for frame in frames}
 
 
 def test_prune_moves_faulty_frames_and_deletes_nothing(tmp_path: Path) -> None:

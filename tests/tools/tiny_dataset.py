@@ -68,7 +68,7 @@ def make_dataset(
 
 
 def make_crowd(root: Path, frames: int) -> Path:
-    """Write many frames quickly: eight pictures, one of them damaged, under many numbers."""
+    """Write many frames quickly: eight images, one of them damaged, under many numbers."""
     dataset = make_dataset(root, 8, subjects=[("train", "female_001_a_a")], modalities=("rgba", "json"), rot=False)
     dataset.file("rgba", 7).write_bytes(dataset.file("rgba", 7).read_bytes()[:-100])
     for frame in range(9, frames + 1):
@@ -83,13 +83,13 @@ def write_frame(
 ) -> None:
     points = camera_points(random)
     pixels = XR_EGOPOSE.project(points)
-    picture = background(random)
-    paint_dots(picture, pixels)
+    image = background(random)
+    paint_dots(image, pixels)
     contents: dict[str, NDArray[Any]] = {
-        "rgba": np.dstack([picture, np.full((800, 1280), 255, np.uint8)]) if frame % 2 else picture,
+        "rgba": np.dstack([image, np.full((800, 1280), 255, np.uint8)]) if frame % 2 else image,
         "worldp": world_positions(),
-        "depth": picture[:, :, 0] // 2,
-        "objectId": picture // 64,
+        "depth": image[:, :, 0] // 2,
+        "objectId": image // 64,
     }
     for modality in modalities:
         path = recording.path / modality / FILE_NAMES[modality].format(subject=recording.subject, frame=frame)
@@ -123,28 +123,28 @@ def frame_json(points: NDArray[np.float64], pixels: NDArray[np.float64], *, acti
 
 
 def background(random: np.random.Generator) -> NDArray[np.uint8]:
-    """A dark picture (800, 1280, 3) whose gradient betrays a shift; B, G and R differ."""
+    """A dark image (800, 1280, 3) whose gradient betrays a shift; B, G and R differ."""
     columns, rows = np.meshgrid(np.arange(1280), np.arange(800))
-    picture = np.stack([columns // 20, rows // 16, (columns + rows) // 40 + random.integers(0, 8)], axis=2)
-    return picture.astype(np.uint8)
+    image = np.stack([columns // 20, rows // 16, (columns + rows) // 40 + random.integers(0, 8)], axis=2)
+    return image.astype(np.uint8)
 
 
-def paint_dots(picture: NDArray[np.uint8], pixels: NDArray[np.float64]) -> None:
-    """Paint a white dot of radius 4 on each training joint, centred to a sixteenth of a pixel."""
+def paint_dots(image: NDArray[np.uint8], pixels: NDArray[np.float64]) -> None:
+    """Paint a white dot of radius 4 on each training joint, centered to a sixteenth of a pixel."""
     for name, pixel in zip(FILE_JOINTS, pixels, strict=True):
         if name in JOINTS:
-            centre = np.round(pixel * 16).astype(int).tolist()
-            cv2.circle(picture, centre, 4 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
+            center = np.round(pixel * 16).astype(int).tolist()
+            cv2.circle(image, center, 4 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
 
 
 def world_positions() -> NDArray[np.uint16]:
-    """A 16 bit picture (800, 1280, 3) whose values say which pixel they come from."""
+    """A 16 bit image (800, 1280, 3) whose values say which pixel they come from."""
     columns, rows = np.meshgrid(np.arange(1280), np.arange(800))
     return np.stack([columns * 40, rows * 40, columns + rows], axis=2).astype(np.uint16)
 
 
 def inside_square(pixels: NDArray[np.floating[Any]]) -> bool:
-    """Tell whether pixels (n, 2) of the frame are well inside the centre square."""
+    """Tell whether pixels (n, 2) of the frame are well inside the center square."""
     return bool((np.abs(pixels - [CROP_LEFT + 399.5, 399.5]) < 380).all())
 
 
@@ -160,7 +160,7 @@ def plant_faults(dataset: TinyDataset) -> dict[tuple[str, int], str]:
     flipped[len(flipped) // 2] ^= 0xFF
     path("rgba", 6).write_bytes(flipped)
     cv2.imwrite(str(path("rgba", 7)), np.zeros((480, 640, 3), np.uint8))
-    path("worldp", 8).write_bytes(b"no picture at all, but long enough to hold a header")
+    path("worldp", 8).write_bytes(b"no image at all, but long enough to hold a header")
     dataset.edit_json(9, pts2d_fisheye=[[None] * len(FILE_JOINTS)] * 2)
     dataset.edit_json(10, pts3d_fisheye=[[], [], []])
     path("json", 11).write_bytes(b"")

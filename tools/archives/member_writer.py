@@ -15,8 +15,8 @@ from tools.archives.tar_members import (
     File,
     Folder,
     HardLink,
-    LeftOut,
     Member,
+    SkippedFrame,
     SymbolicLink,
     quoted,
 )
@@ -65,14 +65,14 @@ class MemberWriter:
                     _make_way(path)
                     with self._where_links_are(member):
                         path.symlink_to(member.target)
-                case LeftOut():
+                case SkippedFrame():
                     self._doubles.append(member.name)
         except OSError as error:
             if error.errno not in _NOT_HELD:
                 raise
             raise ArchiveError(f"{quoted(member.name)} cannot be written ({error.strerror}): not unpacked") from None
 
-    def left_out(self) -> str:
+    def skipped(self) -> str:
         """Say which members are not there; empty if all are."""
         links = [f"{quoted(name)} -> {quoted(target)}" for name, target in self._unlinked.items()]
         doubles = [quoted(name) for name in self._doubles]

@@ -67,7 +67,7 @@ class SymbolicLink(Member):
 
 
 @dataclass(frozen=True)
-class LeftOut(Member):
+class SkippedFrame(Member):
     """A hidden file whose place another one has."""
 
 
@@ -117,7 +117,7 @@ class MemberReader:
             if not steps[0].startswith("."):
                 both = f"{quoted(steps[0])} and {quoted(_join(self._subject, steps[0]))}"
                 raise ArchiveError(f"both {both} are in the archive: not unpacked")
-            yield LeftOut(name)
+            yield SkippedFrame(name)
             return
         self._links.pop(name, None)  # of a name that comes twice the later stays, as with tar
         if header.isdir() or header.type == _GNU_FOLDER:

@@ -79,16 +79,16 @@ def unpack_subject(job: UnpackJob) -> Outcome:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)
-        left_out = ""
+        skipped = ""
         try:
             if not job.is_finished():
-                left_out = _unpack(job)
+                skipped = _unpack(job)
             elif not job.archive.half_deleted:
                 _compare(job)
             if not job.delete_parts:
-                return Outcome(note=left_out)
-            if left_out:
-                return Outcome(fault=f"{left_out}; its parts are kept")
+                return Outcome(note=skipped)
+            if skipped:
+                return Outcome(fault=f"{skipped}; its parts are kept")
             _delete(job.archive)
         except ArchiveError as error:
             return Outcome(fault=str(error))
@@ -105,7 +105,7 @@ def _unpack(job: UnpackJob) -> str:
         read_archive(job.archive, writer.take)
         os.sync()  # one for thousands of files; parts may be deleted next
         publish(job.temporary, job.subject)
-        return writer.left_out()
+        return writer.skipped()
     except OSError as error:
         what = f"{job.subject.name} cannot be unpacked to {job.output} ({error.strerror})"
         if error.errno in NO_ROOM:

@@ -74,7 +74,7 @@ def inspect_frame(
     Args:
         files: the frame's files by modality; more than one are the same frame twice.
         modalities: what every frame should have.
-        deep: decode every picture instead of looking at its two ends.
+        deep: decode every image instead of looking at its two ends.
     """
     faults: list[str] = []
     notes: list[str] = []
@@ -100,7 +100,7 @@ def _inspect_file(modality: str, path: Path, *, deep: bool) -> tuple[list[str], 
     try:
         if modality == "json":
             return _inspect_labels(path.read_bytes())
-        return list(_picture_faults(modality, path, deep=deep)), []
+        return list(_image_faults(modality, path, deep=deep)), []
     except OSError as error:
         return [_unreadable(modality, path, error)], []
 
@@ -151,7 +151,7 @@ def _unused_gaps(text: bytes) -> Iterator[str]:
             yield f"{key} lacks values of joints that training does not use"
 
 
-def _picture_faults(modality: str, path: Path, *, deep: bool) -> Iterator[str]:
+def _image_faults(modality: str, path: Path, *, deep: bool) -> Iterator[str]:
     if not deep:
         fault = png_fault(*_ends(path))
         if fault:

@@ -27,7 +27,7 @@ PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
 """Modalities of which every frame has a file; ``rot`` is only sporadically there."""
 
 PNG_HEAD: Final = 26
-"""Bytes of a PNG up to and including its size, bit depth and colour type (bytes)."""
+"""Bytes of a PNG up to and including its size, bit depth and color type (bytes)."""
 PNG_TAIL: Final = 4096
 """How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
 
@@ -35,11 +35,11 @@ _PNG_OPTIONS: Final = (
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
 )
-"""World positions come out a third smaller than with OpenCV's defaults, in the same time; pictures no larger."""
+"""World positions come out a third smaller than with OpenCV's defaults, in the same time; images no larger."""
 
 _KORNIA_DECODERS: Final = {8: kornia_rs.io.decode_image_png_u8, 16: kornia_rs.io.decode_image_png_u16}
 _KORNIA_MODES: Final = {2: "rgb", 6: "rgba"}
-"""By the bit depths and the colour types of a PNG's header (ISO/IEC 15948); others are left to OpenCV."""
+"""By the bit depths and the color types of a PNG's header (ISO/IEC 15948); others are left to OpenCV."""
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
@@ -58,14 +58,14 @@ class SampleForm:
     image_format: str
     """jpeg, png, raw or source."""
     image_size: int
-    """Side of the stored picture (pixels); source keeps the frame's own size."""
+    """Side of the stored image (pixels); source keeps the frame's own size."""
     quality: int
     """JPEG quality (0 to 100)."""
 
     @property
     def camera(self) -> FisheyeCamera:
-        """The camera of the stored pictures."""
-        return XR_EGOPOSE if self.image_format == "source" else XR_EGOPOSE.centre_square(self.image_size)
+        """The camera of the stored images."""
+        return XR_EGOPOSE if self.image_format == "source" else XR_EGOPOSE.center_square(self.image_size)
 
 
 def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm) -> list[tuple[str, bytes]]:
@@ -89,7 +89,7 @@ def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm)
     members = []
     if "rgba" in form.components:
         content = read_file(recording, "rgba", frame)
-        members.append((IMAGE_MEMBERS[form.image_format], encode_picture(content, form)))
+        members.append((IMAGE_MEMBERS[form.image_format], encode_image(content, form)))
     if "json" in form.components:
         members.append((JSON, text))
     if "worldp" in form.components:
@@ -99,8 +99,8 @@ def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm)
     return members
 
 
-def encode_picture(content: bytes, form: SampleForm) -> bytes:
-    """Turn the bytes of an rgba PNG into the stored picture. Raises FrameError with the reason."""
+def encode_image(content: bytes, form: SampleForm) -> bytes:
+    """Turn the bytes of an rgba PNG into the stored image. Raises FrameError with the reason."""
     image = decode_png("rgba", content)
     if form.image_format == "source":
         return content
@@ -113,12 +113,12 @@ def encode_picture(content: bytes, form: SampleForm) -> bytes:
 
 
 def encode_worldp(content: bytes, form: SampleForm) -> bytes:
-    """Crop and resize a worldp PNG like the picture, values untouched. Raises FrameError with the reason."""
+    """Crop and resize a worldp PNG like the image, values untouched. Raises FrameError with the reason."""
     positions = decode_png("worldp", content)
     if form.image_format == "source":
         return content
     square = positions[:, CROP_LEFT : CROP_LEFT + XR_EGOPOSE.height]
-    # the exact kind takes the pixel under each centre; INTER_NEAREST itself is off by up to half a pixel
+    # the exact kind takes the pixel under each center; INTER_NEAREST itself is off by up to half a pixel
     resized = cv2.resize(square, (form.image_size, form.image_size), interpolation=cv2.INTER_NEAREST_EXACT)
     return _encode(".png", resized, _PNG_OPTIONS)
 
@@ -127,7 +127,7 @@ def decode_png(modality: str, content: bytes) -> Pixels:
     """Decode a whole 1280x800 PNG, values untouched.
 
     Returns:
-        (800, 1280) grey or (800, 1280, 3 or 4) red, green, blue and alpha.
+        (800, 1280) gray or (800, 1280, 3 or 4) red, green, blue and alpha.
 
     Raises:
         FrameError: it says what is wrong with the PNG.
@@ -210,7 +210,7 @@ def _encode(extension: str, image: Pixels, options: Sequence[int]) -> bytes:
 
 
 def _swap_red_and_blue(image: Pixels) -> Pixels:
-    """Turn OpenCV's order of colours into everyone else's, and back."""
+    """Turn OpenCV's order of colors into everyone else's, and back."""
     if image.ndim == 2:
         return image
     code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA

@@ -26,7 +26,7 @@ class InspectionJob:
     modalities: tuple[str, ...]
     """Modalities that every frame should have."""
     deep: bool
-    """Decode every picture instead of looking at its two ends."""
+    """Decode every image instead of looking at its two ends."""
 
 
 @dataclass(frozen=True)

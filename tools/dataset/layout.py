@@ -79,7 +79,7 @@ FILE_NAMES: Final = {
 _FRAME_NUMBER = re.compile(r"(\d+)\.[A-Za-z]+$")
 
 _LARGEST: Final = float(np.finfo(np.float32).max) / 1000
-"""Beyond it a label may become infinite as float32, whatever the size of the picture it is scaled to."""
+"""Beyond it a label may become infinite as float32, whatever the size of the image it is scaled to."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class FrameLabels:
 
     action: str
     joints_2d: NDArray[np.float64]
-    """(16, 2), pixels of the 1280x800 picture."""
+    """(16, 2), pixels of the 1280x800 image."""
     joints_3d: NDArray[np.float64]
     """(16, 3), metres, camera frame."""
 

@@ -20,7 +20,7 @@ from tools.dataset.frame_faults import distance_fault
 from tools.dataset.frames import FrameError, frame_labels, read_file
 from tools.dataset.layout import Environment, LabelError
 from tools.parallel import advance
-from tools.sharding.image_check import foreign_pictures, read_array, undecodable
+from tools.sharding.image_check import foreign_images, read_array, undecodable
 
 FrameName = tuple[str, str, int]
 """Subject, environment, frame number."""
@@ -35,7 +35,7 @@ class CheckJob:
     shard: Shard
     manifest: Manifest
     deep: bool
-    """Decode every picture, and compare it with the dataset's."""
+    """Decode every image, and compare it with the dataset's."""
     recordings: dict[tuple[str, str], Environment] | None
     """The dataset's recordings by (subject, environment), to compare with; None compares nothing."""
 
@@ -123,7 +123,7 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
         else:
             findings += _compare_labels(recording, number, contents, (pose, action_name), manifest.camera)
             if job.deep:
-                findings += foreign_pictures(recording, number, contents, manifest)
+                findings += foreign_images(recording, number, contents, manifest)
     return frame, findings
 
 

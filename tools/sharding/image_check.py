@@ -1,4 +1,4 @@
-"""Checking the stored pictures of one sample: can they be decoded, and are they the dataset's."""
+"""Checking the stored images of one sample: can they be decoded, and are they the dataset's."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from loaders.format.manifest import Manifest
 from loaders.format.sample import WORLDP
-from tools.dataset.frames import FrameError, SampleForm, encode_picture, encode_worldp, read_file
+from tools.dataset.frames import FrameError, SampleForm, encode_image, encode_worldp, read_file
 from tools.dataset.layout import Environment
 
 _BLOCK: Final = 8
 """Side of the squares in which JPEGs are compared (pixels)."""
 _LARGEST_MEAN: Final = 3.0
-"""How far two JPEGs of one picture may differ on average (grey levels): codecs of another version round otherwise."""
+"""How far two JPEGs of one image may differ on average (gray levels): codecs of another version round otherwise."""
 _LARGEST_BLOCK_MEAN: Final = 16.0
-"""The same within a block; another frame differs by more where anything has moved (grey levels)."""
+"""The same within a block; another frame differs by more where anything has moved (gray levels)."""
 
 
 def read_array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -32,7 +32,7 @@ def read_array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[An
 
 
 def undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
-    """Yield what is wrong with a sample's pictures by themselves."""
+    """Yield what is wrong with a sample's images by themselves."""
     size = manifest.camera.height, manifest.camera.width
     for name in (manifest.image_member, WORLDP):
         if name not in contents:
@@ -50,13 +50,11 @@ def undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]
             yield f"{name} is {image.shape[1]}x{image.shape[0]}, not {size[1]}x{size[0]}"
 
 
-def foreign_pictures(
-    recording: Environment, frame: int, contents: dict[str, bytes], manifest: Manifest
-) -> Iterator[str]:
-    """Make a sample's pictures anew out of the dataset's frame, and yield which are others."""
+def foreign_images(recording: Environment, frame: int, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
+    """Make a sample's images anew out of the dataset's frame, and yield which are others."""
     options = manifest.options
     form = SampleForm(tuple(options["components"]), options["image_format"], options["image_size"], options["quality"])
-    for modality, name, encode in (("rgba", manifest.image_member, encode_picture), ("worldp", WORLDP, encode_worldp)):
+    for modality, name, encode in (("rgba", manifest.image_member, encode_image), ("worldp", WORLDP, encode_worldp)):
         if name not in contents:
             continue
         try:
@@ -64,7 +62,7 @@ def foreign_pictures(
         except FrameError as reason:
             yield f"the dataset's frame has {reason}"
             continue
-        # decoding what differs: another version of a codec may write other bytes for the same picture
+        # decoding what differs: another version of a codec may write other bytes for the same image
         if contents[name] != expected and (form.image_format == "source" or _differ(name, contents[name], expected)):
             yield f"its {name} is not the dataset's"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from loaders.epoch_order import epoch_order
 from loaders.errors import InputError
-from loaders.format.manifest import LeftOut
+from loaders.format.manifest import SkippedFrame
 from loaders.format.sample import META_SHAPE, sample_key
 from tools.dataset.frame_faults import distance_fault, double_fault, name_fault, number_fault
 from tools.dataset.frames import PAIRED, FrameError, frame_labels, read_file
@@ -32,7 +32,7 @@ class SplitPlan:
     """Recordings by (subject, environment), as in the rows."""
     rows: Rows
     """(n, 4) subject, environment, frame, action of each sample, in the order of the shards."""
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedFrame, ...]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Plan:
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with any sample, their order, and the frames left out."""
         lists = [self.subjects, self.environments, self.actions, list(self.splits)]
-        left_out = [[asdict(frame) for frame in split.left_out] for split in self.splits.values()]
-        text = hashlib.sha256(json.dumps([lists, left_out]).encode())
+        skipped = [[asdict(frame) for frame in split.skipped] for split in self.splits.values()]
+        text = hashlib.sha256(json.dumps([lists, skipped]).encode())
         for split in self.splits.values():
             text.update(split.rows.astype("<i4").tobytes())
         return text.hexdigest()[:16]
@@ -70,7 +70,7 @@ class _Scan:
     frames: tuple[int, ...]
     actions: tuple[str, ...]
     """The action of each frame."""
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedFrame, ...]
     notes: Counter[str]
     """How many of the frames are unusual in which way."""
 
@@ -123,7 +123,7 @@ def _plan_split(
     rows = np.concatenate(blocks)
     # training draws epochs 0, 1, ... from the same function: negative ones are the shards' own
     order = epoch_order(seed, -1 - place, len(rows))
-    return SplitPlan(recordings, rows[order], tuple(frame for scan in scans for frame in scan.left_out))
+    return SplitPlan(recordings, rows[order], tuple(frame for scan in scans for frame in scan.skipped))
 
 
 def _check_keys(scans: Sequence[_Scan]) -> None:
@@ -138,12 +138,12 @@ def _check_keys(scans: Sequence[_Scan]) -> None:
 
 
 def _scan(job: _ScanJob) -> _Scan:
-    """Judge every frame of a recording by its files and its labels, not by its pictures."""
+    """Judge every frame of a recording by its files and its labels, not by its images."""
     recording = job.recording
     # a frame of which only another modality is there counts too: it is left out, not overlooked
     files = {modality: recording.all_files(modality) for modality in PAIRED}
     usable: dict[int, str] = {}
-    left_out = []
+    skipped = []
     notes = Counter[str]()
     for frame in sorted(set().union(*files.values())):
         advance(0)
@@ -152,7 +152,7 @@ def _scan(job: _ScanJob) -> _Scan:
             _check_files(recording, frame, mine)
             labels = frame_labels(read_file(recording, "json", frame))
         except (FrameError, LabelError) as reason:
-            left_out.append(LeftOut(recording.subject, recording.name, frame, str(reason)))
+            skipped.append(SkippedFrame(recording.subject, recording.name, frame, str(reason)))
             continue
         usable[frame] = labels.action
         if far := distance_fault(labels.joints_3d):
@@ -160,7 +160,7 @@ def _scan(job: _ScanJob) -> _Scan:
         if any(len(paths) > 1 for paths in mine.values()):
             notes["a file of the same content under two names"] += 1
     advance(1)
-    return _Scan(recording, tuple(usable), tuple(usable.values()), tuple(left_out), notes)
+    return _Scan(recording, tuple(usable), tuple(usable.values()), tuple(skipped), notes)
 
 
 def _check_files(recording: Environment, frame: int, files: dict[str, list[Path]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from loaders.errors import InputError
 from loaders.format import manifest
-from loaders.format.manifest import LeftOut, Manifest, Shard
+from loaders.format.manifest import Manifest, Shard, SkippedFrame
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.locks import locked
 
@@ -26,7 +26,7 @@ class ShardResult:
 
     shard: Shard
     """With no samples, no file was written."""
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedFrame, ...]
     """Frames found unusable on decoding."""
 
 
@@ -80,7 +80,7 @@ def recall(output: Path, split: str, name: str) -> ShardResult | None:
     shard = Shard(**content["shard"])
     if shard.samples and not (path.is_file() and path.stat().st_size == shard.bytes):
         return None
-    return ShardResult(shard, tuple(LeftOut(**frame) for frame in content["left_out"]))
+    return ShardResult(shard, tuple(SkippedFrame(**frame) for frame in content["skipped"]))
 
 
 def end(output: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.cli.command import Failure
 from loaders.errors import InputError
 from loaders.format.index import index_name, write_index
-from loaders.format.manifest import LeftOut, Shard
+from loaders.format.manifest import Shard, SkippedFrame
 from loaders.format.sample import sample_key
 from loaders.system.disk import NO_ROOM, DiskFullError
 from loaders.system.files import publish, temporary_name
@@ -79,18 +79,18 @@ def write_shard(job: ShardJob) -> ShardResult:
 
 def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[Place]]]:
     places: list[list[Place]] = []
-    left_out = []
+    skipped = []
     with path.open("xb") as stream:
         tar = TarWriter(stream)
         for row in job.rows:
             recording, sample, before = _recording(job, row), encode_row(job, row), tar.bytes
             if isinstance(sample, FrameError):
-                left_out.append(LeftOut(recording.subject, recording.name, int(row[2]), str(sample)))
+                skipped.append(SkippedFrame(recording.subject, recording.name, int(row[2]), str(sample)))
             else:
                 places.append(tar.add(sample_key(recording.subject, recording.name, int(row[2])), sample))
             advance(1, tar.bytes - before)
         tar.finish()
-    return ShardResult(Shard(job.name, len(places), tar.bytes, tar.sha256()), tuple(left_out)), places
+    return ShardResult(Shard(job.name, len(places), tar.bytes, tar.sha256()), tuple(skipped)), places
 
 
 def encode_row(job: ShardJob, row: NDArray[np.int32]) -> list[tuple[str, bytes]] | FrameError:

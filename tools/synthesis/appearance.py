@@ -1,4 +1,4 @@
-"""How a subject looks: the solids its body is made of, and the colours of skin and clothes."""
+"""How a subject looks: the solids its body is made of, and the colors of skin and clothes."""
 
 from __future__ import annotations
 
@@ -124,14 +124,14 @@ def solid_radii(physique: Physique) -> NDArray[np.float64]:
     return _RADII * physique.height * np.where(_FIRM, 1.0, physique.girth)[:, None]
 
 
-def draw_colours(subject: str, seed: int) -> NDArray[np.float64]:
-    """Return the colour (S, 3) of each solid, blue green red, 0 to 255."""
-    random = random_stream(seed, subject, "colours")
+def draw_colors(subject: str, seed: int) -> NDArray[np.float64]:
+    """Return the color (S, 3) of each solid, blue green red, 0 to 255."""
+    random = random_stream(seed, subject, "colors")
 
-    def pick(colours: tuple[tuple[int, int, int], ...], *others: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Draw a colour that stands out from the others."""
+    def pick(colors: tuple[tuple[int, int, int], ...], *others: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Draw a color that stands out from the others."""
         while True:
-            drawn = np.clip(np.array(colours[random.integers(len(colours))]) + random.uniform(-14, 14, 3), 12, 250)
+            drawn = np.clip(np.array(colors[random.integers(len(colors))]) + random.uniform(-14, 14, 3), 12, 250)
             if all(np.abs(drawn - other).sum() > 120 for other in others):
                 return drawn
 

@@ -43,7 +43,7 @@ class Defect:
     modality: str
     fault: str
     usable: bool
-    """Whether picture and labels of the frame can still be used, whatever became of the other modalities."""
+    """Whether image and labels of the frame can still be used, whatever became of the other modalities."""
 
 
 def plant(root: Path) -> list[Defect]:
@@ -104,7 +104,7 @@ def _incomplete(environment: Environment) -> list[Defect]:
 
 
 def _misaligned(environment: Environment) -> list[Defect]:
-    """Remove one picture and another frame's labels: the counts stay equal."""
+    """Remove one image and another frame's labels: the counts stay equal."""
     frames = _frames(environment)
     return _remove(environment, "rgba", [frames // 3]) + _remove(environment, "json", [2 * frames // 3])
 

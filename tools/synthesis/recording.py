@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.camera import XR_EGOPOSE, world_to_camera
-from tools.synthesis.appearance import draw_colours, solid_ends, solid_radii
+from tools.synthesis.appearance import draw_colors, solid_ends, solid_radii
 from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique, random_stream
 from tools.synthesis.families import FAMILIES
 from tools.synthesis.kinematics import Solver, apply, euler_degrees, rotation
@@ -21,7 +21,7 @@ _SHAKE: Final = np.array([2.0, 2.0, 1.5])
 """How the camera moves on the head from frame to frame: pitch, yaw, roll (degrees, standard deviation)."""
 
 _LOOK_DOWN: Final = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-"""Axes of a camera (x right, y up in the picture, z backwards) that looks straight down, its top ahead."""
+"""Axes of a camera (x right, y up in the image, z backwards) that looks straight down, its top ahead."""
 
 _SHADOWS: Final = {"Hips": 34.0, "LeftFoot": 15.0, "RightFoot": 15.0}
 """Joints that darken the floor below them, with the radius (cm)."""
@@ -40,7 +40,7 @@ class Frame:
     rotations: list[dict[str, Any]]
     """The content of the frame's rot JSON."""
     pixels: NDArray[np.float64]
-    """(J, 2), the joints in the picture."""
+    """(J, 2), the joints in the image."""
     scene: Scene
 
 
@@ -52,7 +52,7 @@ class Recording:
         self._seed = seed
         self._physique = draw_physique(subject, seed)
         self._track = draw_track(FAMILIES, frames, seed, subject, environment)
-        self._colours = draw_colours(subject, seed)
+        self._colors = draw_colors(subject, seed)
         self._radii = solid_radii(self._physique)
         self._room = draw_room(subject, environment, seed)
 
@@ -100,7 +100,7 @@ class Recording:
         }
         starts, ends = solid_ends(positions, rotations, self._physique.height)
         shadows = np.array([[*positions[INDEX[name], [0, 2]], radius] for name, radius in _SHADOWS.items()])
-        scene = Scene(view, starts, ends, self._radii, self._colours, shadows, self._room)
+        scene = Scene(view, starts, ends, self._radii, self._colors, shadows, self._room)
         turns = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
         return Frame(number, labels, turns, pixels, scene)
 

@@ -1,6 +1,6 @@
 """Ray casting of the body and the room through the dataset's fisheye camera.
 
-Every picture of a frame comes from one distance map: the first thing a pixel's ray meets.
+Every image of a frame comes from one distance map: the first thing a pixel's ray meets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tools.synthesis.room import Room, room_view
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 
 LENS_ANGLE: Final = 95.0
-"""Largest angle to the optical axis that the lens lets in (degrees); beyond it the pictures are black."""
+"""Largest angle to the optical axis that the lens lets in (degrees); beyond it the images are black."""
 
 WORLD_STEPS_PER_CM: Final = 10
 """worldp: a channel is the coordinate in cm times this plus `WORLD_ORIGIN`, rounded; all zero outside the lens."""
@@ -45,7 +45,7 @@ class Scene:
     """(S, 3), second ends of the solids, world cm."""
     radii: NDArray[np.float64]
     """(S, 2), at start and end (cm)."""
-    colours: NDArray[np.float64]
+    colors: NDArray[np.float64]
     """(S, 3), blue green red."""
     feet: NDArray[np.float64]
     """(F, 3), where the body casts a shadow on the floor: x, z, radius (cm)."""
@@ -53,10 +53,10 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What the rays of one frame met."""
 
-    colour: NDArray[np.uint8]
+    color: NDArray[np.uint8]
     """(H, W, 3), blue green red."""
     distance: NDArray[np.float32]
     """(H, W), from the camera along the pixel's ray (cm); zero outside the lens."""
@@ -88,13 +88,13 @@ class Renderer:
         # the room is smooth: half the resolution is enough, interpolated afterwards
         self._coarse_rays, _ = _rays(np.arange(_WIDTH // 2) * 2 + 0.5, np.arange(_HEIGHT // 2) * 2 + 0.5)
 
-    def render(self, scene: Scene) -> Pictures:
+    def render(self, scene: Scene) -> Images:
         """Cast all rays of a frame."""
         rotation, translation = scene.world_to_camera[:3, :3], scene.world_to_camera[:3, 3]
         eye = -rotation.T @ translation
         coarse = room_view(scene.room, scene.feet, self._coarse_rays, rotation.T, eye)
         full = (_WIDTH, _HEIGHT)
-        colour = cv2.resize(coarse[0], full, interpolation=cv2.INTER_LINEAR)
+        color = cv2.resize(coarse[0], full, interpolation=cv2.INTER_LINEAR)
         distance = cv2.resize(coarse[1], full, interpolation=cv2.INTER_LINEAR)
         surface = cv2.resize(coarse[2], full, interpolation=cv2.INTER_NEAREST)
         light = rotation @ _LIGHT
@@ -110,12 +110,12 @@ class Renderer:
         for number in np.argsort(np.linalg.norm(starts + ends, axis=-1)).tolist():
             cone = RoundedCone(starts[number], ends[number], scene.radii[number], light)
             cast(cone, self._rays, strips[number], number + 1, canvas)
-        picture = np.asarray(cv2.bitwise_and(colour, colour, mask=self._inside), np.uint8)
-        _paint(picture, canvas, scene.colours)
+        image = np.asarray(cv2.bitwise_and(color, color, mask=self._inside), np.uint8)
+        _paint(image, canvas, scene.colors)
         np.multiply(canvas.distance, self._inside, out=canvas.distance)
-        return Pictures(picture, canvas.distance, canvas.solid, np.asarray(surface, np.uint8))
+        return Images(image, canvas.distance, canvas.solid, np.asarray(surface, np.uint8))
 
-    def world(self, pictures: Pictures, world_to_camera: NDArray[np.float64]) -> NDArray[np.uint16]:
+    def world(self, images: Images, world_to_camera: NDArray[np.float64]) -> NDArray[np.uint16]:
         """Return the world position z, y, x of every pixel (H, W, 3), as `WORLD_STEPS_PER_CM` says.
 
         In OpenCV's order of channels: the file's red, green, blue are x, y, z.
@@ -126,30 +126,30 @@ class Renderer:
         result = np.empty((_HEIGHT, _WIDTH, 3), np.uint16)
         for top in range(0, _HEIGHT, _TILE_ROWS):
             rows = slice(top, top + _TILE_ROWS)
-            distance = pictures.distance[rows]
+            distance = images.distance[rows]
             points = cv2.multiply(self._rays[rows], cv2.merge([distance, distance, distance]))
             steps = cv2.transform(points, matrix).astype(np.uint16)
             np.multiply(steps, self._inside_world[rows], out=result[rows])
         return result
 
-    def objects(self, pictures: Pictures) -> NDArray[np.uint8]:
+    def objects(self, images: Images) -> NDArray[np.uint8]:
         """Return the object id of every pixel (H, W); zero outside the lens."""
         table = np.zeros(256, np.uint8)
         table[: len(OBJECT_IDS)] = OBJECT_IDS
-        ids = np.asarray(cv2.LUT(pictures.solid, table), np.uint8)
-        np.copyto(ids, pictures.surface + np.uint8(ROOM_ID), where=pictures.solid == 0)
+        ids = np.asarray(cv2.LUT(images.solid, table), np.uint8)
+        np.copyto(ids, images.surface + np.uint8(ROOM_ID), where=images.solid == 0)
         return ids * self._inside
 
-    def depth(self, pictures: Pictures) -> NDArray[np.uint8]:
+    def depth(self, images: Images) -> NDArray[np.uint8]:
         """Return the distance of every pixel (H, W), as `DEPTH_CM_PER_STEP` says."""
-        return np.asarray(cv2.convertScaleAbs(pictures.distance, alpha=1 / DEPTH_CM_PER_STEP), np.uint8)
+        return np.asarray(cv2.convertScaleAbs(images.distance, alpha=1 / DEPTH_CM_PER_STEP), np.uint8)
 
 
 _LIGHT: Final = np.array([0.25, 1.0, 0.15]) / np.linalg.norm([0.25, 1.0, 0.15])
 
 
-def _paint(picture: NDArray[np.uint8], canvas: Canvas, colours: NDArray[np.float64]) -> None:
-    """Paint the solids (colours (S, 3)) over the room: lit from above, darker with the distance."""
+def _paint(image: NDArray[np.uint8], canvas: Canvas, colors: NDArray[np.float64]) -> None:
+    """Paint the solids (colors (S, 3)) over the room: lit from above, darker with the distance."""
     rows, columns = np.flatnonzero(canvas.solid.any(axis=1)), np.flatnonzero(canvas.solid.any(axis=0))
     if not rows.size:
         return
@@ -158,10 +158,10 @@ def _paint(picture: NDArray[np.uint8], canvas: Canvas, colours: NDArray[np.float
     brightness = (0.62 + 0.38 * canvas.light[box]) * (1.1 - canvas.distance[box] * np.float32(0.0016))
     level = np.clip(brightness * (_SHADES - 1), 0, _SHADES - 1).astype(np.int32)
     shades = np.linspace(0.0, 1.15, _SHADES)[:, None]
-    table = np.zeros((len(colours) + 1, _SHADES, 4), np.uint8)
-    table[1:, :, :3] = np.clip(colours[:, None] * shades, 0, 255)
+    table = np.zeros((len(colors) + 1, _SHADES, 4), np.uint8)
+    table[1:, :, :3] = np.clip(colors[:, None] * shades, 0, 255)
     packed = table.reshape(-1, 4).view(np.uint32).ravel()
     solid = canvas.solid[box]
     level += solid * np.int32(_SHADES)
     painted = packed.take(level).view(np.uint8).reshape(*solid.shape, 4)
-    cv2.copyTo(cv2.cvtColor(painted, cv2.COLOR_BGRA2BGR), solid, picture[box])
+    cv2.copyTo(cv2.cvtColor(painted, cv2.COLOR_BGRA2BGR), solid, image[box])

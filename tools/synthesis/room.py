@@ -43,7 +43,7 @@ def room_view(
     """Look at the room from inside.
 
     ``shadows`` (F, 3): x, z, radius of dark spots on the floor (cm); ``rays`` (h, w, 3), unit, camera frame;
-    ``camera_to_world`` (3, 3); ``eye`` (3,), world cm. Returns colours (h, w, 3), distances along the rays (h, w) in
+    ``camera_to_world`` (3, 3); ``eye`` (3,), world cm. Returns colors (h, w, 3), distances along the rays (h, w) in
     cm and the number of the surface (h, w).
     """
     directions = cv2.split(cv2.transform(rays, camera_to_world.astype(np.float32)))
@@ -64,18 +64,18 @@ def room_view(
     ]
     u = np.where(on_x, across[2], across[0]) + surface * np.float32(TILE)
     v = np.where(on_y, across[2], across[1])
-    colour = cv2.remap(_shadowed(room, shadows), u, v, cv2.INTER_LINEAR)
-    return np.asarray(colour, np.uint8), distance, surface
+    color = cv2.remap(_shadowed(room, shadows), u, v, cv2.INTER_LINEAR)
+    return np.asarray(color, np.uint8), distance, surface
 
 
 def _shadowed(room: Room, shadows: NDArray[np.float64]) -> NDArray[np.uint8]:
     atlas = room.atlas.copy()
     scale = (TILE - 3) / (room.high - room.low)[[0, 2]]
     for x, z, radius in shadows:
-        centre = (np.array([x, z]) - room.low[[0, 2]]) * scale + 1
-        low, high = np.clip([centre - 2.5 * radius * scale, centre + 2.5 * radius * scale], 0, TILE).astype(int)
+        center = (np.array([x, z]) - room.low[[0, 2]]) * scale + 1
+        low, high = np.clip([center - 2.5 * radius * scale, center + 2.5 * radius * scale], 0, TILE).astype(int)
         across, along = np.arange(low[0], high[0]), np.arange(low[1], high[1])
-        near = ((across - centre[0]) / scale[0]) ** 2 + (((along - centre[1]) / scale[1]) ** 2)[:, None]
+        near = ((across - center[0]) / scale[0]) ** 2 + (((along - center[1]) / scale[1]) ** 2)[:, None]
         patch = atlas[low[1] : high[1], FLOOR * TILE + low[0] : FLOOR * TILE + high[0]]
         patch[...] = patch * (1 - 0.5 * np.exp(-near / (2 * (radius / 1.5) ** 2)))[..., None]
     return atlas

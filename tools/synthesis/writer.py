@@ -66,10 +66,10 @@ def write(task: Task) -> None:
         cv2.setNumThreads(threads)
 
 
-def dot_colours() -> NDArray[np.uint8]:
-    """Return the colours (16, 3), red green blue, of the dots on the joints of `models.skeleton.JOINTS`."""
+def dot_colors() -> NDArray[np.uint8]:
+    """Return the colors (16, 3), red green blue, of the dots on the joints of `models.skeleton.JOINTS`."""
     hues = np.arange(len(JOINTS)) * (180 / len(JOINTS))
-    # neighbouring hues alternate between light and dark
+    # neighboring hues alternate between light and dark
     values = np.where(np.arange(len(JOINTS)) % 2, 150, 255)
     hsv = np.stack([hues.round(), np.full(len(JOINTS), 255), values], axis=-1).astype(np.uint8)
     return np.asarray(cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0], np.uint8)
@@ -95,27 +95,27 @@ def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple
     if set(modalities) <= {"json", "rot"}:
         return contents
     renderer = _renderer()
-    pictures = renderer.render(frame.scene)
+    images = renderer.render(frame.scene)
     if "rgba" in modalities:
-        picture = _dotted(pictures.colour, frame) if dots else pictures.colour
-        contents.append(("rgba", encode_png(picture)))
+        image = _dotted(images.color, frame) if dots else images.color
+        contents.append(("rgba", encode_png(image)))
     if "worldp" in modalities:
-        world = renderer.world(pictures, frame.scene.world_to_camera)
+        world = renderer.world(images, frame.scene.world_to_camera)
         contents.append(("worldp", encode_png(world)))
     if "depth" in modalities:
-        contents.append(("depth", encode_png(renderer.depth(pictures))))
+        contents.append(("depth", encode_png(renderer.depth(images))))
     if "objectId" in modalities:
-        contents.append(("objectId", encode_png(renderer.objects(pictures))))
+        contents.append(("objectId", encode_png(renderer.objects(images))))
     return contents
 
 
-def _dotted(picture: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
+def _dotted(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
     """Paint a disc on each of the 16 joints, exactly where its label is."""
-    dotted = picture.copy()
-    for name, colour in zip(JOINTS, dot_colours()[:, ::-1].tolist(), strict=True):
+    dotted = image.copy()
+    for name, color in zip(JOINTS, dot_colors()[:, ::-1].tolist(), strict=True):
         column, row = np.rint(frame.pixels[INDEX[name]] * (1 << _SUBPIXEL_BITS)).astype(int).tolist()
         radius = _DOT_RADIUS << _SUBPIXEL_BITS
-        cv2.circle(dotted, (column, row), radius, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(dotted, (column, row), radius, color, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return dotted
 
 

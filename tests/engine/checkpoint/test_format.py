@@ -12,7 +12,7 @@ import torchvision
 
 from engine import evaluate, infer
 from engine.checkpoint import format as checkpoint
-from engine.loaded_model import load_trained
+from engine.loaded_model import read_model
 from engine.stages import STAGES, ModelConfig
 from loaders import InputError
 from models.heatmap_net import HeatmapNet
@@ -113,7 +113,7 @@ class Options(dict):
             "a of its heatmap_net is no",
         ),
         (lambda path, content: torch.save(HeatmapNet("resnet18").conv1.state_dict(), path), "neither"),
-        (lambda path, content: torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, path), "--model.trunk-weights"),
+        (lambda path, content: torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, path), "--model.pretrained"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -181,7 +181,7 @@ def test_bare_state_dicts_load(tmp_path):
     }
     for stage, content in saved.items():
         torch.save(content, tmp_path / "bare.pt")
-        trained = load_trained(tmp_path / "bare.pt", torch.device("cpu"))
+        trained = read_model(tmp_path / "bare.pt", torch.device("cpu"))
         assert trained.stage.name == stage
     torch.testing.assert_close(trained.model.fc1.weight, network.lifting_net.fc1.weight, rtol=1e-3, atol=1e-6)
 
@@ -193,7 +193,7 @@ def config_of(finetuned, **model):
 
 def test_an_older_checkpoint_has_an_options_default(tmp_path, finetuned):
     path = altered(finetuned, tmp_path / "older.pt", config=config_of(finetuned, sigma="absent"))
-    assert load_trained(path, torch.device("cpu")).stage.config.sigma == ModelConfig().sigma
+    assert read_model(path, torch.device("cpu")).stage.config.sigma == ModelConfig().sigma
 
 
 def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
@@ -202,8 +202,8 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
         ({"config": config_of(finetuned, new_option=1)}, "newer program, which knows new_option of ModelConfig"),
         ({"config": config_of(finetuned, sigma="wide")}, "sigma of ModelConfig is 'wide'"),
         ({"config": config_of(finetuned, sigma=np.float64(1))}, "sigma of ModelConfig is a numpy"),
-        ({"config": config_of(finetuned, trunk="resnet7")}, "trunk of ModelConfig is 'resnet7'"),
-        ({"config": config_of(finetuned, trunk="resnet34")}, "does not fit this configuration"),
+        ({"config": config_of(finetuned, backbone="resnet7")}, "backbone of ModelConfig is 'resnet7'"),
+        ({"config": config_of(finetuned, backbone="resnet34")}, "does not fit this configuration"),
         ({"config": {"stage": "finetune"}}, "its model is None"),
         ({"config": "x"}, "its config is a str"),
         ({"config": None}, "holds no config"),
@@ -221,15 +221,15 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
     for change, expected in changes:
         path = altered(finetuned, tmp_path / "altered.pt", **change)
         with pytest.raises(InputError) as caught:
-            load_trained(path, torch.device("cpu"))
+            read_model(path, torch.device("cpu"))
         assert expected in str(caught.value)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 500
 
 
 def test_pretrained_weights_are_as_those_of_checkpoints(tmp_path):
-    path = tmp_path / "trunk.pth"
-    stage = STAGES["train2d"](ModelConfig(trunk="resnet18", trunk_weights=str(path)), 64)
+    path = tmp_path / "backbone.pth"
+    stage = STAGES["train2d"](ModelConfig(backbone="resnet18", pretrained=str(path)), 64)
     state = torchvision.models.resnet18().state_dict()
     older = {f"module.{name}": tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     torch.save({**older, "best": np.float64(1)}, path)

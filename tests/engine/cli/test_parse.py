@@ -25,7 +25,7 @@ class Flags(Command):
     report: Path | None = None
     frames_per_subject: int = 1
     rate: float | None = None
-    trunk: str | None = None
+    backbone: str | None = None
 
 
 def parsed(text):
@@ -89,11 +89,11 @@ def test_numbers_are_read_as_a_person_reads_them():
 
 def test_home_folders_are_expanded_in_all_paths_and_patterns(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of us")
-    flags = parsed("--root='~/in' --report '~' --names '~/*.png' b~ s3://c/~d --trunk '~/w.pt'")
+    flags = parsed("--root='~/in' --report '~' --names '~/*.png' b~ s3://c/~d --backbone '~/w.pt'")
     assert flags.root == Path("/home/of us/in")
     assert flags.report == Path("/home/of us")
     assert flags.names == ("/home/of us/*.png", "b~", "s3://c/~d")
-    assert flags.trunk == "/home/of us/w.pt"
+    assert flags.backbone == "/home/of us/w.pt"
     assert parsed("--root ~root/x").root == Path("~root/x").expanduser()
     assert parsed("--root a/~/b").root == Path("a/~/b")
 

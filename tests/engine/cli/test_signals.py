@@ -15,7 +15,7 @@ from engine.checkpoint import format as checkpoint
 from engine.cli.signals import Signals, Stopped
 from engine.config import parse_train
 from engine.distributed import Process
-from engine.training.preemption import Heartbeat
+from engine.training.preemption import Preemption
 from engine.training.trainer import Trainer
 from tests.checkpoint_factory import make_checkpoint
 from tests.engine.training_runs import flags, free_port, joined, read_metrics, run, same, start, weights
@@ -154,16 +154,16 @@ def test_an_evaluation_is_left(tmp_path, long_shards, processes, number):
 def beats(rank, port):
     """Exchange where one process has more batches than the other, then with a signal to the other alone."""
     with joined(rank, port) as process:
-        heartbeat = Heartbeat(process, lambda _: None)
-        heartbeat.beat(checkpoint=True)  # in flight when the batches begin
-        assert [*heartbeat.batches(range(3 + 2 * rank))] == [*range(3 + 2 * rank)]
-        assert [*heartbeat.batches(range(2 * rank))] == [*range(2 * rank)]
-        heartbeat.beat(checkpoint=rank == 1)
-        agreed = heartbeat.beat()
+        preemption = Preemption(process, lambda _: None)
+        preemption.beat(checkpoint=True)  # in flight when the batches begin
+        assert [*preemption.batches(range(3 + 2 * rank))] == [*range(3 + 2 * rank)]
+        assert [*preemption.batches(range(2 * rank))] == [*range(2 * rank)]
+        preemption.beat(checkpoint=rank == 1)
+        agreed = preemption.beat()
         assert (agreed.signal, agreed.checkpoint) == (0, True)
         seen = []
         with pytest.raises(Stopped) as stopped:
-            for number in heartbeat.batches(range(100)):
+            for number in preemption.batches(range(100)):
                 seen.append(number)
                 if rank == 1 and number == 5:
                     os.kill(os.getpid(), signal.SIGHUP)
@@ -171,7 +171,7 @@ def beats(rank, port):
         assert stopped.value.number == signal.SIGHUP
         assert process.gather(len(seen)) == [len(seen)] * 2
         assert len(seen) < 10
-        heartbeat.close()
+        preemption.close()
 
 
 def test_processes_agree_though_their_batches_differ():

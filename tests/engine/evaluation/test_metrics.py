@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from engine.evaluation.frame_errors import frame_errors
-from engine.evaluation.metrics import ALL, bootstrap, summarise
+from engine.evaluation.metrics import ALL, bootstrap, summarize
 from engine.evaluation.predictions import Predictions
 from engine.report.baselines import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
 from engine.report.tables import action_table, joint_table
 from models.metrics import align
-from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS, LIMBS
+from models.skeleton import ACTION_GROUPS, BONES, HEATMAP_JOINTS, JOINTS
 
 ACTIONS = ["Dribble", "walking_mixamo_com", "Boxing_mixamo_com_12", "an_unknown_action", "Charge", "walking", "Patting"]
 GROUPS = ["Gaming", "Walking", "Gaming", None, "Gaming", "Walking", "Patting"]
@@ -35,7 +35,7 @@ def mean_pose():
 
 @pytest.fixture(scope="module")
 def metrics(found, mean_pose):
-    return summarise(frame_errors(found, ACTIONS, mean_pose), frame_pixels=12.5)
+    return summarize(frame_errors(found, ACTIONS, mean_pose), frame_pixels=12.5)
 
 
 def mean_mm(predicted, true, frames, joints=range(16)):
@@ -83,7 +83,7 @@ def test_halves_and_joints(found, mean_pose, metrics):
     assert metrics["pa_mpjpe_mm"] == metrics["group_pa_mpjpe_mm"]["All"]
 
 
-def test_error_in_the_picture(found, metrics):
+def test_error_in_the_image(found, metrics):
     offsets = (found.joints_2d - found.true_2d).astype(float)
     expected = [[float(np.hypot(*offsets[frame, joint])) for joint in range(15)] for frame in range(7)]
     assert metrics["error_2d_px"] == pytest.approx(np.mean(expected), rel=1e-6)
@@ -94,15 +94,15 @@ def test_error_in_the_picture(found, metrics):
     assert metrics["joint_error_2d_px"]["RightToeBase"] == pytest.approx(np.mean([row[14] for row in expected]))
 
 
-def test_what_is_not_predicted_is_left_out(found, mean_pose):
+def test_what_is_not_predicted_is_skipped(found, mean_pose):
     flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d, found.frames)
     errors = frame_errors(flat, ACTIONS, mean_pose)
     assert errors.unit == "px"
-    metrics = summarise(errors, frame_pixels=1.0)
+    metrics = summarize(errors, frame_pixels=1.0)
     assert not [key for key in metrics if "mpjpe" in key]
     assert "mean pose" not in action_table(metrics).to_text()
     lifted = Predictions(found.true_3d, found.true_2d, found.joints_3d, None, found.frames)
-    metrics = summarise(frame_errors(lifted, ACTIONS, None), frame_pixels=1.0)
+    metrics = summarize(frame_errors(lifted, ACTIONS, None), frame_pixels=1.0)
     assert not [key for key in metrics if "2d" in key or "baseline" in key]
     assert "dual branch" in action_table(metrics).to_text()
     assert [column.title for column in joint_table(metrics).columns] == ["MPJPE mm"]
@@ -141,7 +141,7 @@ def test_found_joints_and_bones(found, metrics):
     for predicted, true in zip(found.joints_3d.astype(float), found.true_3d.astype(float), strict=True):
         distances.append([1000 * math.dist(p, t) for p, t in zip(predicted, true, strict=True)])
         bones.append(
-            [1000 * abs(math.dist(predicted[a], predicted[b]) - math.dist(true[a], true[b])) for a, b in LIMBS]
+            [1000 * abs(math.dist(predicted[a], predicted[b]) - math.dist(true[a], true[b])) for a, b in BONES]
         )
     flat = [distance for frame in distances for distance in frame]
     assert 10 < metrics["pck_150mm_percent"] < 90  # it does tell
@@ -152,8 +152,8 @@ def test_found_joints_and_bones(found, metrics):
     assert metrics["group_pck_150mm_percent"]["Walking"] == pytest.approx(100 * sum(walking) / len(walking))
     assert metrics["bone_length_error_mm"] == pytest.approx(np.mean(bones))
     neck_head = np.mean([frame[0] for frame in bones])
-    assert metrics["limb_length_error_mm"]["Neck-Head"] == pytest.approx(neck_head)
-    assert len(metrics["limb_length_error_mm"]) == 14
+    assert metrics["per_bone_length_error_mm"]["Neck-Head"] == pytest.approx(neck_head)
+    assert len(metrics["per_bone_length_error_mm"]) == 14
 
 
 def test_intervals_are_those_of_the_mean():

@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("absolute", [True, False])
-def test_everything_that_names_pictures(folder, given, names, absolute):
+def test_everything_that_names_images(folder, given, names, absolute):
     found = [str(folder / text) if absolute else text for text in given]
     common, inputs = find_inputs(found)
     assert [given.name for given in inputs] == names
@@ -46,8 +46,8 @@ def test_everything_that_names_pictures(folder, given, names, absolute):
     ("given", "complaint"),
     [
         ("absent", "absent does not exist"),
-        ("*.bmp", "matches no pictures"),
-        ("empty", "empty has no pictures: expected names that end in .bmp"),
+        ("*.bmp", "matches no images"),
+        ("empty", "empty has no images: expected names that end in .bmp"),
     ],
 )
 def test_what_names_nothing(folder, given, complaint):

@@ -27,7 +27,7 @@ def good(ending, seed):
 
 
 def claim(ending, data, width, height):
-    """Return a picture whose header says another size."""
+    """Return an image whose header says another size."""
     data = bytearray(data)
     if ending == ".png":
         data[16:24] = struct.pack(">II", width, height)
@@ -73,7 +73,7 @@ def malformed(random):
 def infer(checkpoint, folder, output):
     """Run as a user does; return the exit status, the most memory it held (MiB), and predictions.json."""
     flags = ("--checkpoint", checkpoint, "--input-dir", folder, "--output-dir", output, "--device", "cpu")
-    command = [sys.executable, "engine/infer.py", *map(str, flags), "--threads", "2", "--no-pictures"]
+    command = [sys.executable, "engine/infer.py", *map(str, flags), "--threads", "2", "--no-images"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     content = json.loads((output / "predictions.json").read_text())
@@ -109,7 +109,7 @@ def test_two_hundred_malformed_inputs(tmp_path):
 
     status, memory, content = infer(checkpoint, folder, tmp_path / "out")
     assert status == 1
-    read, listed = ({entry["file"] for entry in content[key]} for key in ("pictures", "unreadable"))
+    read, listed = ({entry["file"] for entry in content[key]} for key in ("images", "unreadable"))
     assert read | listed == written | {"good.png"}
     assert not read & listed
     assert unreadable <= listed

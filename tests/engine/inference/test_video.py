@@ -51,7 +51,7 @@ def read_video(path):
 
 
 def scene(count, width=SIDE, height=120):
-    """Pictures that differ, in soft colours that codecs keep."""
+    """Images that differ, in soft colors that codecs keep."""
     small = np.random.default_rng(0).integers(60, 200, (count, 4, 5, 3), np.uint8)
     return [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in small]
 
@@ -70,7 +70,7 @@ def test_a_video_becomes_predictions_and_a_video(tmp_path, capfd, finetuned):
     cv2.imwrite(str(tmp_path / "before.png"), scene(1)[0][:, :, ::-1])
     cv2.imwrite(str(tmp_path / "later.png"), scene(1)[0][:, :, ::-1])
     assert run(finetuned, [tmp_path], tmp_path / "out", "--batch-size", "3") == 0
-    entries = predicted(tmp_path / "out")["pictures"]
+    entries = predicted(tmp_path / "out")["images"]
     assert [entry["file"] for entry in entries] == ["before.png", *["clip.avi"] * 7, "later.png"]
     assert [entry.get("frame") for entry in entries] == [None, *range(7), None]
     assert [entry.get("time_s") for entry in entries[1:8]] == [pytest.approx(i / 25) for i in range(7)]
@@ -78,7 +78,7 @@ def test_a_video_becomes_predictions_and_a_video(tmp_path, capfd, finetuned):
     poses = load_model(finetuned, device="cpu")(decoded)
     for i, entry in enumerate(entries[1:8]):
         np.testing.assert_allclose(list(entry["joints_3d_m"].values()), poses.joints_3d[i], atol=2e-4)
-    drawn, times = read_video(tmp_path / "out/pictures/clip.avi.mp4")
+    drawn, times = read_video(tmp_path / "out/images/clip.avi.mp4")
     assert times == [pytest.approx(i / 25) for i in range(7)]
     for original, frame in zip(decoded, drawn, strict=True):
         assert frame.shape == original.shape
@@ -86,7 +86,7 @@ def test_a_video_becomes_predictions_and_a_video(tmp_path, capfd, finetuned):
         changed = np.abs(frame.astype(int) - original.astype(int)).sum(2) > 150
         assert (orange & changed).sum() > 20
         assert np.median(np.abs(frame.astype(int) - original)) < 12  # the rest is the frame itself
-    assert "9 of 9 pictures" in capfd.readouterr().out
+    assert "9 of 9 images" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("start", [0, 5_000, 100_000_000])
@@ -95,9 +95,9 @@ def test_times_are_the_containers_and_the_annotated_video_keeps_them(tmp_path, f
     expected = [start + time for time in UNEVEN]
     write_video(tmp_path / name, scene(40), expected)
     assert run(finetuned, [tmp_path / name], tmp_path / "out") == 0
-    times = [entry["time_s"] for entry in predicted(tmp_path / "out")["pictures"]]
+    times = [entry["time_s"] for entry in predicted(tmp_path / "out")["images"]]
     assert times == pytest.approx([time / 1000 for time in expected], abs=1e-9)
-    assert read_video(next((tmp_path / "out/pictures").iterdir()))[1] == pytest.approx(times, abs=1e-9)
+    assert read_video(next((tmp_path / "out/images").iterdir()))[1] == pytest.approx(times, abs=1e-9)
 
 
 @pytest.mark.parametrize(("encoder", "codec"), [("libx264", "h264"), ("libvpx-vp9", "vp9")])
@@ -105,7 +105,7 @@ def test_browsers_play_what_is_written(tmp_path, monkeypatch, finetuned, encoder
     monkeypatch.setattr(video_writer, "ENCODERS", {"absent": {}, encoder: video_writer.ENCODERS[encoder]})
     write_video(tmp_path / "clip.mkv", scene(9), UNEVEN[12:21])
     assert run(finetuned, [tmp_path / "clip.mkv"], tmp_path / "out") == 0
-    path = tmp_path / "out/pictures/clip.mkv.mp4"
+    path = tmp_path / "out/images/clip.mkv.mp4"
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt) == (codec, "yuv420p")
@@ -123,11 +123,11 @@ def test_without_an_encoder_predictions_are_written_and_the_reason_is_said(tmp_p
     write_video(tmp_path / "a.mp4", scene(3))
     write_video(tmp_path / "b.mp4", scene(3))
     assert run(finetuned, [tmp_path], tmp_path / "out") == 1
-    assert len(predicted(tmp_path / "out")["pictures"]) == 6
+    assert len(predicted(tmp_path / "out")["images"]) == 6
     said = capsys.readouterr().err
     assert "infer: not written: the video of a.mp4: PyAV is built without absent" in said
     assert said.count("not written") == 2
-    assert not list((tmp_path / "out/pictures").iterdir())
+    assert not list((tmp_path / "out/images").iterdir())
 
 
 def test_two_videos_and_odd_sizes(tmp_path, finetuned):
@@ -135,8 +135,8 @@ def test_two_videos_and_odd_sizes(tmp_path, finetuned):
     write_video(tmp_path / "more/a.avi", scene(3, 97, 71), codec="mjpeg")
     write_video(tmp_path / "b.mp4", scene(1))
     assert run(finetuned, [tmp_path / "b.mp4", tmp_path / "more"], tmp_path / "out") == 0
-    first, _ = read_video(tmp_path / "out/pictures/b.mp4")
-    second, _ = read_video(tmp_path / "out/pictures/more/a.avi.mp4")
+    first, _ = read_video(tmp_path / "out/images/b.mp4")
+    second, _ = read_video(tmp_path / "out/images/more/a.avi.mp4")
     assert [len(first), first[0].shape] == [1, (120, SIDE, 3)]
     assert [len(second), second[0].shape] == [3, (70, 96, 3)]
 
@@ -225,10 +225,10 @@ def test_what_is_no_whole_video_is_listed_and_what_there_is_is_used(tmp_path, ca
     (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:10,\n{tmp_path}/whole.avi\n#EXT-X-ENDLIST\n")
     (tmp_path / "folder.mkv").mkdir()
     write_song(tmp_path / "song.mp4")
-    assert run(finetuned, [tmp_path], tmp_path / "out", "--no-pictures") == 1
+    assert run(finetuned, [tmp_path], tmp_path / "out", "--no-images") == 1
     content = predicted(tmp_path / "out")
     reasons = {item["file"]: item["reason"] for item in content["unreadable"]}
-    frames = [entry["frame"] for entry in content["pictures"] if entry["file"] == "cut.avi"]
+    frames = [entry["frame"] for entry in content["images"] if entry["file"] == "cut.avi"]
     assert 5 < len(frames) < 35
     assert reasons == {
         "cut.avi": f"breaks off after {len(frames)} of 40 frames",
@@ -239,13 +239,13 @@ def test_what_is_no_whole_video_is_listed_and_what_there_is_is_used(tmp_path, ca
         "folder.mkv": "a folder",
         "song.mp4": "holds no video",
     }
-    assert len([entry for entry in content["pictures"] if entry["file"] == "whole.avi"]) == 40
+    assert len([entry for entry in content["images"] if entry["file"] == "whole.avi"]) == 40
     said = capfd.readouterr().err
     assert said.count("infer: unreadable: ") == len(reasons)
     assert "moov" not in said  # FFmpeg keeps its own messages to itself
 
 
-def test_damaged_frames_are_left_out_and_counted(tmp_path):
+def test_damaged_frames_are_skipped_and_counted(tmp_path):
     write_video(tmp_path / "clip.mkv", scene(40), codec="mjpeg")
     with av.open(str(tmp_path / "clip.mkv")) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]

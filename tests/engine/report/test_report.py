@@ -1,4 +1,4 @@
-"""The report's pictures and page."""
+"""The report's images and page."""
 
 import re
 from html.parser import HTMLParser
@@ -10,7 +10,7 @@ import pytest
 from engine.evaluate import mean_pose
 from engine.evaluation.examples import choose, collect_examples
 from engine.evaluation.frame_errors import frame_errors
-from engine.evaluation.metrics import summarise
+from engine.evaluation.metrics import summarize
 from engine.evaluation.predictions import Predictions
 from engine.report.pose_plots import body_axes, look
 from engine.report.writer import write_report
@@ -18,12 +18,12 @@ from engine.visualization.overlay import BLUE, ORANGE
 from loaders import DataConfig, ShardSet
 from models.camera import world_to_camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS
-from tests.shard_factory import COLOURS, make_shard_set
+from tests.shard_factory import COLORS, make_shard_set
 
 EVALUATION = {
     "checkpoint": "runs/<b>&amp;/best.pt",
     "stage": "finetune",
-    "trunk": "resnet18",
+    "backbone": "resnet18",
     "image_size": 128,
     "split": "test",
     "notes": ["A note."],
@@ -49,7 +49,7 @@ def write(folder, shards, found, **changes):
     shard_set = ShardSet(shards, "test")
     actions = [shard_set.manifest.actions[action] for action in shard_set.labels()[1][:, 3]]
     errors = frame_errors(found, actions, mean_pose(shards))
-    metrics = summarise(errors, frame_pixels=6.25) | {"evaluation": EVALUATION | changes}
+    metrics = summarize(errors, frame_pixels=6.25) | {"evaluation": EVALUATION | changes}
     meta = ShardSet(shards, "test").labels()[1]
     examples = collect_examples(DataConfig(shards=shards), "test", found, errors, meta, image_size=128, count=2)
     return write_report(folder, metrics, examples, {"optim": {"lr": 0.001}}), examples
@@ -84,7 +84,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, found):
     text = path.read_text()
     page = Page(text)
     assert page.open == []
-    assert len(page.sources) == 2 * 2 + 2 * 6  # two charts, light and dark; two pictures of each frame
+    assert len(page.sources) == 2 * 2 + 2 * 6  # two charts, light and dark; two images of each frame
     assert all(re.match("data:image/(png|jpeg);base64,", source) for source in page.sources)
     assert not re.search("https?://|@import|<script", text)
     shown = " ".join(page.text)
@@ -109,18 +109,18 @@ def _check_painted(example):
     hits = 0
     for joint, (x, y) in enumerate(example.true_2d):
         pixel = example.image[round(float(y)), round(float(x))].astype(float)
-        hits += np.abs(COLOURS - pixel).sum(1).argmin() == joint
+        hits += np.abs(COLORS - pixel).sum(1).argmin() == joint
     assert hits >= 13  # a blob may lie under another joint's
 
 
-def test_overlays_show_both_colours(tmp_path, shards, found):
+def test_overlays_show_both_colors(tmp_path, shards, found):
     path, _ = write(tmp_path / "report", shards, found)
     overlays = cv2.imread(str(path.with_name("overlays.png")))[:, :, ::-1]
     assert overlays.shape == (3 * 256 + 8, 2 * 256 + 4, 3)
     poses = cv2.imread(str(path.with_name("poses_3d.png")))[:, :, ::-1]
     for image in (overlays, poses):
-        for colour in (ORANGE, BLUE):
-            assert (image == colour).all(2).sum() > 500
+        for color in (ORANGE, BLUE):
+            assert (image == color).all(2).sum() > 500
     for name in ("per_action.png", "per_joint.png"):
         chart = cv2.imread(str(path.with_name(name)))[:, :, ::-1]
         assert (chart == ORANGE).all(2).sum() > 500
@@ -134,7 +134,7 @@ def test_a_checkpoint_without_poses(tmp_path, shards, found):
     assert len(Page(path.read_text()).sources) == 6
 
 
-def test_shards_without_pictures(tmp_path, found):
+def test_shards_without_images(tmp_path, found):
     shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 9}, image_size=128, components=("json",))
     path, examples = write(tmp_path / "report", shards, found)
     assert all(example.image is None for example in examples)

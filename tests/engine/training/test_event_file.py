@@ -12,7 +12,7 @@ def write(folder, steps, *, value, purge_step):
     file = EventFile(folder, purge_step=purge_step)
     for step in steps:
         file.scalar(step, "loss", value)
-    file.picture(steps[-1], "image", np.zeros((4, 4, 3), np.uint8))
+    file.image(steps[-1], "image", np.zeros((4, 4, 3), np.uint8))
     file.close()
 
 

@@ -44,7 +44,7 @@ def state(trainer):
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("clip", ["None", "1.0"])
 def test_an_overflow_skips_the_step_and_halves_the_scale(trainer, kind, clip):
-    one = trainer("--precision", "fp16", "--optim.kind", kind, "--optim.clip", clip, "--log-every", "1")
+    one = trainer("--precision", "fp16", "--optim.name", kind, "--optim.max-grad-norm", clip, "--log-every", "1")
     batches = iter(one.loader)
     one.train_step(next(batches))
     before, scale = state(one), one.learner.scaler.get_scale()
@@ -134,8 +134,8 @@ def test_what_needs_a_gpu_says_so(shards, tmp_path, monkeypatch, capsys, name):
 
 
 def test_compiled_steps_equal_plain_ones(trainer):
-    plain = trainer("--optim.kind", "sgd")
-    compiled = trainer("--optim.kind", "sgd", "--compile", "default", name="compiled")
+    plain = trainer("--optim.name", "sgd")
+    compiled = trainer("--optim.name", "sgd", "--compile", "default", name="compiled")
     counters.clear()
     assert same(state(plain), state(compiled))
     for one in (plain, compiled):

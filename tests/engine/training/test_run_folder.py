@@ -155,7 +155,7 @@ def test_weights_alone_are_no_run(started, copied):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--optim.kind", "sgd"], "was trained by adam or adamw, whose state is of no use to sgd"),
+        (["--optim.name", "sgd"], "was trained by adam or adamw, whose state is of no use to sgd"),
         (["--data.image-size", "128"], "was trained with data.image_size 64, not 128"),
     ],
 )
@@ -169,17 +169,17 @@ def test_what_cannot_change_is_one_line(started, copied, more, said):
 
 def test_another_trunk_is_one_line(tmp_path, started):
     assert started(tmp_path / "run", "--max-steps", "1", stage="train2d")[0] == 0
-    status, (line,) = started(tmp_path / "run", "--resume", "--model.trunk", "resnet34", stage="train2d")
+    status, (line,) = started(tmp_path / "run", "--resume", "--model.backbone", "resnet34", stage="train2d")
     assert status == 2
-    assert "was trained with model.trunk resnet18, not resnet34" in line
+    assert "was trained with model.backbone resnet18, not resnet34" in line
 
 
 def test_what_changed_is_logged_and_obeyed(started, copied):
-    more = ["--max-steps", "6", "--checkpoint-every", "2", "--optim.kind", "adam", "--optim.weight-decay", "0.5"]
+    more = ["--max-steps", "6", "--checkpoint-every", "2", "--optim.name", "adam", "--optim.weight-decay", "0.5"]
     status, said = started(copied, "--resume", *more)
     assert status == 0
     assert [line for line in said if line.startswith("resumed: ")] == [
-        "resumed: optim.kind is adam, was adamw up to step 4",
+        "resumed: optim.name is adam, was adamw up to step 4",
         "resumed: optim.weight_decay is 0.5, was 0.0 up to step 4",
         "resumed: max_steps is 6, was 4 up to step 4",
     ]

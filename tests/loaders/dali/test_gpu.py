@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from loaders import AugmentConfig, DataConfig, InputError, build_loader
-from tests.shard_factory import make_shard_set, spoil_pictures
+from tests.shard_factory import make_shard_set, spoil_images
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 pytest.importorskip("nvidia.dali")
 
 DEVICE = "cuda:0"
-AUGMENT = AugmentConfig(rotation=180, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
+AUGMENT = AugmentConfig(rotation=180, horizontal_flip=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
 FEEDS = ("map", "stream")
 
 
@@ -38,7 +38,7 @@ def load(config, device, **kwargs):
 @pytest.mark.parametrize("feed", FEEDS)
 @pytest.mark.parametrize("augment", [AugmentConfig(), AUGMENT], ids=["plain", "augmented"])
 @pytest.mark.parametrize(("form", "image_size"), [("jpeg", 96), ("jpeg", 64), ("png", 96), ("raw", 96), ("source", 96)])
-def test_pictures_and_labels_are_those_of_the_cpu(sets, form, image_size, augment, feed):
+def test_images_and_labels_are_those_of_the_cpu(sets, form, image_size, augment, feed):
     config = DataConfig(
         shards=sets[form],
         batch_size=5,
@@ -84,9 +84,9 @@ def _one_by_one(config):
     loader.close()
 
 
-def test_a_bad_picture_is_named_or_skipped(tmp_path):
+def test_a_bad_image_is_named_or_skipped(tmp_path):
     shards = make_shard_set(tmp_path / "shards", {"train": 12})
-    spoil_pictures(shards, "train", {5})
+    spoil_images(shards, "train", {5})
     config = DataConfig(shards=shards, batch_size=4, backend="dali")
     with pytest.raises(InputError, match=r"000006.rgba.jpg at byte \d+ cannot be decoded"):
         load(config, DEVICE)

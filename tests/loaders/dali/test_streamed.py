@@ -11,7 +11,7 @@ from loaders.epoch_order import shard_order
 from tests.loaders.object_store import object_store
 from tests.shard_factory import make_shard_set
 
-AUGMENT = AugmentConfig(rotation=30, mirror=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
+AUGMENT = AugmentConfig(rotation=30, horizontal_flip=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def store(tmp_path_factory, shards):
 
 
 def stream(shards, **kwargs):
-    return DataConfig(shards=shards, feed="stream", **{"batch_size": 4, "stream_window": 3, **kwargs})
+    return DataConfig(shards=shards, access="sequential", **{"batch_size": 4, "shuffle_window": 3, **kwargs})
 
 
 def load(config, split="train", **kwargs):
@@ -82,7 +82,7 @@ def test_a_training_sample_is_the_one_of_mapped_tars(shards):
             assert torch.equal(batch.joints_3d[row], mapped[index].joints_3d[0])
 
 
-def test_shards_follow_each_other_and_neighbours_are_shuffled():
+def test_shards_follow_each_other_and_neighbors_are_shuffled():
     sizes = [10, 7, 12]
     first = np.cumsum([0, *sizes])
     orders = [shard_order(0, epoch, sizes, 4) for epoch in range(6)]
@@ -123,15 +123,15 @@ def test_resuming_is_exact_also_with_other_ranks(shards, world_size):
 
 def test_another_order_is_refused(shards):
     state = build_loader(stream(shards, outputs=()), "train", training=True).state_dict()
-    for other in (DataConfig(shards=shards, batch_size=4, outputs=()), stream(shards, outputs=(), stream_window=9)):
-        with pytest.raises(InputError, match="the run's order was by shards, shuffled within 3 neighbours, now"):
+    for other in (DataConfig(shards=shards, batch_size=4, outputs=()), stream(shards, outputs=(), shuffle_window=9)):
+        with pytest.raises(InputError, match="the run's order was by shards, shuffled within 3 neighbors, now"):
             build_loader(other, "train", training=True).load_state_dict(state)
 
 
 def test_what_a_stream_cannot_do_is_refused(shards):
-    with pytest.raises(InputError, match=r"data.feed stream is DALI's own reader"):
+    with pytest.raises(InputError, match=r"data.access sequential is DALI's own reader"):
         stream(shards, backend="torch")
-    with pytest.raises(InputError, match=r"data.remote needs --data.feed stream: a global shuffle"):
+    with pytest.raises(InputError, match=r"data.remote needs --data.access sequential: a global shuffle"):
         DataConfig(shards=shards, remote="s3://bucket/set")
     with pytest.raises(InputError, match=r"data.checksums reads whole tars"):
         stream(shards, remote="s3://bucket/set", checksums=True)

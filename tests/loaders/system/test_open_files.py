@@ -61,7 +61,7 @@ def test_a_stream_says_what_it_needs_before_the_first_step(shards):
     done = load(shards, "stream", "auto", 40, 130)
     assert done.stdout.startswith(f"InputError: {shards}/val: a stream keeps all its shards open; "), done.stderr
     assert " open files are needed and 130 allowed: raise the limit by `ulimit -n " in done.stdout
-    assert "data.feed map" in done.stdout
+    assert "data.access random" in done.stdout
 
 
 def open_files() -> int:

@@ -121,7 +121,7 @@ def test_parts_that_cannot_be_deleted_are_one_line(
     assert contents(tmp_path / "raw" / SUBJECTS[0])
 
 
-def test_owners_and_rights_of_the_archive_are_left_out(tmp_path: Path) -> None:
+def test_owners_and_rights_of_the_archive_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(zipped(member("x/file", content=b"x") + member("x/folder", tarfile.DIRTYPE)))
     assert unpack(tmp_path, tmp_path / "raw") == 0
     (tmp_path / "raw" / "new").touch()

@@ -243,7 +243,7 @@ def test_of_a_name_that_comes_twice_the_later_is_compared(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_where_the_file_system_has_no_links_they_are_left_out_and_named(
+def test_where_the_file_system_has_no_links_they_are_skipped_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The tests' machines cannot mount FAT, so the calls are made to fail as they do there."""

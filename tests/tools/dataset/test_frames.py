@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from tools.dataset.frames import FrameError, SampleForm, decode_png, encode_picture, encode_worldp
+from tools.dataset.frames import FrameError, SampleForm, decode_png, encode_image, encode_worldp
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (800, 1280, 4), np.uint8)
@@ -18,14 +18,14 @@ SMOOTH = cv2.GaussianBlur(PIXELS, (0, 0), 8)
 
 
 def png(image: NDArray[Any] | PIL.Image.Image, **options: Any) -> bytes:
-    picture = image if isinstance(image, PIL.Image.Image) else PIL.Image.fromarray(image)
+    opened = image if isinstance(image, PIL.Image.Image) else PIL.Image.fromarray(image)
     stream = io.BytesIO()
-    picture.save(stream, "png", **options)
+    opened.save(stream, "png", **options)
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_colours_come_in_the_order_red_green_blue(channels: int) -> None:
+def test_colors_come_in_the_order_red_green_blue(channels: int) -> None:
     np.testing.assert_array_equal(decode_png("rgba", png(PIXELS[:, :, :channels])), PIXELS[:, :, :channels])
 
 
@@ -39,47 +39,47 @@ def test_sixteen_bits_stay_sixteen(channels: int) -> None:
 
 
 def test_unusual_kinds_are_decoded_too() -> None:
-    grey = PIXELS[:, :, 0]
-    np.testing.assert_array_equal(decode_png("depth", png(grey)), grey)
+    gray = PIXELS[:, :, 0]
+    np.testing.assert_array_equal(decode_png("depth", png(gray)), gray)
     palette = PIL.Image.fromarray(SMOOTH[:, :, :3]).quantize(64)
     np.testing.assert_array_equal(decode_png("rgba", png(palette)), np.asarray(palette.convert("RGB")))
-    grey_alpha = PIL.Image.fromarray(np.ascontiguousarray(PIXELS[:, :, :2]), "LA")
-    np.testing.assert_array_equal(decode_png("rgba", png(grey_alpha))[:, :, 0], grey)
+    gray_alpha = PIL.Image.fromarray(np.ascontiguousarray(PIXELS[:, :, :2]), "LA")
+    np.testing.assert_array_equal(decode_png("rgba", png(gray_alpha))[:, :, 0], gray)
 
 
 @pytest.mark.parametrize("size", [800, 368])
-def test_every_kind_of_picture_becomes_three_channels(size: int) -> None:
+def test_every_kind_of_image_becomes_three_channels(size: int) -> None:
     form = SampleForm(("rgba",), "raw", size, 95)
 
     def stored(content: bytes) -> NDArray[np.uint8]:
-        return np.asarray(np.load(io.BytesIO(encode_picture(content, form))), np.uint8)
+        return np.asarray(np.load(io.BytesIO(encode_image(content, form))), np.uint8)
 
-    colour = stored(png(SMOOTH[:, :, :3]))
-    assert colour.shape == (size, size, 3)
-    np.testing.assert_array_equal(stored(png(SMOOTH)), colour)
+    color = stored(png(SMOOTH[:, :, :3]))
+    assert color.shape == (size, size, 3)
+    np.testing.assert_array_equal(stored(png(SMOOTH)), color)
     deep = SMOOTH[:, :, 2::-1].astype(np.uint16) << 8
-    np.testing.assert_array_equal(stored(cv2.imencode(".png", deep)[1].tobytes()), colour)
-    grey = stored(png(SMOOTH[:, :, 0]))
-    np.testing.assert_array_equal(grey, np.repeat(colour[:, :, :1], 3, axis=2))
+    np.testing.assert_array_equal(stored(cv2.imencode(".png", deep)[1].tobytes()), color)
+    gray = stored(png(SMOOTH[:, :, 0]))
+    np.testing.assert_array_equal(gray, np.repeat(color[:, :, :1], 3, axis=2))
 
 
-def test_a_stored_png_has_the_colours_of_the_raw_picture() -> None:
+def test_a_stored_png_has_the_colors_of_the_raw_image() -> None:
     content = png(SMOOTH)
-    raw = np.load(io.BytesIO(encode_picture(content, SampleForm(("rgba",), "raw", 368, 95))))
-    stored = PIL.Image.open(io.BytesIO(encode_picture(content, SampleForm(("rgba",), "png", 368, 95))))
+    raw = np.load(io.BytesIO(encode_image(content, SampleForm(("rgba",), "raw", 368, 95))))
+    stored = PIL.Image.open(io.BytesIO(encode_image(content, SampleForm(("rgba",), "png", 368, 95))))
     np.testing.assert_array_equal(np.asarray(stored), raw)
-    lossy = PIL.Image.open(io.BytesIO(encode_picture(content, SampleForm(("rgba",), "jpeg", 368, 95))))
+    lossy = PIL.Image.open(io.BytesIO(encode_image(content, SampleForm(("rgba",), "jpeg", 368, 95))))
     assert np.abs(np.asarray(lossy).astype(int) - raw).mean() < 3
 
 
-def test_worldp_takes_the_pixel_under_each_centre() -> None:
+def test_worldp_takes_the_pixel_under_each_center() -> None:
     y, x = np.mgrid[:800, :1280].astype(np.uint16)
     form = SampleForm(("worldp",), "jpeg", 368, 95)
     stored = encode_worldp(cv2.imencode(".png", np.dstack([x, y, x]))[1].tobytes(), form)
     taken = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_UNCHANGED)
-    centres = (np.arange(368) + 0.5) * 800 / 368 - 0.5
-    assert np.abs(taken[:, :, 0] - (240 + centres)[None, :]).max() <= 0.5 + 1e-9
-    assert np.abs(taken[:, :, 1] - centres[:, None]).max() <= 0.5 + 1e-9
+    centers = (np.arange(368) + 0.5) * 800 / 368 - 0.5
+    assert np.abs(taken[:, :, 0] - (240 + centers)[None, :]).max() <= 0.5 + 1e-9
+    assert np.abs(taken[:, :, 1] - centers[:, None]).max() <= 0.5 + 1e-9
 
 
 def test_two_hundred_damaged_files_are_refused_or_decoded() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.evaluation.examples import _vertical
 from loaders.format.shard_set import ShardSet
-from tests.tools.shard_runs import check, left_out, make
+from tests.tools.shard_runs import check, make, skipped
 from tests.tools.tiny_dataset import FILE_JOINTS, TinyDataset, make_dataset
 from tools import validate
 from tools.dataset.layout import LabelError, read_labels
@@ -39,7 +39,7 @@ def with_value(text: str, key: str, value: str) -> str:
         ("9" * 400, "lacks values"),  # no float holds it
         ("9" * 5000, "lacks values"),  # Python converts no longer ones
         ("1e300", "holds values beyond 32 bits"),
-        ("-1e38", "holds values beyond 32 bits"),  # infinite once it is scaled to a larger picture
+        ("-1e38", "holds values beyond 32 bits"),  # infinite once it is scaled to a larger image
         ("NaN", "lacks values"),
         ("-Infinity", "lacks values"),
         ("true", "is not a table of numbers"),
@@ -135,7 +135,7 @@ def test_validate_and_sharding_go_on_and_name_the_frames(tmp_path: Path) -> None
     }
     assert report(dataset, tmp_path / "report.json") == expected
     assert make(dataset.root, tmp_path / "set", "--components", "rgba", "--image-size", "4096") == 0
-    assert left_out(tmp_path / "set") == {
+    assert skipped(tmp_path / "set") == {
         ("env_001", frame): reason for reason, frames in expected.items() for frame in frames
     }
     assert len(ShardSet(tmp_path / "set", "train")) == 1

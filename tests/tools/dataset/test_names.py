@@ -11,7 +11,7 @@ import pytest
 from engine.cli.command import CHECK_FAILED, OK
 from loaders.format.manifest import Manifest
 from loaders.format.shard_set import ShardSet
-from tests.tools.shard_runs import check, left_out, make, tree
+from tests.tools.shard_runs import check, make, skipped, tree
 from tests.tools.tiny_dataset import TinyDataset, make_dataset
 from tools import validate
 from tools.dataset.layout import SET_FOLDERS
@@ -59,7 +59,7 @@ def test_a_companion_in_the_output_folder_is_no_shard_set_of_somebody_else(data:
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK
 
 
-def test_a_frame_twice_is_noted_where_the_bytes_are_the_same_and_left_out_alone_where_not(
+def test_a_frame_twice_is_noted_where_the_bytes_are_the_same_and_skipped_alone_where_not(
     data: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for frame in (1, 2):
@@ -76,7 +76,7 @@ def test_a_frame_twice_is_noted_where_the_bytes_are_the_same_and_left_out_alone_
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK
     assert "note: 1 frames with a file of the same content under two names" in capsys.readouterr().out
     names = "female_001_a_a_000002.json, female_001_a_a_0002.json"
-    assert left_out(tmp_path / "set") == {("env_001", 2): f"2 json files that differ: {names}"}
+    assert skipped(tmp_path / "set") == {("env_001", 2): f"2 json files that differ: {names}"}
     assert check(tmp_path / "set", "--root", str(data.root), "--deep") == OK
 
 
@@ -84,10 +84,10 @@ def test_files_twice_of_a_modality_that_is_not_stored_keep_no_frame_out(tmp_path
     data = make_dataset(tmp_path / "data", 1, subjects=[("train", "female_001_a_a")])
     data.file("depth", 1).with_name("female_001_a_a.depth.1.png").write_bytes(b"another")
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK
-    assert left_out(tmp_path / "set") == {}
+    assert skipped(tmp_path / "set") == {}
 
 
-def test_a_frame_number_beyond_32_bits_is_left_out(
+def test_a_frame_number_beyond_32_bits_is_skipped(
     data: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     numbers = {1: 2**31 - 1, 2: 2**31, 3: 20240131235959}
@@ -98,7 +98,7 @@ def test_a_frame_number_beyond_32_bits_is_left_out(
     assert status == CHECK_FAILED
     assert "frame number beyond 32 bits: 2 frames: 2147483648, 20240131235959" in said
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK
-    assert left_out(tmp_path / "set") == {("env_001", numbers[at]): "frame number beyond 32 bits" for at in (2, 3)}
+    assert skipped(tmp_path / "set") == {("env_001", numbers[at]): "frame number beyond 32 bits" for at in (2, 3)}
     assert ShardSet(tmp_path / "set", "train").meta([0])[0, 2] == 2**31 - 1
     assert check(tmp_path / "set", "--root", str(data.root)) == OK
 
@@ -112,7 +112,7 @@ def test_a_frame_number_beyond_32_bits_is_left_out(
         (["s" * 255] * 2, "the names of its folders are too long for a tar: 181 characters too many"),
     ],
 )
-def test_a_subject_whose_name_no_sample_can_bear_is_left_out(
+def test_a_subject_whose_name_no_sample_can_bear_is_skipped(
     data: TinyDataset, tmp_path: Path, capfd: pytest.CaptureFixture[str], names: tuple[str, str], reason: str
 ) -> None:
     name, shown = names
@@ -123,7 +123,7 @@ def test_a_subject_whose_name_no_sample_can_bear_is_left_out(
     assert shown in {one["subject"] for one in json.loads((tmp_path / "report.json").read_bytes())["recordings"]}
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK
     manifest = Manifest.read(tmp_path / "set")
-    assert [(one.subject, one.reason) for one in manifest.splits["train"].left_out] == [(shown, reason)]
+    assert [(one.subject, one.reason) for one in manifest.splits["train"].skipped] == [(shown, reason)]
     assert manifest.splits["train"].samples == 3
     assert check(tmp_path / "set", "--root", str(data.root)) == OK
 

@@ -85,9 +85,9 @@ def test_a_recording_under_two_names_is_moved_once(
 
 
 def test_all_names_of_a_frames_file_are_moved(dataset: TinyDataset, tmp_path: Path) -> None:
-    picture = dataset.file("rgba", 2)
-    picture.with_name("male_008_a_a.rgba.2.png").hardlink_to(picture)
-    picture.with_name("male_008_a_a.rgba.0002.png").symlink_to(picture.name)
+    image = dataset.file("rgba", 2)
+    image.with_name("male_008_a_a.rgba.2.png").hardlink_to(image)
+    image.with_name("male_008_a_a.rgba.0002.png").symlink_to(image.name)
     dataset.file("json", 2).unlink()
     assert prune(dataset, tmp_path / "aside") == CHECK_FAILED
     assert {name for name in moved(tmp_path / "aside") if "/rgba/" in name} == {

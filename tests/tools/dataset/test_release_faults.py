@@ -24,7 +24,7 @@ LACKING = {
     "male_010_f_s": {"rgba": 2, "json": 5},
     "male_011_f_s": {"rgba": 2, "json": 5},
 }
-"""Frames without a picture and without labels in folders of equal counts; the last four subjects' are not on record."""
+"""Frames without an image and without labels in folders of equal counts; the last four subjects' are not on record."""
 
 UNUSABLE = {
     "female_001_a_a": {2: "no rgba file", 3: "no json file", 4: "no json file"},
@@ -59,7 +59,7 @@ def small(root: Path, subject: str, frames: list[int]) -> TinyDataset:
 def by_position(recording: Environment) -> list[tuple[str, str]]:
     """Frame numbers that a program gets which lists both folders and pairs the files by position."""
     listed = (sorted(path.name for path in (recording.path / name).iterdir()) for name in ("rgba", "json"))
-    return [(picture[-10:-4], labels[-11:-5]) for picture, labels in zip(*listed, strict=True)]
+    return [(image[-10:-4], labels[-11:-5]) for image, labels in zip(*listed, strict=True)]
 
 
 def test_every_fault_of_the_release_is_found_named_and_counted(
@@ -90,15 +90,15 @@ def test_every_fault_of_the_release_is_found_named_and_counted(
 def test_sharding_leaves_exactly_them_out(release: Path, tmp_path: Path) -> None:
     recordings = {recording.subject: recording for recording in find_environments(release)}
     pairs = by_position(recordings["female_003_a_a"])
-    assert any(picture != labels for picture, labels in pairs), "paired by position, labels would be wrong"
+    assert any(image != labels for image, labels in pairs), "paired by position, labels would be wrong"
     flags = ("--components", "rgba", "json", "--image-format", "source")
     assert make(release, tmp_path / "set", *flags) == OK
-    left_out = Manifest.read(tmp_path / "set").splits["train"].left_out
-    assert {(one.subject, one.frame): one.reason for one in left_out} == {
+    skipped = Manifest.read(tmp_path / "set").splits["train"].skipped
+    assert {(one.subject, one.frame): one.reason for one in skipped} == {
         (subject, frame): reason for subject, unusable in UNUSABLE.items() for frame, reason in unusable.items()
     }
     split = ShardSet(tmp_path / "set", "train")
-    assert len(split) == 6 * len(LACKING) + 2 * 4 - len(left_out)
+    assert len(split) == 6 * len(LACKING) + 2 * 4 - len(skipped)
     for index, (subject, _, frame, _) in enumerate(split.meta(range(len(split))).tolist()):
         recording = recordings[split.manifest.subjects[subject]]
         assert split.member(index, "rgba.png").tobytes() == recording.file("rgba", frame).read_bytes()
@@ -109,5 +109,5 @@ def test_what_pruning_leaves_pairs_by_position_too(release: Path, tmp_path: Path
     validate.main(["--root", str(release), "--prune", str(tmp_path / "aside")])
     pairs = list(itertools.chain.from_iterable(by_position(recording) for recording in find_environments(release)))
     assert len(pairs) == 4 * len(LACKING) + 1 + 2
-    assert all(picture == labels for picture, labels in pairs)
+    assert all(image == labels for image, labels in pairs)
     assert validate.main(["--root", str(release)]) == OK

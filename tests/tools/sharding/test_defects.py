@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loaders.format.shard_set import ShardSet
-from tests.tools.shard_runs import left_out, make, tree
+from tests.tools.shard_runs import make, skipped, tree
 from tests.tools.tiny_dataset import make_dataset, plant_faults
 
 
@@ -20,7 +20,7 @@ def test_files_pair_by_number_where_positions_disagree(tmp_path: Path) -> None:
         frame = int(split.meta([index])[0, 2])
         assert split.member(index, "rgba.png").tobytes() == dataset.file("rgba", frame).read_bytes()
         assert split.member(index, "json").tobytes() == dataset.file("json", frame).read_bytes()
-    assert left_out(tmp_path / "set") == {("env_001", 2): "no rgba file", ("env_001", 5): "no json file"}
+    assert skipped(tmp_path / "set") == {("env_001", 2): "no rgba file", ("env_001", 5): "no json file"}
 
 
 def test_a_frame_of_which_only_another_modality_is_left_is_listed(tmp_path: Path) -> None:
@@ -28,15 +28,15 @@ def test_a_frame_of_which_only_another_modality_is_left_is_listed(tmp_path: Path
     for modality in ("rgba", "json", "worldp", "objectId"):
         dataset.file(modality, 3).unlink()
     assert make(dataset.root, tmp_path / "set") == 0
-    assert left_out(tmp_path / "set") == {("env_001", 3): "no json file, no rgba file, no worldp file"}
+    assert skipped(tmp_path / "set") == {("env_001", 3): "no json file, no rgba file, no worldp file"}
 
 
-def test_every_unusable_frame_is_left_out_with_its_reason_and_no_other(tmp_path: Path) -> None:
+def test_every_unusable_frame_is_skipped_with_its_reason_and_no_other(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", 14, subjects=[("train", "female_001_a_a")])
     expected = plant_faults(dataset)
     dataset.edit_json(13, char_height=None)  # known to happen, and harmless
     assert make(dataset.root, tmp_path / "one", "--samples-per-shard", "1") == 0
-    found = left_out(tmp_path / "one")
+    found = skipped(tmp_path / "one")
     assert found.pop(("env_001", 12)).startswith("not JSON: ")
     assert found == expected
     split = ShardSet(tmp_path / "one", "train", checksums=True)
@@ -44,8 +44,8 @@ def test_every_unusable_frame_is_left_out_with_its_reason_and_no_other(tmp_path:
     # the same frames by two workers, and without the component that two of them lack
     assert make(dataset.root, tmp_path / "two", "--samples-per-shard", "1", workers=2) == 0
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
-    assert make(dataset.root, tmp_path / "pictures", "--components", "rgba") == 0
-    assert set(found) - set(left_out(tmp_path / "pictures")) == {("env_001", 3), ("env_001", 8)}
+    assert make(dataset.root, tmp_path / "images", "--components", "rgba") == 0
+    assert set(found) - set(skipped(tmp_path / "images")) == {("env_001", 3), ("env_001", 8)}
 
 
 @pytest.mark.parametrize(("modality", "reason"), [("json", "no json file"), ("rgba", "cut short")])

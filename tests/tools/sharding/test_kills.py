@@ -77,10 +77,10 @@ def test_a_killed_worker_is_one_line_and_the_run_is_resumed(tmp_path: Path, vict
     assert make(root, tmp_path / "labels", "--components", "json") == OK
     order = ShardSet(tmp_path / "labels", "train").labels()[1][:, 2].tolist()
     (recording,) = find_environments(root)
-    # each worker comes to a stop in the middle of a shard, at a picture that nobody sends
-    pictures = {recording.file("rgba", order[4 * number]): b"" for number in (25, 50)}
-    for path in pictures:
-        pictures[path] = path.read_bytes()
+    # each worker comes to a stop in the middle of a shard, at an image that nobody sends
+    images = {recording.file("rgba", order[4 * number]): b"" for number in (25, 50)}
+    for path in images:
+        images[path] = path.read_bytes()
         path.unlink()
         os.mkfifo(path)
     process = start(root, output, subprocess.PIPE)
@@ -94,7 +94,7 @@ def test_a_killed_worker_is_one_line_and_the_run_is_resumed(tmp_path: Path, vict
     assert "a worker process died" in said
     assert "run the same command again" in said
     assert not list(output.rglob("*.partial"))
-    for path, content in pictures.items():
+    for path, content in images.items():
         path.unlink()
         path.write_bytes(content)
     assert make(root, output, *FLAGS) == OK

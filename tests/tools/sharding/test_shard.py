@@ -51,7 +51,7 @@ def test_a_sample_holds_the_members_in_order_with_their_types_and_values(dataset
 
 def test_the_manifest_says_what_was_made(shards: Path) -> None:
     manifest = Manifest.read(shards)
-    assert manifest.camera == XR_EGOPOSE.centre_square(368)
+    assert manifest.camera == XR_EGOPOSE.center_square(368)
     assert manifest.options["image_format"] == "jpeg"
     assert manifest.environments == ("env 02", "env_001")
     for name, split in manifest.splits.items():
@@ -85,8 +85,8 @@ def test_a_painted_dot_lies_under_its_joint(tmp_path: Path, image_format: str) -
                 window = image[y - r : y + r + 1, x - r : x + r + 1].mean(axis=2) - 60
                 weight = np.clip(window, 0, None)
                 rows, columns = np.mgrid[y - r : y + r + 1, x - r : x + r + 1]
-                centre = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
-                np.testing.assert_allclose(centre, [u, v], atol=0.5)
+                center = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+                np.testing.assert_allclose(center, [u, v], atol=0.5)
                 found += 1
         assert found >= 4
 
@@ -136,7 +136,7 @@ def test_worldp_keeps_its_depth_channels_and_place(shards: Path) -> None:
     stored = cv2.imdecode(split.member(0, "worldp.png"), cv2.IMREAD_UNCHANGED)
     assert stored is not None
     assert (stored.dtype, stored.shape) == (np.uint16, (368, 368, 3))
-    # each value says which pixel it came from: the one under the stored pixel's centre
+    # each value says which pixel it came from: the one under the stored pixel's center
     place = (np.arange(368) + 0.5) * 800 / 368
     tie = place == np.round(place)  # halfway between two pixels, either will do
     under = np.floor(place).astype(int)

@@ -76,7 +76,7 @@ def test_an_index_that_points_elsewhere_is_found(shards: Path, capsys: pytest.Ca
     assert "points elsewhere than the members of train-000000.tar can lie" in capsys.readouterr().out
 
 
-def test_a_damaged_picture_is_found_only_by_decoding(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_image_is_found_only_by_decoding(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overwrite(shards, "rgba.jpg", bytes(64))
     assert check(shards) == 0
     capsys.readouterr()

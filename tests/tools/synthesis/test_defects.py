@@ -157,15 +157,15 @@ def test_sharding_leaves_out_the_unusable_frames_and_no_other(
     flags = ("--image-size", "64", "--samples-per-shard", "16", "--components", *components)
     assert make(planted.root, output, *flags, workers=2) == OK
     split = ShardSet(output, "train", checksums=True)
-    left_out = {
+    skipped = {
         # a JSON's error goes on to say where in the file
         (one.subject, one.environment, one.frame): re.sub("^not JSON: .*", "not JSON", one.reason)
-        for one in split.manifest.splits["train"].left_out
+        for one in split.manifest.splits["train"].skipped
     }
-    assert left_out == {frame: ", ".join(said) for frame, said in reasons.items()}
+    assert skipped == {frame: ", ".join(said) for frame, said in reasons.items()}
     stored = [
         (split.manifest.subjects[subject], split.manifest.environments[environment], frame)
         for subject, environment, frame, _ in split.meta(range(len(split))).tolist()
     ]
     everything = {(subject, "env_001", frame) for subject in SUBJECTS for frame in NUMBERS}
-    assert sorted(stored) == sorted(everything - left_out.keys())
+    assert sorted(stored) == sorted(everything - skipped.keys())

@@ -1,4 +1,4 @@
-"""Generated frames: layout, labels, the agreement of all pictures, planted faults, dots."""
+"""Generated frames: layout, labels, the agreement of all images, planted faults, dots."""
 
 import errno
 import filecmp
@@ -22,7 +22,7 @@ from tools.synthesis.png import encode_png
 from tools.synthesis.recording import Recording
 from tools.synthesis.render import DEPTH_CM_PER_STEP, LENS_ANGLE, WORLD_ORIGIN, WORLD_STEPS_PER_CM, Renderer
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
-from tools.synthesis.writer import dot_colours
+from tools.synthesis.writer import dot_colors
 from tools.synthesize import main
 
 FRAMES = 5
@@ -54,7 +54,7 @@ def frames(dataset):
     return found
 
 
-def picture(environment, modality, number):
+def stored(environment, modality, number):
     return cv2.imread(str(environment.file(modality, number)), cv2.IMREAD_UNCHANGED)
 
 
@@ -68,7 +68,7 @@ def test_layout_and_names_are_the_datasets(dataset):
     assert {path.relative_to(dataset) for path in dataset.rglob("*") if path.is_file()} == expected
 
 
-def test_pictures_have_the_datasets_form(frames):
+def test_images_have_the_datasets_form(frames):
     forms = {
         "rgba": ((800, 1280, 3), np.uint8),
         "worldp": ((800, 1280, 3), np.uint16),
@@ -77,7 +77,7 @@ def test_pictures_have_the_datasets_form(frames):
     }
     environment, number, _, _ = frames[0]
     for modality, (shape, kind) in forms.items():
-        image = picture(environment, modality, number)
+        image = stored(environment, modality, number)
         assert image.shape == shape and image.dtype == kind, modality
 
 
@@ -184,7 +184,7 @@ def test_the_seed_and_the_subject_decide_everything():
 
 def world_points(environment, number):
     """Every third pixel that shows something: its place, its world position in cm."""
-    steps = picture(environment, "worldp", number)[::3, ::3, ::-1]
+    steps = stored(environment, "worldp", number)[::3, ::3, ::-1]
     rows, columns = np.nonzero(steps.any(axis=-1))
     points = (steps[rows, columns].astype(float) - WORLD_ORIGIN) / WORLD_STEPS_PER_CM
     return columns * 3, rows * 3, points
@@ -200,7 +200,7 @@ def test_worldp_projects_to_its_own_pixel_and_agrees_with_depth(frames):
         # half a step in three directions, 0.87 mm, is more than a pixel on what is right before the lens
         assert error[distance > 27].max() < 1.5
         assert (error * distance / XR_EGOPOSE.fx).max() < 0.13
-        depth = picture(environment, "depth", number)[rows, columns]
+        depth = stored(environment, "depth", number)[rows, columns]
         np.testing.assert_allclose(depth, np.minimum(distance / DEPTH_CM_PER_STEP, 255), atol=0.6)
 
 
@@ -214,7 +214,7 @@ def test_object_ids_lie_on_their_bones(frames):
     checked = dict.fromkeys(bones, 0)
     for environment, number, labels, _ in frames:
         columns, rows, points = world_points(environment, number)
-        ids = picture(environment, "objectId", number)[rows, columns]
+        ids = stored(environment, "objectId", number)[rows, columns]
         assert ids.min() > 0
         world = np.array([joint["trans"] for joint in labels["joints"]])
         for start, end in bones.items():
@@ -227,10 +227,10 @@ def test_object_ids_lie_on_their_bones(frames):
     assert min(checked.values()) > 300, checked
 
 
-def test_colours_are_there_exactly_where_the_lens_looks(frames):
+def test_colors_are_there_exactly_where_the_lens_looks(frames):
     environment, number, _, _ = frames[0]
-    lit = picture(environment, "rgba", number).any(axis=-1)
-    ids = picture(environment, "objectId", number)
+    lit = stored(environment, "rgba", number).any(axis=-1)
+    ids = stored(environment, "objectId", number)
     np.testing.assert_array_equal(lit, ids > 0)
     lens = XR_EGOPOSE.project(np.array([np.sin(np.radians(LENS_ANGLE)), 0, np.cos(np.radians(LENS_ANGLE))]))
     assert lit[400, int(lens[0])] and not lit[400, int(lens[0]) + 2]
@@ -297,28 +297,28 @@ def test_dots_sit_on_the_labels(tmp_path):
     (environment,) = find_environments(tmp_path)
     checked = 0
     for number, path in environment.files("json").items():
-        image = picture(environment, "rgba", number).astype(int)
+        image = stored(environment, "rgba", number).astype(int)
         pixels = read_labels(path.read_bytes()).joints_2d
-        for joint, colour in enumerate(dot_colours()[:, ::-1].astype(int)):
+        for joint, color in enumerate(dot_colors()[:, ::-1].astype(int)):
             others = np.delete(pixels, joint, axis=0)
-            if np.linalg.norm(others - pixels[joint], axis=-1).min() < 15 or not inside_picture(pixels[joint]):
+            if np.linalg.norm(others - pixels[joint], axis=-1).min() < 15 or not inside_image(pixels[joint]):
                 continue
-            rows, columns = np.nonzero(np.abs(image - colour).sum(axis=-1) <= 6)
+            rows, columns = np.nonzero(np.abs(image - color).sum(axis=-1) <= 6)
             assert len(rows) > 70
             assert np.hypot(columns.mean() - pixels[joint, 0], rows.mean() - pixels[joint, 1]) < 0.5
             checked += 1
     assert checked >= 40
 
 
-def inside_picture(point):
+def inside_image(point):
     return 10 < point[0] < 1269 and 10 < point[1] < 789
 
 
-def test_dot_colours_are_saturated_and_far_apart():
-    colours = dot_colours().astype(int)
-    assert colours.shape == (len(JOINTS), 3)
-    assert (colours.max(axis=1) - colours.min(axis=1)).min() >= 150
-    apart = np.abs(colours[:, None] - colours[None]).sum(axis=-1) + 1000 * np.eye(len(JOINTS), dtype=int)
+def test_dot_colors_are_saturated_and_far_apart():
+    colors = dot_colors().astype(int)
+    assert colors.shape == (len(JOINTS), 3)
+    assert (colors.max(axis=1) - colors.min(axis=1)).min() >= 150
+    apart = np.abs(colors[:, None] - colors[None]).sum(axis=-1) + 1000 * np.eye(len(JOINTS), dtype=int)
     assert apart.min() > 90
 
 
