@@ -41,6 +41,7 @@ setup(
         "parquet": ["pyarrow"],
         "dev": [
             "hypothesis",
+            "import-linter",
             "isal",  # benchmarks.extraction compares it
             "mypy",
             "pytest",

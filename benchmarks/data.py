@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import ROOT
-from engine.cli.command import Failure
 from loaders import AugmentConfig
+from loaders.errors import Failure
 from loaders.format.index import index_name
 from loaders.format.manifest import FILE_NAME, Manifest, Split
 from loaders.system.cores import available_cores

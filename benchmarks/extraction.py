@@ -34,7 +34,8 @@ from benchmarks.harness import (
 )
 from benchmarks.machine import versions_of
 from benchmarks.results import Projection, Result, publish
-from engine.cli.command import OK, Failure, run
+from engine.cli.command import OK, run
+from loaders.errors import Failure
 from loaders.system.cores import available_cores
 from tools.dataset.layout import SET_FOLDERS
 from tools.synthesis.writer import MODALITIES

@@ -19,10 +19,10 @@ from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, Candidate, Session, Target, Timed, at_least, measure
 from benchmarks.machine import ROOT
 from benchmarks.results import Result, publish
-from engine.cli.command import OK, Failure, run
+from engine.cli.command import OK, run
 from engine.distributed import choose_device
 from engine.stages import Backbone, StageName
-from loaders.errors import InputError
+from loaders.errors import Failure, InputError
 from loaders.system.cores import available_cores
 
 _WARM_UP: Final = 2

@@ -19,8 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.cli.command import Failure
-from loaders.errors import InputError
+from loaders.errors import Failure, InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import cores_per_process
 from loaders.system.warn import warn_once

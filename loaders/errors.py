@@ -1,4 +1,4 @@
-"""What is said to users: the one exception that stands for bad input, and text that can be printed."""
+"""What is said to users: the exceptions that become one line, and text that can be printed."""
 
 import unicodedata
 
@@ -8,6 +8,10 @@ class InputError(Exception):
 
     Commands print it and exit with status 2; anything else that is raised is a defect of the program.
     """
+
+
+class Failure(Exception):
+    """The work was asked for properly and cannot go on; the message is one line, the exit status 1."""
 
 
 def printable(text: str) -> str:

@@ -16,9 +16,10 @@ from typing import TextIO
 
 import pytest
 
-from engine.cli.command import CHECK_FAILED, OK, Command, Failure, run
+from engine.cli.command import CHECK_FAILED, OK, Command, run
 from engine.cli.progress import note, progress_bar
 from engine.cli.streams import forgiving_streams, lost_output
+from loaders.errors import Failure
 
 COMMANDS = (
     *(f"tools.{path.stem}" for path in Path("tools").glob("*.py") if "def main(" in path.read_text()),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.cli.command import OK, Command, Failure, run
-from loaders.errors import InputError, printable
+from engine.cli.command import OK, Command, run
+from loaders.errors import Failure, InputError, printable
 from loaders.system.files import PARTIAL, is_data, temporary_name
 from loaders.system.os_errors import in_words
 from tools.dataset.layout import SET_FOLDERS, SUBJECTS

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.cli.command import OK, Command, Failure, run
+from engine.cli.command import OK, Command, run
 from engine.inference.pose_model import View
 from engine.loaded_model import LoadedModel, read_model
-from loaders.errors import InputError
+from loaders.errors import Failure, InputError
 from loaders.preprocessing import fit
 from loaders.system.files import appearing
 from models.lifting_net import LiftingNet

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cli.command import CHECK_FAILED, OK, Command, Failure, run
-from loaders.errors import InputError
+from engine.cli.command import CHECK_FAILED, OK, Command, run
+from loaders.errors import Failure, InputError
 from loaders.system.cores import available_cores
 from loaders.system.disk import DiskFullError, in_words
 from loaders.system.locks import locked

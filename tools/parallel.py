@@ -23,9 +23,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from engine.cli.command import Failure, end_unguarded_worker
+from engine.cli.command import end_unguarded_worker
 from engine.cli.progress import progress_bar
-from loaders.errors import InputError
+from loaders.errors import Failure, InputError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.cli.command import OK, Command, Failure, run
-from loaders.errors import InputError
+from engine.cli.command import OK, Command, run
+from loaders.errors import Failure, InputError
 from loaders.format import manifest
 from loaders.format.manifest import Manifest, SkippedFrame, Split
 from loaders.system.cores import available_cores

@@ -18,17 +18,13 @@ from engine.cli.flags import VALUES, keys_of
 from engine.cli.parse_errors import complaint
 from engine.cli.progress import note
 from engine.cli.streams import forgiving_streams, lost_output
-from loaders.errors import InputError, printable
+from loaders.errors import Failure, InputError, printable
 from loaders.system.os_errors import in_words, is_of_a_path
 
 OK, CHECK_FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses: success; what was asked to be checked does not hold; bad arguments or configuration."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C."""
-
-
-class Failure(Exception):
-    """The work was asked for properly and cannot go on; the message is one line, the exit status 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.cli.command import Failure
 from engine.cli.progress import progress_bar
 from engine.distributed import Process
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
 from loaders import Loader, PoseBatch
+from loaders.errors import Failure
 from models.heatmaps import decode_heatmaps, select_heatmap_joints
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 

@@ -14,7 +14,6 @@ import yaml
 from torch import Tensor
 from torch.profiler import record_function
 
-from engine.cli.command import Failure
 from engine.cli.signals import Stopped
 from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
@@ -34,6 +33,7 @@ from engine.training.throughput import Stopwatch
 from engine.training.validation import validate
 from engine.visualization.training import draw_examples
 from loaders import DataConfig, Loader, PoseBatch, build_loader
+from loaders.errors import Failure
 from loaders.image_circle import find_circle
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole

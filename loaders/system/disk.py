@@ -7,7 +7,7 @@ from typing import Final
 
 from tqdm import tqdm
 
-from engine.cli.command import Failure
+from loaders.errors import Failure
 
 NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 """Errors of a disk, or of a quota, that is full."""

@@ -125,7 +125,9 @@ def test_files_as_editors_leave_them(tmp_path, content):
 REFUSED = {
     "epochs: 3\nepochs: 4\n": "line 4: epochs is set again, after line 3: keep one",
     "data: {seed: 1}\ndata: {threads: 2}\n": "line 4: data is set again, after line 3: keep one",
-    "data.augment:\n  rotation: 0\n  rotation: 1\n": "line 5: data.augment.rotation is set again, after line 4: keep one",
+    "data.augment:\n  contrast: 0\n  contrast: 1\n": (
+        "line 5: data.augment.contrast is set again, after line 4: keep one"
+    ),
     "optim: {ema: 0.9}\noptim.ema: 0.8\n": "line 4: optim.ema is set again, after line 3: keep one",
     "load-2d: a\nload_2d: a\n": "line 4: load_2d is set again, after line 3: keep one",
     "data:\n  batchsize: 3\n": "line 4: data.batchsize is no key: did you mean data.batch_size?",

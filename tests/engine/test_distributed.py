@@ -11,11 +11,11 @@ import torch
 import torch.multiprocessing
 
 from engine.checkpoint import format as checkpoint
-from engine.cli.command import Failure
 from engine.config import parse_train
 from engine.distributed import Process
 from engine.training.trainer import Trainer
 from loaders import InputError
+from loaders.errors import Failure
 from tests.engine.training_runs import finish, flags, free_port, joined, read_metrics, same, start, weights
 from tests.processes import children_of
 from tests.shard_factory import make_shard_set

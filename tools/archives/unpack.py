@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.cli.command import Failure
+from loaders.errors import Failure
 from loaders.system.disk import NO_ROOM, DiskFullError
 from loaders.system.files import publish
 from loaders.system.locks import held

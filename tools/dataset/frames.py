@@ -13,9 +13,9 @@ import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.cli.command import Failure
 from loaders.area_resize import resize_by_area
 from loaders.codecs import encode_jpeg
+from loaders.errors import Failure
 from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose
 from models.camera import CROP_LEFT, XR_EGOPOSE, FisheyeCamera
 from tools.dataset.layout import Environment, FrameLabels, LabelError, read_labels

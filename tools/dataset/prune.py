@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.cli.command import Failure
-from loaders.errors import InputError
+from loaders.errors import Failure, InputError
 from loaders.system.disk import in_words
 from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection

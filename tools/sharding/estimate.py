@@ -15,7 +15,7 @@ from typing import Final
 
 from tqdm import tqdm
 
-from engine.cli.command import Failure
+from loaders.errors import Failure
 from loaders.system.disk import in_words
 from tools.dataset.frames import FrameError
 from tools.sharding.writer import ShardJob, TarWriter, encode_row

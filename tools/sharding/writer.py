@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.cli.command import Failure
-from loaders.errors import InputError
+from loaders.errors import Failure, InputError
 from loaders.format.index import index_name, write_index
 from loaders.format.manifest import Shard, SkippedFrame
 from loaders.format.sample import sample_key

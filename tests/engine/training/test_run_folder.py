@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
-from engine.cli.command import Failure
 from engine.config import parse_train
 from engine.distributed import Process
 from engine.training.divergence import remedy
 from engine.training.run_folder import check_content, claimed
 from engine.training.trainer import Trainer
 from loaders import InputError
+from loaders.errors import Failure
 from tests.checkpoint_factory import make_checkpoint
 from tests.engine.training_runs import finish, flags, read_metrics, run, same, start, weights
 from tests.shard_factory import make_shard_set
