@@ -60,7 +60,16 @@ class Trainer:
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
             seed_all(config.seed)
-            self.learner = Learner(config, self.stage, process)
+            initial = {"heatmap_net": config.load_2d, "lifting_net": config.load_3d}
+            self.learner = Learner(
+                self.stage,
+                process,
+                optim=config.optim,
+                distributed=config.distributed,
+                precision=config.precision,
+                compile_mode=config.compile,
+                initial_weights={network: path for network, path in initial.items() if path is not None},
+            )
             self.step = 0
             self.best = math.inf
             self.means = RunningMeans()
@@ -141,7 +150,7 @@ class Trainer:
     def train_step(self, batch: PoseBatch) -> None:
         """Update the weights by one batch. Nothing here waits for the device."""
         self.step += 1
-        found = self.learner.step(batch, measure=self.step % self.config.log_every == 0)
+        found = self.learner.step(batch, with_gradient_norm=self.step % self.config.log_every == 0)
         self._gradient_norm = found.pop("gradient_norm", None)
         self.means.add(found, batch.index)
         self.stopwatch.count(len(batch) * self.process.world_size)
@@ -186,7 +195,11 @@ class Trainer:
         learner = self.learner
         with self.stopwatch.paused():
             found = validate(
-                self.stage, learner.judged, self.preemption.batches(self.val_loader), self.process, learner.precision
+                self.stage,
+                learner.eval_model,
+                self.preemption.batches(self.val_loader),
+                self.process,
+                learner.precision,
             )
         self.validations.append(found.values)
         self.validated_at = self.step
@@ -197,9 +210,9 @@ class Trainer:
             self.log.image(self.step, "val/examples", draw_examples(self.stage, *found.example))
             self.note_lens(found.example[0])
         self.note_skipped()
-        better = found.values[self.stage.measure] < self.best
+        better = found.values[self.stage.metric] < self.best
         if better:
-            self.best = found.values[self.stage.measure]
+            self.best = found.values[self.stage.metric]
         self.save(best=better)
 
     def note_lens(self, batch: PoseBatch) -> None:
@@ -244,7 +257,7 @@ class Trainer:
             "processes": self.process.world_size,
             "device": self.process.device.type,
             "precision": self.learner.precision.name,
-            "best": {self.stage.measure: self.best},
+            "best": {self.stage.metric: self.best},
             "first_validation": self.validations[0],
             "last_validation": self.validations[-1],
         }
