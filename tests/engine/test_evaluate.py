@@ -235,7 +235,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, shards, finetuned)
 
 def test_predictions_that_are_no_numbers_are_status_1(tmp_path, capsys, shards, finetuned):
     content = checkpoint.load(finetuned)
-    content["model"]["lifting_net"]["b1_fc3.weight"].fill_(3e38)
+    content.weights["lifting_net"]["b1_fc3.weight"].fill_(3e38)
     checkpoint.save(tmp_path / "huge.pt", content)
     assert main(flags(tmp_path / "huge.pt", shards, tmp_path / "r")) == 1
     assert "10 of 10 predictions are no finite numbers, the first is that of female_003_a_a" in capsys.readouterr().err
