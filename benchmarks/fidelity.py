@@ -19,7 +19,9 @@ from benchmarks.harness import RESULTS
 from benchmarks.results import heading, table, write_result
 from engine.cli.command import OK, Command, run
 from loaders.errors import InputError
-from tools.dataset.frames import SampleForm, encode_image
+from loaders.preprocessing import Format, Preprocessing
+from models.camera import XR_EGOPOSE
+from tools.dataset.frames import encode_image
 
 QUALITIES: Final = (90, 95, 98)
 
@@ -81,8 +83,8 @@ def benchmark(flags: FidelityFlags) -> int:
     return OK
 
 
-def _encode(content: bytes, image_format: str, size: int, quality: int = 95) -> bytes:
-    return encode_image(content, SampleForm(("rgba",), image_format, size, quality))
+def _encode(content: bytes, image_format: Format, size: int, quality: int = 95) -> bytes:
+    return encode_image(content, Preprocessing.of(image_format, size, quality, XR_EGOPOSE))
 
 
 def _jpeg(contents: Sequence[bytes], lossless: Sequence[NDArray[np.uint8]], size: int, quality: int) -> Row:

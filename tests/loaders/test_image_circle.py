@@ -1,17 +1,12 @@
-"""The lens's circle in training images, and cutting others to it."""
+"""The image circle of training images, and cutting others to it."""
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from loaders import DataConfig, build_loader
 from loaders.image_circle import Circle, find_circle
 from tools.synthesis.render import LENS_ANGLE
-
-
-def images(*images):
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def lit(circle, size=100, brightness=200):
@@ -31,18 +26,18 @@ def test_a_circle_is_found_though_images_are_dark_in_places():
     halves = [lit(circle) for _ in range(2)]
     halves[0][:50] = 0
     halves[1][50:] = 0
-    close(find_circle(images(*halves)), circle, 1)
+    close(find_circle([*halves]), circle, 1)
     encoded = cv2.imencode(".jpg", lit(circle, brightness=255), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    close(find_circle(images(cv2.imdecode(encoded, cv2.IMREAD_COLOR))), circle, 4)
+    close(find_circle([cv2.imdecode(encoded, cv2.IMREAD_COLOR)]), circle, 4)
     speck = lit(circle)
     speck[1, 1] = 255
-    close(find_circle(images(speck)), circle, 1)
+    close(find_circle([speck]), circle, 1)
 
 
 def test_images_without_a_circle():
-    whole = find_circle(images(np.full((100, 100, 3), 200, np.uint8)))
+    whole = find_circle([np.full((100, 100, 3), 200, np.uint8)])
     assert (whole.cut(np.full((100, 100, 3), 9, np.uint8)) == 9).all()
-    assert find_circle(images(np.zeros((100, 100, 3), np.uint8))) is None
+    assert find_circle([np.zeros((100, 100, 3), np.uint8)]) is None
 
 
 def test_cutting():
@@ -61,4 +56,4 @@ def test_generated_frames_show_their_lens(world):
     camera = loader.camera
     angle = np.radians(LENS_ANGLE)
     edge = camera.project(np.array([np.sin(angle), 0, np.cos(angle)]))
-    close(find_circle(batch.image), Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)
+    close(find_circle(batch.image.permute(0, 2, 3, 1).numpy()), Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)
