@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import random
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -33,18 +35,21 @@ from engine.training.running_means import RunningMeans
 from engine.training.throughput import Stopwatch
 from engine.training.validation import validate
 from engine.visualization.training import draw_examples
-from loaders import DataConfig, Loader, PoseBatch, build_loader
+from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure
-from loaders.image_circle import find_circle
-from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 
 
 class Trainer:
     """Trains one stage. Build it, then `fit` it; `close` in any case."""
 
-    def __init__(self, config: TrainConfig, process: Process) -> None:
+    def __init__(self, config: TrainConfig, process: Process, build: Callable[..., Loader] = build_loader) -> None:
         """Prepare everything that can fail before the first step.
+
+        Args:
+            config: of the run.
+            process: this one.
+            build: makes the loaders; takes what `build_loader` takes.
 
         Raises:
             InputError: the data, a checkpoint or the run folder is not what the configuration needs.
@@ -53,10 +58,17 @@ class Trainer:
         self.process = process
         resume = config.resume or process.restarted
         stage = STAGES[config.stage]
-        data = dataclasses.replace(config.data, outputs=stage.outputs)
+        build = functools.partial(
+            build,
+            config.data,
+            rank=process.rank,
+            world_size=process.world_size,
+            device=process.device,
+            outputs=stage.outputs,
+        )
         with contextlib.ExitStack() as opened:
-            self.loader = self._open_loader(opened, data, "train", training=True)
-            self.val_loader = self._open_loader(opened, data, "val", training=False)
+            self.loader = opened.enter_context(contextlib.closing(build("train", training=True)))
+            self.val_loader = opened.enter_context(contextlib.closing(build("val")))
             check_consistency(config, {"train": self.loader, "val": self.val_loader}, process)
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
@@ -68,7 +80,6 @@ class Trainer:
             self.validations: list[dict[str, float]] = []
             self.validated_at: int | None = None
             """Step of the last validation."""
-            self.lens: dict[str, float] | None = None
             self.skipped: set[str] = set()
             """Samples that cannot be decoded, on all processes."""
             self.saved_step: int | None = None
@@ -196,17 +207,11 @@ class Trainer:
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
         if self.process.is_main and found.example is not None:
             self.log.image(self.step, "val/examples", draw_examples(self.stage, *found.example))
-            self.note_lens(found.example[0])
         self.note_skipped()
         better = found.values[self.stage.measure] < self.best
         if better:
             self.best = found.values[self.stage.measure]
         self.save(best=better)
-
-    def note_lens(self, batch: PoseBatch) -> None:
-        """Note the circle that the images show, for `engine.infer` to cut out of other cameras' images."""
-        if self.lens is None and batch.image is not None and (circle := find_circle(batch.image)):
-            self.lens = dataclasses.asdict(circle)
 
     def note_skipped(self) -> None:
         """Name the samples that were skipped since the last call."""
@@ -275,14 +280,6 @@ class Trainer:
             return self.config.epochs
         return min(self.config.epochs, self.config.max_steps / self.loader.batches_per_epoch)
 
-    def _open_loader(self, opened: contextlib.ExitStack, data: DataConfig, split: str, *, training: bool) -> Loader:
-        process = self.process
-        loader = build_loader(
-            data, split, rank=process.rank, world_size=process.world_size, device=process.device, training=training
-        )
-        opened.callback(loader.close)
-        return loader
-
     def _checkpoint_overdue(self) -> bool:
         return self.process.is_main and time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
 
@@ -295,14 +292,13 @@ class Trainer:
         return means
 
     def _checkpoint(self) -> Checkpoint:
-        form = Preprocessing.of(self.loader.shard_set.manifest) if self.stage.outputs else None
         return Checkpoint(
             stage=self.stage.name,
             image_size=self.stage.image_size,
             config=to_plain(self.config),
             weights=self.learner.weights,
             step=self.step,
-            preprocessing={"lens": self.lens, "form": dataclasses.asdict(form) if form else None},
+            preprocessing=dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
             resume_state=ResumeState(
                 best=self.best,
                 validations=self.validations,
@@ -332,7 +328,6 @@ class Trainer:
         self.step, self.best = checkpoint.step, state.best
         self.saved_step = self.step
         self.validations, self.validated_at = state.validations, state.validated_at
-        self.lens = (checkpoint.preprocessing or {}).get("lens")
         self.means.load_state_dict(state.running_means, self.process.device)
         notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
         return state.log_position, notes + [f"resumed: {line}" for line in changes(checkpoint, self.config)]

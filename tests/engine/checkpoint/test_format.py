@@ -27,6 +27,7 @@ from tools import convert_checkpoint, export
 
 WEIGHTS = {"resnet_state_dict": {"conv1.weight": torch.arange(3.0)}}
 """A reference checkpoint as far as this floor reads it."""
+PREPROCESSING = {"crop": "square", "image_size": 64, "format": "jpeg", "quality": 95}
 
 
 def test_a_checkpoint_comes_back(tmp_path):
@@ -223,12 +224,13 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
         ({"weights": {"lifting_net": weights["lifting_net"]}}, "holds no heatmap_net"),
         ({"weights": {}}, "holds no heatmap_net and no lifting_net"),
         ({"weights": {**weights, "lifting_net": {}}}, "no conv3 and fc1"),
-        ({"preprocessing": {"lens": {"x": 1.0}}}, "its Circle has no y and no radius"),
+        ({"preprocessing": {**PREPROCESSING, "image_circle": {"x": 1.0}}}, "its Circle has no y and no radius"),
         (
-            {"preprocessing": {"lens": {"x": 1, "y": 2, "radius": 3, "tilt": 4}}},
+            {"preprocessing": {**PREPROCESSING, "image_circle": {"x": 1, "y": 2, "radius": 3, "tilt": 4}}},
             "newer program, which knows tilt of Circle",
         ),
         ({"preprocessing": [64, 90]}, "its preprocessing is a list"),
+        ({"preprocessing": {**PREPROCESSING, "crop": "round"}}, "crop of Preprocessing is 'round'"),
         ({"resume_state": {"best": 1.0}}, "holds no validations"),
         ({"resume_state": {**vars(make_resume_state()), "best": "low"}}, "its best is a str"),
     )
