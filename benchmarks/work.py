@@ -155,7 +155,7 @@ def _learn(stage: type[Stage], backbone: Backbone, image_size: int, batch_size: 
         index=torch.zeros(batch_size, dtype=torch.int64),
     )
     with FlopCounterMode(display=False) as operations, Traffic() as traffic:
-        terms = built.learn(model, batch)[1]
+        terms = built.forward_and_loss(model, batch)[1]
         torch.stack([term.float() for term in terms.values()]).sum().backward()
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return operations.get_total_flops(), traffic, parameters

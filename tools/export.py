@@ -66,7 +66,7 @@ class Exported(nn.Module):
         assert lifting_net is None or isinstance(lifting_net, LiftingNet)
         self.lifting_net = lifting_net
         if lifting_net is not None:
-            lifting_net.forget_reconstruction()
+            lifting_net.drop_reconstruction()
         self.eval().to(memory_format=torch.contiguous_format)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -73,7 +73,16 @@ class Trainer:
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
             _seed_all(config.seed)
-            self.learner = Learner(config, self.stage, process)
+            initial = {"heatmap_net": config.load_2d, "lifting_net": config.load_3d}
+            self.learner = Learner(
+                self.stage,
+                process,
+                optim=config.optim,
+                distributed=config.distributed,
+                precision=config.precision,
+                compile_mode=config.compile,
+                initial_weights={network: path for network, path in initial.items() if path is not None},
+            )
             self.step = 0
             self.best = math.inf
             self.means = RunningMeans()
@@ -153,7 +162,7 @@ class Trainer:
     def train_step(self, batch: PoseBatch) -> None:
         """Update the weights by one batch. Nothing here waits for the device."""
         self.step += 1
-        found = self.learner.step(batch, measure=self.step % self.config.log_every == 0)
+        found = self.learner.step(batch, with_gradient_norm=self.step % self.config.log_every == 0)
         self._gradient_norm = found.pop("gradient_norm", None)
         self.means.add(found, batch.index)
         self.stopwatch.count(len(batch) * self.process.world_size)
@@ -198,7 +207,11 @@ class Trainer:
         learner = self.learner
         with self.stopwatch.paused():
             found = validate(
-                self.stage, learner.judged, self.preemption.batches(self.val_loader), self.process, learner.precision
+                self.stage,
+                learner.eval_model,
+                self.preemption.batches(self.val_loader),
+                self.process,
+                learner.precision,
             )
         self.validations.append(found.values)
         self.validated_at = self.step
@@ -208,9 +221,9 @@ class Trainer:
         if self.process.is_main and found.example is not None:
             self.log.image(self.step, "val/examples", draw_examples(self.stage, *found.example))
         self.note_skipped()
-        better = found.values[self.stage.measure] < self.best
+        better = found.values[self.stage.metric] < self.best
         if better:
-            self.best = found.values[self.stage.measure]
+            self.best = found.values[self.stage.metric]
         self.save(best=better)
 
     def note_skipped(self) -> None:
@@ -250,7 +263,7 @@ class Trainer:
             "processes": self.process.world_size,
             "device": self.process.device.type,
             "precision": self.learner.precision.name,
-            "best": {self.stage.measure: self.best},
+            "best": {self.stage.metric: self.best},
             "first_validation": self.validations[0],
             "last_validation": self.validations[-1],
         }

@@ -15,7 +15,7 @@ from engine.checkpoint import format as checkpoint
 from engine.evaluate import main, mean_pose
 from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
-from models.heatmaps import decode_heatmaps, encode_heatmaps
+from models.heatmaps import HeatmapEncoder, decode_heatmaps
 from models.skeleton import HEATMAP_JOINTS, JOINTS, action_group
 from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import make_shard_set, spoil_images
@@ -192,7 +192,7 @@ def test_a_lifting_network_sees_true_heatmaps(tmp_path, capsys, shards):
     model = read_model(path, torch.device("cpu")).model
     pose = torch.from_numpy(ShardSet(shards, "test").labels()[0])
     with torch.no_grad():
-        predicted = model(encode_heatmaps(pose[:, list(HEATMAP_JOINTS), :2], 64, 8))[0]
+        predicted = model(HeatmapEncoder(64, 8)(pose[:, list(HEATMAP_JOINTS), :2]))[0]
     error = (predicted - (pose[..., 2:] - pose[:, :1, 2:])).norm(dim=-1).mean()
     assert metrics["mpjpe_mm"]["All"] == pytest.approx(1000 * float(error), rel=1e-4)
 
