@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks import data, machine
 from benchmarks.harness import RESULTS
 from benchmarks.results import heading, table, write_result
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
 from loaders.preprocessing import Format, Preprocessing
 from models.camera import XR_EGOPOSE
@@ -55,18 +55,8 @@ class Row:
     """Mean absolute difference to the lossless square (gray levels)."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        FidelityFlags,
-        benchmark,
-        program="benchmarks.fidelity",
-        description="Compare the stored images with the lossless square.",
-        arguments=arguments,
-    )
-
-
-def benchmark(flags: FidelityFlags) -> int:
+@command("benchmarks.fidelity", "Compare the stored images with the lossless square.")
+def main(flags: FidelityFlags) -> int:
     """Measure and publish."""
     with data.temporary_folder() as folder:
         data.synthesize(folder, flags.frames, ("rgba", "json"))

@@ -124,29 +124,33 @@ class Learner:
             norm = self._update(with_gradient_norm)
         return losses if norm is None else losses | {"gradient_norm": norm}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to go on; "model" holds the weights to use, network by network."""
-        state: dict[str, Any] = {
-            "model": self._networks(self.eval_model),
+    @property
+    def weights(self) -> checkpoint.Weights:
+        """The weights to use, network by network."""
+        return self._networks(self.eval_model)
+
+    def resume_state(self) -> dict[str, Any]:
+        """Return the learner's fields of a `ResumeState`."""
+        return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "training_weights": None if self._average is None else self._networks(self.model),
+            "averaged_steps": None if self._average is None else self._average.n_averaged,
         }
-        if self._average is not None:
-            state["trained"] = self._networks(self.model)
-            state["averaged"] = self._average.n_averaged
-        return state
 
-    def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
-        """Go on from ``state``. Raises InputError if it does not fit."""
-        if ("trained" in state) != (self._average is not None):
-            raise InputError(f"{source} was trained {'with' if 'trained' in state else 'without'} optim.ema: keep it")
-        self.stage.load_weights(self.eval_model, state["model"], source)
+    def resume(self, weights: checkpoint.Weights, state: checkpoint.ResumeState, source: Path) -> None:
+        """Go on from a checkpoint's weights and state. Raises InputError if they do not fit."""
+        averaged = state.training_weights is not None
+        if averaged != (self._average is not None):
+            raise InputError(f"{source} was trained {'with' if averaged else 'without'} optim.ema: keep it")
+        self.stage.load_weights(self.eval_model, weights, source)
         if self._average is not None:
-            self.stage.load_weights(self.model, state["trained"], source)
-            self._average.n_averaged.copy_(state["averaged"])
-        load_optimizer(self.optimizer, state["optimizer"])
-        if state["scaler"]:  # else it was trained in another precision, whose scaler has no state
-            self.scaler.load_state_dict(state["scaler"])
+            assert state.training_weights is not None and state.averaged_steps is not None
+            self.stage.load_weights(self.model, state.training_weights, source)
+            self._average.n_averaged.copy_(state.averaged_steps)
+        load_optimizer(self.optimizer, state.optimizer)
+        if state.scaler:  # else it was trained in another precision, whose scaler has no state
+            self.scaler.load_state_dict(state.scaler)
 
     def is_finite(self) -> bool:
         """Return whether weights, buffers and the state of the optimizer are finite. Waits for the device."""

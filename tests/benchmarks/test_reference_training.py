@@ -38,7 +38,7 @@ def poses(seed):
 
 
 @pytest.mark.parametrize("image_size", [64, 100, 368])
-def test_heatmaps_are_ours_rounded(image_size):
+def test_heatmaps_are_ours_quantized(image_size):
     joints = np.random.default_rng(0).uniform(-0.5 * image_size, 1.5 * image_size, (50, 16, 2))
     joints[0, :4] = [[-9e4, 5], [5, 9e4], [0, 0], [image_size, image_size]]
     drawn = np.stack([encode_heatmaps(one, image_size) for one in joints])

@@ -82,7 +82,7 @@ def test_a_loss_that_is_no_number_names_step_samples_and_remedy(shards, tmp_path
     assert all(key in message for key in spoil.keys)
     assert "--resume with a lower optim.lr" in message
     assert set(spoil.keys) <= {ShardSet(shards, "train").key(i) for i in range(18)}
-    assert checkpoint.load(tmp_path / "run/last.pt")["step"] == 0  # what it spoilt was not kept
+    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # what it spoilt was not kept
 
 
 def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypa
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[key.removeprefix("lifting_net.")])
     monkeypatch.undo()
-    raw = checkpoint.load(tmp_path / "whole/last.pt")["trained"]["lifting_net"]["fc1.weight"]
+    raw = checkpoint.load(tmp_path / "whole/last.pt").resume_state.training_weights["lifting_net"]["fc1.weight"]
     assert not torch.equal(raw, weights(tmp_path / "whole")["lifting_net.fc1.weight"])
     for steps in ("2", "4"):  # interrupted in between, the same
         arguments = flags(shards, tmp_path / "parts", "train3d", "--optim.ema", "0.9", "--max-steps", steps, "--resume")
