@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import extraction, loader, memory, scaling, sharding, training
 from benchmarks.harness import RESULTS
 from benchmarks.results import rows_table
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +23,11 @@ class AllFlags(Command):
     """One short lap of each candidate over few frames: shows that everything runs, measures little."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        AllFlags,
-        benchmark,
-        program="benchmarks",
-        description="Measure unpacking, sharding, loading, memory, training and scaling, and compare with the targets.",
-        arguments=arguments,
-    )
-
-
-def benchmark(flags: AllFlags) -> int:
+@command(
+    "benchmarks",
+    "Measure unpacking, sharding, loading, memory, training and scaling, and compare with the targets.",
+)
+def main(flags: AllFlags) -> int:
     """Run all and show their rows in one table."""
     results = [
         extraction.benchmark(_extraction(flags)),

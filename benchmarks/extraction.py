@@ -11,7 +11,7 @@ import sys
 import tarfile
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ from benchmarks.harness import (
 )
 from benchmarks.machine import versions_of
 from benchmarks.results import Projection, Result, publish
-from engine.cli.command import OK, run
+from engine.cli.command import OK, command
 from loaders.errors import Failure
 from loaders.system.cores import available_cores
 from tools.dataset.layout import SET_FOLDERS
@@ -66,16 +66,11 @@ class ExtractionFlags(BenchmarkFlags):
         at_least(self, frames=4, parts=1, repeat=2, threads=0)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.extraction", "Measure unpacking.")
+def main(flags: ExtractionFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: ExtractionFlags) -> int:
-        benchmark(flags)
-        return OK
-
-    return run(
-        ExtractionFlags, action, program="benchmarks.extraction", description="Measure unpacking.", arguments=arguments
-    )
+    benchmark(flags)
+    return OK
 
 
 def benchmark(flags: ExtractionFlags) -> Result:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from benchmarks import data, machine
 from benchmarks.harness import RESULTS
 from benchmarks.results import heading, table, write_result
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
-from tools.dataset.frames import SampleForm, encode_image
+from loaders.preprocessing import Format, Preprocessing
+from models.camera import XR_EGOPOSE
+from tools.dataset.frames import encode_image
 
 QUALITIES: Final = (90, 95, 98)
 
@@ -53,18 +55,8 @@ class Row:
     """Mean absolute difference to the lossless square (gray levels)."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        FidelityFlags,
-        benchmark,
-        program="benchmarks.fidelity",
-        description="Compare the stored images with the lossless square.",
-        arguments=arguments,
-    )
-
-
-def benchmark(flags: FidelityFlags) -> int:
+@command("benchmarks.fidelity", "Compare the stored images with the lossless square.")
+def main(flags: FidelityFlags) -> int:
     """Measure and publish."""
     with data.temporary_folder() as folder:
         data.synthesize(folder, flags.frames, ("rgba", "json"))
@@ -81,8 +73,8 @@ def benchmark(flags: FidelityFlags) -> int:
     return OK
 
 
-def _encode(content: bytes, image_format: str, size: int, quality: int = 95) -> bytes:
-    return encode_image(content, SampleForm(("rgba",), image_format, size, quality))
+def _encode(content: bytes, image_format: Format, size: int, quality: int = 95) -> bytes:
+    return encode_image(content, Preprocessing.of(image_format, size, quality, XR_EGOPOSE))
 
 
 def _jpeg(contents: Sequence[bytes], lossless: Sequence[NDArray[np.uint8]], size: int, quality: int) -> Row:

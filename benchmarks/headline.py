@@ -18,7 +18,7 @@ from benchmarks.harness import RESULTS
 from benchmarks.plot import OTHERS, OURS
 from benchmarks.results import table
 from benchmarks.statistics import median_ratio, ratio_interval
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.system.os_errors import naming
 
 
@@ -109,22 +109,13 @@ class HeadlineFlags(Command):
     """Folder of the published results; the image goes there."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.headline", "Draw the README's ratios, and print its table.")
+def main(flags: HeadlineFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: HeadlineFlags) -> int:
-        found = read(flags.results)
-        draw(found, flags.results / "headline.png")
-        sys.stdout.write(to_markdown(found))
-        return OK
-
-    return run(
-        HeadlineFlags,
-        action,
-        program="benchmarks.headline",
-        description="Draw the README's ratios, and print its table.",
-        arguments=arguments,
-    )
+    found = read(flags.results)
+    draw(found, flags.results / "headline.png")
+    sys.stdout.write(to_markdown(found))
+    return OK
 
 
 def read(results: Path) -> list[Found]:

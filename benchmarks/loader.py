@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from benchmarks import data
 from benchmarks.feeds import Feed, candidates, prepare, targets
 from benchmarks.harness import BenchmarkFlags, at_least, measure
 from benchmarks.results import Result, publish
-from engine.cli.command import OK, run
+from engine.cli.command import OK, command
 from loaders import ShardSet
 from loaders.errors import InputError
 from loaders.system.cores import available_cores
@@ -54,14 +53,11 @@ class LoaderFlags(BenchmarkFlags):
                 raise InputError(f"--{name.replace('_', '-')} needs --shards: the same frames as JPEG")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.loader", "Measure loaders.")
+def main(flags: LoaderFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: LoaderFlags) -> int:
-        benchmark(flags)
-        return OK
-
-    return run(LoaderFlags, action, program="benchmarks.loader", description="Measure loaders.", arguments=arguments)
+    benchmark(flags)
+    return OK
 
 
 def benchmark(flags: LoaderFlags) -> Result:

@@ -16,7 +16,7 @@ from benchmarks.plot import draw_series
 from benchmarks.resident import SIZES
 from benchmarks.results import heading, rows_table, table, write_result
 from benchmarks.statistics import slope
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from engine.cli.progress import progress_bar
 from loaders.errors import InputError
 from loaders.system.cores import available_cores
@@ -88,16 +88,11 @@ class Process:
         return slope(self.series[kind][-self.tail :])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.memory", "Measure loaders' memory.")
+def main(flags: MemoryFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: MemoryFlags) -> int:
-        benchmark(flags)
-        return OK
-
-    return run(
-        MemoryFlags, action, program="benchmarks.memory", description="Measure loaders' memory.", arguments=arguments
-    )
+    benchmark(flags)
+    return OK
 
 
 def benchmark(flags: MemoryFlags) -> Sequence[Row]:

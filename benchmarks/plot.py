@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
 from loaders.system.os_errors import naming
 
@@ -30,14 +30,8 @@ class PlotFlags(Command):
     """A result's JSON file."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        PlotFlags, plot, program="benchmarks.plot", description="Draw a benchmark's result.", arguments=arguments
-    )
-
-
-def plot(flags: PlotFlags) -> int:
+@command("benchmarks.plot", "Draw a benchmark's result.")
+def main(flags: PlotFlags) -> int:
     """Draw a result beside its file."""
     if not flags.result.is_file():
         raise InputError(f"{flags.result} does not exist: give a JSON file that a benchmark wrote")

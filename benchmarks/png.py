@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from benchmarks.harness import BenchmarkFlags, Candidate, Target, at_least, meas
 from benchmarks.machine import versions_of
 from benchmarks.png_decoders import DECODERS, EIGHT_BIT_ONLY, OURS, decoding
 from benchmarks.results import Result, publish
-from engine.cli.command import OK, run
+from engine.cli.command import OK, command
 from loaders.system.cores import available_cores
 
 Kind = Literal["generated", "libpng RGB", "libpng RGBA", "16 bit worldp"]
@@ -39,14 +38,11 @@ class PngFlags(BenchmarkFlags):
         at_least(self, frames=4, threads=0)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.png", "Measure PNG decoders.")
+def main(flags: PngFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: PngFlags) -> int:
-        benchmark(flags)
-        return OK
-
-    return run(PngFlags, action, program="benchmarks.png", description="Measure PNG decoders.", arguments=arguments)
+    benchmark(flags)
+    return OK
 
 
 def benchmark(flags: PngFlags) -> Result:

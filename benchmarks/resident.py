@@ -7,13 +7,12 @@ import json
 import re
 import sys
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from benchmarks.data import AUGMENT
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders import DataConfig, build_loader
 
 SIZES: Final = Path("/proc/self/smaps_rollup")
@@ -42,14 +41,8 @@ class ResidentFlags(Command):
     """Of order and augmentation (integer)."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ResidentFlags, load, program="benchmarks.resident", description="Memory of loading.", arguments=arguments
-    )
-
-
-def load(flags: ResidentFlags) -> int:
+@command("benchmarks.resident", "Memory of loading.")
+def main(flags: ResidentFlags) -> int:
     """Load all epochs, augmented; print the sizes after each, the peak, and the mapped shards (MiB), as JSON."""
     config = DataConfig(
         shards=flags.shards,

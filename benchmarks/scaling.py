@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, Candidate, Session, Target, Timed, at_least, measure
 from benchmarks.machine import ROOT
 from benchmarks.results import Result, publish
-from engine.cli.command import OK, run
+from engine.cli.command import OK, command
 from engine.distributed import choose_device
 from engine.stages import Backbone, StageName
 from loaders.errors import Failure, InputError
@@ -64,20 +64,11 @@ class ScalingFlags(BenchmarkFlags):
             raise InputError(f"--steps is {self.steps}: give a multiple of {_WARM_UP}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.scaling", "Measure data-parallel efficiency.")
+def main(flags: ScalingFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: ScalingFlags) -> int:
-        benchmark(flags)
-        return OK
-
-    return run(
-        ScalingFlags,
-        action,
-        program="benchmarks.scaling",
-        description="Measure data-parallel efficiency.",
-        arguments=arguments,
-    )
+    benchmark(flags)
+    return OK
 
 
 def benchmark(flags: ScalingFlags) -> Result:

@@ -29,7 +29,7 @@ from benchmarks.harness import (
 )
 from benchmarks.png_decoders import DECODERS, OURS, blocks_of, decoding
 from benchmarks.results import Projection, Result, publish
-from engine.cli.command import OK, run
+from engine.cli.command import OK, command
 from loaders.system.cores import available_cores
 from tools.dataset.layout import SET_FOLDERS
 
@@ -72,16 +72,11 @@ class ShardingFlags(BenchmarkFlags):
         at_least(self, frames=4, repeat=1, image_size=32, threads=0)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.sharding", "Measure sharding.")
+def main(flags: ShardingFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: ShardingFlags) -> int:
-        benchmark(flags)
-        return OK
-
-    return run(
-        ShardingFlags, action, program="benchmarks.sharding", description="Measure sharding.", arguments=arguments
-    )
+    benchmark(flags)
+    return OK
 
 
 def benchmark(flags: ShardingFlags) -> Result:

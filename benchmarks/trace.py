@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.results import table
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
 
 _KINDS: Final = (
@@ -55,20 +55,11 @@ class Account:
     """What the host does meanwhile: data, forward, backward, optimizer."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.trace", "Tell where a step's time goes.")
+def main(flags: TraceFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: TraceFlags) -> int:
-        sys.stdout.write(describe(account(read_events(flags.trace))))
-        return OK
-
-    return run(
-        TraceFlags,
-        action,
-        program="benchmarks.trace",
-        description="Tell where a step's time goes.",
-        arguments=arguments,
-    )
+    sys.stdout.write(describe(account(read_events(flags.trace))))
+    return OK
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from benchmarks import data
 from benchmarks.harness import BenchmarkFlags, at_least, measure
 from benchmarks.results import Result, publish
 from benchmarks.trainings import Bench, Training, candidates, epochs, targets
-from engine.cli.command import OK, run
+from engine.cli.command import OK, command
 from engine.config import CompileMode
 from engine.distributed import choose_device
 from engine.precision import Precision, PrecisionName
@@ -83,16 +82,11 @@ class TrainingFlags(BenchmarkFlags):
         ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("benchmarks.training", "Measure training.")
+def main(flags: TrainingFlags) -> int:
     """Run the command and return its exit status."""
-
-    def action(flags: TrainingFlags) -> int:
-        benchmark(flags)
-        return OK
-
-    return run(
-        TrainingFlags, action, program="benchmarks.training", description="Measure training.", arguments=arguments
-    )
+    benchmark(flags)
+    return OK
 
 
 def benchmark(flags: TrainingFlags) -> Result:

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import machine
 from benchmarks.harness import RESULTS, at_least
 from benchmarks.results import heading, table, write_result
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from engine.stages import STAGES, Backbone, ModelConfig, Stage, StageName
 from loaders import PoseBatch
 from models.skeleton import JOINTS
@@ -96,18 +96,8 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        WorkFlags,
-        benchmark,
-        program="benchmarks.work",
-        description="Count operations and bytes of training, and the least time a GPU needs for them.",
-        arguments=arguments,
-    )
-
-
-def benchmark(flags: WorkFlags) -> int:
+@command("benchmarks.work", "Count operations and bytes of training, and the least time a GPU needs for them.")
+def main(flags: WorkFlags) -> int:
     """Count and publish."""
     works = [
         count(stage, backbone, flags.image_size, flags.batch_size)

@@ -28,8 +28,8 @@ from torchvision.transforms import Normalize
 
 from benchmarks.peers.common import Batch, Batches, torch_threads
 from loaders import ShardSet
-from loaders.codecs import image_data
 from loaders.format.sample import META, POSE
+from loaders.format.shard_set import image_data
 
 Output = Literal["uint8", "stock float32", "one-pass float32"]
 
