@@ -268,6 +268,7 @@ def _ours(
     root: Path, backend: Backend, device: str, feed: Feed, *, planes: bool = False, augment: AugmentConfig = _PLAIN
 ) -> Iterator[Session]:
     """Our loader: training order, all labels."""
+    dtype: Literal["uint8", "float32"] = "float32" if planes else "uint8"
     config = DataConfig(
         shards=root,
         batch_size=feed.batch_size,
@@ -275,11 +276,10 @@ def _ours(
         backend=backend,
         threads=feed.threads,
         seed=feed.seed,
-        pixels="float32" if planes else "uint8",
         augment=augment,
     )
     with (
-        contextlib.closing(build_loader(config, "train", device=device, training=True)) as loader,
+        contextlib.closing(build_loader(config, "train", device=device, training=True, dtype=dtype)) as loader,
         contextlib.closing(endless(loader)) as batches,
     ):
         yield _on(device, lambda: len(next(batches)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,18 +17,21 @@ from engine.config import TrainConfig
 from engine.distributed import join_processes
 from engine.training.throughput import Stopwatch
 from engine.training.trainer import Trainer
-from loaders import PoseBatch
+from loaders import PoseBatch, build_loader
 
 
 @contextlib.contextmanager
-def train_steps(config: TrainConfig) -> Iterator[Session]:
-    """Build a trainer in a folder of its own; a step of the session is a training step."""
+def train_steps(config: TrainConfig, *, cached_batch: bool = False) -> Iterator[Session]:
+    """Build a trainer in a folder of its own; a step of the session is a training step.
+
+    With a cached batch the loader repeats its first one.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-run-")))
         config = dataclasses.replace(config, run_dir=folder)
         process = stack.enter_context(join_processes(config.device, config.distributed.timeout))
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-            trainer = Trainer(config, process)
+            trainer = Trainer(config, process, functools.partial(build_loader, cached_batch=cached_batch))
         stack.enter_context(contextlib.closing(trainer))
         yield _session(trainer)
 

@@ -76,7 +76,7 @@ def candidates(bench: Bench, trainings: Sequence[Training]) -> list[Candidate]:
     found = [
         Candidate(
             training.reading(source),
-            partial(train_steps, _config(bench, training, source)),
+            partial(train_steps, _config(bench, training, source), cached_batch=source == "resident"),
             group=training.work,
             ours=source == "shards",
         )
@@ -91,7 +91,7 @@ def _config(bench: Bench, training: Training, source: str) -> TrainConfig:
     return TrainConfig(
         stage=training.stage,
         run_dir=Path(source),
-        data=dataclasses.replace(bench.data, backend="resident") if source == "resident" else bench.data,
+        data=bench.data,
         model=ModelConfig(backbone=training.backbone),
         epochs=1_000_000,
         precision=training.precision,
