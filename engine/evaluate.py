@@ -16,7 +16,7 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.cli import command
+from engine.cli.command import OK, Command, command
 from engine.cli.progress import note
 from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
@@ -42,7 +42,7 @@ _NOTES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(command.Command):
+class EvaluateConfig(Command):
     """An evaluation."""
 
     checkpoint: Path
@@ -74,7 +74,8 @@ class EvaluateConfig(command.Command):
         check_form(self.per_frame)
 
 
-def evaluate(config: EvaluateConfig) -> int:
+@command("evaluate", "Judge a checkpoint on a split: table, metrics.json, images, report.html.")
+def main(config: EvaluateConfig) -> int:
     """Evaluate and return the exit status."""
     try:
         with join_processes(config.device, config.timeout) as process, _stoppable(process):
@@ -119,7 +120,7 @@ def _evaluate(config: EvaluateConfig, process: Process) -> int:
             "notes": [note for note in (_NOTES.get(trained.stage.name), _note_of(skipped)) if note],
         }
         _report(config, trained, loader, found, about)
-    return command.OK
+    return OK
 
 
 def _note_of(skipped: Sequence[str]) -> str:
@@ -173,17 +174,6 @@ def mean_pose(root: Path) -> NDArray[np.float64] | None:
         return None
     poses = shard_set.labels()[0][:, :, 2:].astype(np.float64)
     return np.asarray((poses - poses[:, NECK : NECK + 1]).mean(0))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return command.run(
-        EvaluateConfig,
-        evaluate,
-        program="evaluate",
-        description="Judge a checkpoint on a split: table, metrics.json, images, report.html.",
-        arguments=arguments,
-    )
 
 
 if __name__ == "__main__":

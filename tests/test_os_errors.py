@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.checkpoint import format as checkpoint
-from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK, Command, run
+from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK, Command, command
 from engine.evaluate import main as evaluate
 from engine.infer import main as infer
 from engine.train import main as train
@@ -239,7 +239,7 @@ def test_a_disk_that_fills_up_in_training_is_told_without_a_traceback(
         return OK
 
     try:
-        assert run(Command, log_until_full, program="test", description="A test.", arguments=[]) == CHECK_FAILED
+        assert command("test", "A test.")(log_until_full)([]) == CHECK_FAILED
     finally:
         subprocess.run(["umount", disk], check=True)
     lines = capsys.readouterr().err.splitlines()

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from engine.checkpoint import format as checkpoint
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from engine.loaded_model import describe_reference
 from loaders.errors import InputError
 from loaders.system.files import appearing
@@ -31,18 +30,8 @@ class ConvertFlags(Command):
     """File to write; must not exist."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ConvertFlags,
-        convert,
-        program=PROGRAM,
-        description="Convert a checkpoint of ours to one of the reference code, or the other way round.",
-        arguments=arguments,
-    )
-
-
-def convert(flags: ConvertFlags) -> int:
+@command(PROGRAM, "Convert a checkpoint of ours to one of the reference code, or the other way round.")
+def main(flags: ConvertFlags) -> int:
     """Write the other form of a checkpoint. Only weights go over: neither form can resume the other's run."""
     if flags.output.exists():
         raise InputError(f"{flags.output} exists: remove it, or give another output")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.errors import Failure, InputError
 from loaders.format import manifest
 from loaders.format.manifest import Manifest, SkippedFrame, Split
@@ -73,18 +73,8 @@ class ShardFlags(Command):
                 raise InputError(f"--{name.replace('_', '-')} is {value}: give {least} to {most}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ShardFlags,
-        shard,
-        program="tools.shard",
-        description="Turn the dataset into webdataset tar shards with DALI indices and a manifest.",
-        arguments=arguments,
-    )
-
-
-def shard(flags: ShardFlags) -> int:
+@command("tools.shard", "Turn the dataset into webdataset tar shards with DALI indices and a manifest.")
+def main(flags: ShardFlags) -> int:
     """Write the shard set."""
     workers = flags.workers or available_cores()
     components = tuple(name for name in ("rgba", "json", "worldp") if name in flags.components)
