@@ -202,9 +202,7 @@ def _judge(target: Target, measured: Mapping[str, Measured], seed: int) -> Row:
         return dataclasses.replace(row, reason=target.unless or "; ".join(absent))
     values = ratios(of.rates, over.rates) if over else of.rates
     low, high = interval(values, seed)
-    row = dataclasses.replace(
-        row, of=of.name, over=over.name if over else "", value=median(values), low=low, high=high
-    )
+    row = dataclasses.replace(row, of=of.name, over=over.name if over else "", value=median(values), low=low, high=high)
     return row if target.unless else _with_verdict(row)
 
 

@@ -163,7 +163,9 @@ def targets(names: list[str]) -> list[Target]:
         Target(same_graph.format("CPU"), ["ours dali, uint8"], ["DALI reader, uint8"], at_least=0.97),
         Target(same_graph.format("GPU"), ["ours dali, gpu"], ["DALI reader, gpu"]),
         Target("best backend, JPEG to float32, over DALI's reader + normalization", jpeg, normalizing, at_least=1.35),
-        Target("best backend, raw to float32, over DALI's reader (JPEG) + normalization", raw, normalizing, at_least=4.5),
+        Target(
+            "best backend, raw to float32, over DALI's reader (JPEG) + normalization", raw, normalizing, at_least=4.5
+        ),
         Target(
             "best backend, JPEG to float32, over webdataset + torchvision",
             jpeg,

@@ -84,9 +84,7 @@ def benchmark(flags: MemoryFlags) -> list[Row]:
             sizes = {"frames": flags.frames, "image_size": flags.image_size, "repeat": flags.repeat}
             frames = data.generate(Path(folder), **sizes, seed=flags.seed, storages=("jpeg", "raw"))
         measured = measure(_candidates(flags, frames), Length(), flags.repetitions)
-    peak = Target(
-        "memory of a loader process at its peak (GiB)", [one.candidate.name for one in measured], at_most=1.5
-    )
+    peak = Target("memory of a loader process at its peak (GiB)", [one.candidate.name for one in measured], at_most=1.5)
     return publish("memory", flags, measured, [*judge([peak], measured, flags.seed), growth(measured)], chosen={})
 
 

@@ -147,9 +147,7 @@ def ffcv_reader(
 
 
 @functools.cache
-def _loader(
-    path: Path, epoch: int, batch_size: int, threads: int, *, dtype: Dtype, one_pass: bool, seed: int
-) -> Any:
+def _loader(path: Path, epoch: int, batch_size: int, threads: int, *, dtype: Dtype, one_pass: bool, seed: int) -> Any:
     """Return FFCV's loader; kept, so that its pipeline is compiled once."""
     if dtype == "uint8":
         transforms = [ToTensor(), ToTorchImage()]
