@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from engine.checkpoint import format as checkpoint
 from engine.config import to_plain
 from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
-from loaders.image_circle import Circle
+from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing
 from models.heatmap_net import heatmap_size
 
@@ -42,10 +42,8 @@ class LoadedModel:
     """On the device asked for, channels_last, for evaluation."""
     run: dict[str, Any]
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
-    lens: Circle | None
-    """The circle that the training images show (pixels of the network's image); None if it is not known."""
-    form: Preprocessing | None
-    """How the training images were stored; None if it is not known, or as they were."""
+    preprocessing: Preprocessing | None
+    """What was done to the training images; None if it is not known."""
 
     @property
     def backbone(self) -> str | None:
@@ -71,9 +69,9 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
     stage.load_weights(model, content["model"], path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    lens = _restored(Circle, _mapping(content, "lens", path), path) if content.get("lens") else None
-    form = _restored(Preprocessing, _mapping(content, "form", path), path) if content.get("form") else None
-    return LoadedModel(path, stage, model, config, lens, form)
+    held = content.get("preprocessing")
+    preprocessing = _restored(Preprocessing, held, path) if held else None
+    return LoadedModel(path, stage, model, config, preprocessing)
 
 
 def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
@@ -83,31 +81,14 @@ def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     return found
 
 
-def _restored(kind: type[T], values: dict[str, Any], path: Path) -> T:
-    """Return an object as a checkpoint holds its fields; one that an older program did not write has its default.
-
-    Raises InputError for a field that this program does not know, and for a value of another type.
-    """
-    types = get_type_hints(kind)
-    if unknown := sorted(values.keys() - types.keys()):
-        raise InputError(
-            f"{path} was written by a newer program, which knows {', '.join(map(str, unknown))} of {kind.__name__}: "
-            "update this one"
-        )
-    for name, value in values.items():
-        if not _is_of(value, types[name]):
-            raise InputError(f"{path} was altered: {name} of {kind.__name__} is {value!r}")
-    if absent := [name for name in types if name not in values and not hasattr(kind, name)]:  # and has no default
-        raise InputError(f"{path} was altered: its {kind.__name__} has no {' and no '.join(absent)}")
-    return kind(**values)
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type: a plain one, a union of such, or a literal."""
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    kinds = get_args(kind) or (kind,)
-    return type(value) in kinds or (float in kinds and type(value) is int)
+def _restored(kind: type[T], values: Any, path: Path) -> T:
+    """Return an object as a checkpoint holds its fields. Raises InputError if it does not."""
+    try:
+        return from_plain(kind, values)
+    except UnknownFieldError as error:
+        raise InputError(f"{path} was written by a newer program, which knows {error}: update this one") from None
+    except ValueError as error:
+        raise InputError(f"{path} was altered: {error}") from None
 
 
 def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:

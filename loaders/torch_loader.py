@@ -19,7 +19,9 @@ from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
 from loaders.buffer_pool import RecycledArrays
-from loaders.codecs import decode_stored, image_data, image_members, png_bits
+from loaders.codecs import decode_stored, png_bits
+from loaders.format.shard_set import image_data, image_members
+from loaders.preprocessing import resize
 
 _Pixels = NDArray[Any]
 _Step = Callable[[_Pixels, _Pixels | None], _Pixels]
@@ -178,9 +180,10 @@ class TorchLoader(Loader):
         """Return what is to be done to the stored square; a step with nothing to do is absent."""
         smooth, size, steps = row.output == "image", (self.image_size, self.image_size), list[_Step]()
         if self.crop != self.image_size:
-            shrink = cv2.INTER_AREA if self.crop > self.image_size else cv2.INTER_LINEAR
-            resizing = shrink if smooth else cv2.INTER_NEAREST_EXACT
-            steps.append(lambda image, out: cv2.resize(image, size, out, interpolation=resizing))
+            if smooth:
+                steps.append(lambda image, out: resize(image, self.image_size, out))
+            else:
+                steps.append(lambda image, out: cv2.resize(image, size, out, interpolation=cv2.INTER_NEAREST_EXACT))
         if (warp := row.warp) is not None:
             warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
             steps.append(lambda image, out: cv2.warpAffine(image, warp, size, out, flags=warping))

@@ -24,7 +24,7 @@ from engine.cli.command import OK, Command, command
 from engine.inference.pose_model import View
 from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
-from loaders.preprocessing import fit
+from loaders.preprocessing import resize
 from loaders.system.files import appearing
 from models.lifting_net import LiftingNet
 from models.skeleton import HEATMAP_JOINTS, JOINTS
@@ -126,7 +126,7 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     renderer = Renderer()
     frames = Recording("male_008_a_a", 1, count, 0).frames(1, count)
     images = [renderer.render(frame.scene).color[:, :, ::-1] for frame in frames]
-    squares = [fit(View(image.shape[1], image.shape[0]).cut(image), size) for image in images]
+    squares = [resize(View(image.shape[1], image.shape[0]).cut(image), size) for image in images]
     return np.stack(squares).transpose(0, 3, 1, 2)
 
 

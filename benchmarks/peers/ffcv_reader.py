@@ -28,8 +28,8 @@ from torchvision.transforms import Normalize
 
 from benchmarks.peers.common import Batch, Batches, Dtype, torch_threads
 from loaders import ShardSet
-from loaders.codecs import image_data
 from loaders.format.sample import META, POSE
+from loaders.format.shard_set import image_data
 
 _HALF: Final = [127.5] * 3
 

@@ -34,8 +34,6 @@ from engine.training.validation import validate
 from engine.visualization.training import draw_examples
 from loaders import DataConfig, Loader, PoseBatch, build_loader
 from loaders.errors import Failure
-from loaders.image_circle import find_circle
-from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 
 
@@ -67,7 +65,6 @@ class Trainer:
             self.validations: list[dict[str, float]] = []
             self.validated_at: int | None = None
             """Step of the last validation."""
-            self.lens: dict[str, float] | None = None
             self.skipped: set[str] = set()
             """Samples that cannot be decoded, on all processes."""
             self.saved_step: int | None = None
@@ -195,17 +192,11 @@ class Trainer:
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
         if self.process.is_main and found.example is not None:
             self.log.image(self.step, "val/examples", draw_examples(self.stage, *found.example))
-            self.note_lens(found.example[0])
         self.note_skipped()
         better = found.values[self.stage.measure] < self.best
         if better:
             self.best = found.values[self.stage.measure]
         self.save(best=better)
-
-    def note_lens(self, batch: PoseBatch) -> None:
-        """Note the circle that the images show, for `engine.infer` to cut out of other cameras' images."""
-        if self.lens is None and batch.image is not None and (circle := find_circle(batch.image)):
-            self.lens = dataclasses.asdict(circle)
 
     def note_skipped(self) -> None:
         """Name the samples that were skipped since the last call."""
@@ -301,8 +292,7 @@ class Trainer:
             "best": self.best,
             "validations": self.validations,
             "validated_at": self.validated_at,
-            "lens": self.lens,
-            "form": self._preprocessing(),
+            "preprocessing": dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
             "means": self.means.state_dict(),
             "log_position": self.log.position,
             **self.learner.state_dict(),
@@ -310,10 +300,6 @@ class Trainer:
             "random": random_state(),
             "config": to_plain(self.config),
         }
-
-    def _preprocessing(self) -> dict[str, Any] | None:
-        form = Preprocessing.of(self.loader.shard_set.manifest) if self.stage.outputs else None
-        return dataclasses.asdict(form) if form else None
 
     def _resume(self) -> tuple[int, list[str]]:
         """Go on from the newest checkpoint that is whole; return where the log was, and what there is to say about it.
@@ -337,5 +323,4 @@ class Trainer:
         self.step, self.best = state["step"], state["best"]
         self.saved_step = self.step
         self.validations, self.validated_at = state["validations"], state["validated_at"]
-        self.lens = state.get("lens")  # older ones have none
         self.means.load_state_dict(state["means"], self.process.device)

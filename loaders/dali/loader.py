@@ -17,10 +17,10 @@ from torch.utils.dlpack import from_dlpack
 from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
-from loaders.codecs import image_data, image_members, png_bits, stored_size
+from loaders.codecs import Bytes, png_bits, stored_size
 from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph, mapped_graph
 from loaders.errors import InputError
-from loaders.format.index import Bytes
+from loaders.format.shard_set import image_data, image_members
 
 _MIB: Final = 2**20
 

@@ -24,6 +24,7 @@ from tools import convert_checkpoint, export
 
 WEIGHTS = {"resnet_state_dict": {"conv1.weight": torch.arange(3.0)}}
 """A reference checkpoint as far as this floor reads it."""
+PREPROCESSING = {"crop": "square", "image_size": 64, "format": "jpeg", "quality": 95}
 
 
 def test_a_checkpoint_comes_back(tmp_path):
@@ -214,9 +215,13 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
         ({"model": {"lifting_net": model["lifting_net"]}}, "holds no heatmap_net"),
         ({"model": {}}, "holds no heatmap_net and no lifting_net"),
         ({"model": {**model, "lifting_net": {}}}, "no conv3 and fc1"),
-        ({"lens": {"x": 1.0}}, "its Circle has no y and no radius"),
-        ({"lens": {"x": 1, "y": 2, "radius": 3, "tilt": 4}}, "newer program, which knows tilt of Circle"),
-        ({"form": [64, 90]}, "its form is "),
+        ({"preprocessing": {**PREPROCESSING, "image_circle": {"x": 1.0}}}, "its Circle has no y and no radius"),
+        (
+            {"preprocessing": {**PREPROCESSING, "image_circle": {"x": 1, "y": 2, "radius": 3, "tilt": 4}}},
+            "newer program, which knows tilt of Circle",
+        ),
+        ({"preprocessing": [64, 90]}, "its Preprocessing is "),
+        ({"preprocessing": {**PREPROCESSING, "crop": "round"}}, "crop of Preprocessing is 'round'"),
     )
     for change, expected in changes:
         path = altered(finetuned, tmp_path / "altered.pt", **change)
