@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.evaluation.frame_errors import FrameErrors
 from engine.evaluation.predictions import Predictions
-from loaders import DataConfig, PoseBatch, ShardSet, build_loader
+from loaders import DataConfig, PoseBatch, ReaderConfig, ShardSet, build_loader
 from loaders.format.manifest import Manifest
 from loaders.format.sample import JSON
 from models.camera import world_to_camera
@@ -57,7 +56,7 @@ class Example:
 
 
 def collect_examples(
-    data: DataConfig,
+    data: ReaderConfig,
     split: str,
     found: Predictions,
     errors: FrameErrors,
@@ -71,18 +70,10 @@ def collect_examples(
     ``meta`` (n, 4) is that of the frames in ``found``.
     """
     # OpenCV needs no warming up for a few images
-    one_by_one = dataclasses.replace(
-        data,
-        batch_size=1,
-        prefetch=1,
-        threads=1,
-        backend="torch",
-        access="random",
-        outputs=("image",) if Manifest.read(data.shards).image_member else (),
-        image_size=image_size,
-        checksums=False,
+    one_by_one = DataConfig(
+        shards=data.shards, batch_size=1, prefetch=1, threads=1, backend="torch", image_size=image_size
     )
-    loader = build_loader(one_by_one, split)
+    loader = build_loader(one_by_one, split, outputs=("image",) if Manifest.read(data.shards).image_member else ())
     shard_set = loader.shard_set
     standing = found.true_3d.mean(0)
     examples = []

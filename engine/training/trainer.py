@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,7 +34,7 @@ from engine.training.running_means import RunningMeans
 from engine.training.throughput import Stopwatch
 from engine.training.validation import validate
 from engine.visualization.training import draw_examples
-from loaders import DataConfig, Loader, PoseBatch, build_loader
+from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure
 from loaders.system.files import remove_partials, write_whole
 
@@ -40,8 +42,13 @@ from loaders.system.files import remove_partials, write_whole
 class Trainer:
     """Trains one stage. Build it, then `fit` it; `close` in any case."""
 
-    def __init__(self, config: TrainConfig, process: Process) -> None:
+    def __init__(self, config: TrainConfig, process: Process, build: Callable[..., Loader] = build_loader) -> None:
         """Prepare everything that can fail before the first step.
+
+        Args:
+            config: of the run.
+            process: this one.
+            build: makes the loaders; takes what `build_loader` takes.
 
         Raises:
             InputError: the data, a checkpoint or the run folder is not what the configuration needs.
@@ -50,10 +57,17 @@ class Trainer:
         self.process = process
         resume = config.resume or process.restarted
         stage = STAGES[config.stage]
-        data = dataclasses.replace(config.data, outputs=stage.outputs)
+        build = functools.partial(
+            build,
+            config.data,
+            rank=process.rank,
+            world_size=process.world_size,
+            device=process.device,
+            outputs=stage.outputs,
+        )
         with contextlib.ExitStack() as opened:
-            self.loader = self._open_loader(opened, data, "train", training=True)
-            self.val_loader = self._open_loader(opened, data, "val", training=False)
+            self.loader = opened.enter_context(contextlib.closing(build("train", training=True)))
+            self.val_loader = opened.enter_context(contextlib.closing(build("val")))
             check_consistency(config, {"train": self.loader, "val": self.val_loader}, process)
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
@@ -264,14 +278,6 @@ class Trainer:
         if self.config.max_steps is None:
             return self.config.epochs
         return min(self.config.epochs, self.config.max_steps / self.loader.batches_per_epoch)
-
-    def _open_loader(self, opened: contextlib.ExitStack, data: DataConfig, split: str, *, training: bool) -> Loader:
-        process = self.process
-        loader = build_loader(
-            data, split, rank=process.rank, world_size=process.world_size, device=process.device, training=training
-        )
-        opened.callback(loader.close)
-        return loader
 
     def _checkpoint_overdue(self) -> bool:
         return self.process.is_main and time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes

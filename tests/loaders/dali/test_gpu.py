@@ -46,7 +46,6 @@ def test_images_and_labels_are_those_of_the_cpu(sets, form, image_size, augment,
         access=access,
         augment=augment,
         image_size=image_size,
-        outputs=("image",),
     )
     on_gpu, on_cpu = (load(config, device, training=True) for device in (DEVICE, "cpu"))
     for a, b in zip(on_gpu, on_cpu, strict=True):
@@ -59,15 +58,16 @@ def test_images_and_labels_are_those_of_the_cpu(sets, form, image_size, augment,
 
 @pytest.mark.parametrize("access", ACCESS)
 def test_planes_are_those_of_the_cpu(sets, access):
-    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali", access=access, pixels="float32")
-    for a, b in zip(load(config, DEVICE), load(config, "cpu"), strict=True):
+    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali", access=access)
+    for a, b in zip(load(config, DEVICE, dtype="float32"), load(config, "cpu", dtype="float32"), strict=True):
         assert a.image.is_contiguous()
         assert (a.image.cpu() - b.image).abs().mean() < 2 / 127.5
 
 
 def test_world_positions_are_exact(sets):
-    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali", outputs=("worldp",))
-    for a, b in zip(load(config, DEVICE), load(config, "cpu"), strict=True):
+    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali")
+    on_gpu, on_cpu = (load(config, device, outputs=("worldp",)) for device in (DEVICE, "cpu"))
+    for a, b in zip(on_gpu, on_cpu, strict=True):
         assert torch.equal(a.worldp.cpu().to(torch.int32), b.worldp.to(torch.int32))
 
 
