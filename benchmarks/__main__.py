@@ -33,35 +33,23 @@ def main(flags: AllFlags) -> int:
 
 def benchmarks(flags: AllFlags) -> list[tuple[Any, Any]]:
     """Return the benchmarks and their flags."""
+    output = flags.output
     if flags.quick:
-        once: dict[str, Any] = {"output": flags.output, "repetitions": 1, "seconds": 0.0, "warmup": 0.0}
-        small: dict[str, Any] = {**once, "frames": 8, "image_size": 64}
+        small: dict[str, Any] = {"output": output, "repetitions": 1, "frames": 8, "image_size": 64}
+        once: dict[str, Any] = {"seconds": 0.0, "warmup": 0.0}
+        steps: dict[str, Any] = {"batch_size": 4, "steps": 2}
         return [
-            (sharding.benchmark, sharding.ShardingFlags(**small, repeat=2, pngs=("generated",))),
-            (loader.benchmark, loader.LoaderFlags(**small, repeat=4, batch_size=4)),
-            (
-                training.benchmark,
-                training.TrainingFlags(**small, repeat=4, batch_size=4, steps=1, backbones=("resnet18",)),
-            ),
-            (
-                scaling.benchmark,
-                scaling.ScalingFlags(**small, repeat=16, batch_size=4, steps=2, backbone="resnet18"),
-            ),
+            (sharding.benchmark, sharding.ShardingFlags(**small, seconds=0.0, repeat=2, pngs=("generated",))),
+            (loader.benchmark, loader.LoaderFlags(**small, **once, repeat=4, batch_size=4)),
+            (training.benchmark, training.TrainingFlags(**small, **once, **steps, repeat=4, backbones=("resnet18",))),
+            (scaling.benchmark, scaling.ScalingFlags(**small, **steps, repeat=16, backbone="resnet18")),
             (memory.benchmark, memory.MemoryFlags(**small, repeat=1, epochs=4, batch_size=4)),
         ]
-    output = flags.output
+    few: dict[str, Any] = {"output": output, "repetitions": 3}
     return [
-        (sharding.benchmark, sharding.ShardingFlags(output=output, seconds=2.0, repeat=8)),
-        (
-            loader.benchmark,
-            loader.LoaderFlags(output=output, repetitions=3, seconds=0.7, warmup=0.5, frames=128, repeat=32),
-        ),
-        (
-            training.benchmark,
-            training.TrainingFlags(
-                output=output, repetitions=3, seconds=2.0, warmup=0.5, steps=2, frames=64, repeat=64
-            ),
-        ),
+        (sharding.benchmark, sharding.ShardingFlags(**few, seconds=2.0, repeat=8)),
+        (loader.benchmark, loader.LoaderFlags(**few, seconds=0.7, warmup=0.5)),
+        (training.benchmark, training.TrainingFlags(**few, seconds=2.0, warmup=0.5, steps=2)),
         (scaling.benchmark, scaling.ScalingFlags(output=output, repetitions=2, steps=2)),
         (memory.benchmark, memory.MemoryFlags(output=output, repeat=1)),
     ]

@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from benchmarks.harness import ROOT
+from benchmarks.harness import ROOT, BenchmarkFlags
 from loaders import AugmentConfig
 from loaders.errors import Failure
 from loaders.format.index import index_name
 from loaders.format.manifest import FILE_NAME, Manifest, Split
+from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 
 GRAIN: Final = 11.0
@@ -53,37 +54,46 @@ def run_tool(*arguments: object) -> None:
         raise Failure(f"{arguments[0]} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataFlags(BenchmarkFlags):
+    """Flags of every benchmark that loads shards."""
+
+    frames: int = 128
+    """Size of the generated set (frames)."""
+    repeat: int = 32
+    """How often the generated set is strung together, so that ends of epochs are rare (times)."""
+    image_size: int = 368
+    """Side of the images (pixels)."""
+    batch_size: int = 32
+    """Samples of a batch (samples)."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        check_ranges(self, "--", frames=Range(4), repeat=Range(1), image_size=Range(0), batch_size=Range(0))
+
+
 def generate(
-    folder: Path,
-    *,
-    frames: int,
-    image_size: int,
-    repeat: int,
-    seed: int,
-    grain: float = GRAIN,
-    storages: Sequence[Storage] = ("jpeg",),
+    flags: DataFlags, folder: Path, *, grain: float = GRAIN, storages: Sequence[Storage] = ("jpeg",)
 ) -> Frames:
-    """Generate training frames, as a dataset and as shard sets.
+    """Generate training frames in ``folder``, as a dataset and as shard sets.
 
     Args:
+        flags: how many frames, and of what size.
         folder: where they go.
-        frames: so many.
-        image_size: side of the stored images (pixels).
-        repeat: how often the shards are strung together.
-        seed: of the grain.
         grain: its standard deviation (gray levels); 0 leaves the frames smooth.
         storages: image formats of the shard sets.
     """
     dataset = folder / "dataset"
-    synthesize(dataset, frames)
+    synthesize(dataset, flags.frames)
     if grain:
-        add_grain(dataset, grain, seed=seed)
+        add_grain(dataset, grain, seed=flags.seed)
     for storage in storages:
-        preprocessing = ("--components", "rgba", "--image-format", storage, "--image-size", image_size)
+        preprocessing = ("--components", "rgba", "--image-format", storage, "--image-size", flags.image_size)
         # a few samples per shard, so that readers with several workers share them
-        where = ("--dataset", dataset, "--output", folder / storage)
+        where = ("--root", dataset, "--output", folder / storage)
         run_tool("tools.shard", *where, *preprocessing, "--samples-per-shard", 64)
-        repeat_shards(folder / storage, repeat)
+        repeat_shards(folder / storage, flags.repeat)
     return Frames(**{storage: folder / storage for storage in storages}, dataset=dataset)
 
 

@@ -133,10 +133,6 @@ class BenchmarkFlags(Command):
 
     repetitions: int = 5
     """How often each candidate is measured, in turn with the others (repetitions)."""
-    seconds: float = 1.0
-    """Least time of a repetition (seconds)."""
-    warmup: float = 0.5
-    """Least time before each repetition that is not measured (seconds)."""
     seed: int = 0
     """Seed of the bootstrap and of the data (integer)."""
     output: Path = RESULTS
@@ -144,7 +140,7 @@ class BenchmarkFlags(Command):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_ranges(self, "--", repetitions=Range(1), seconds=Range(0), warmup=Range(0), seed=Range(0))
+        check_ranges(self, "--", repetitions=Range(1), seed=Range(0))
 
 
 def measure(candidates: Sequence[Candidate], length: Length, repetitions: int) -> list[Measured]:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import torch
 
 from benchmarks import data
-from benchmarks.harness import BenchmarkFlags, Candidate, Length, Row, Steps, Target, judge, measure, run_steps
+from benchmarks.harness import Candidate, Length, Row, Steps, Target, judge, measure, run_steps
 from benchmarks.peers.common import Batches, Dtype, endless, import_ffcv_reader
 from benchmarks.peers.dali_reader import dali_reader
 from benchmarks.peers.reference_way import RECIPE_BATCH, reference_way
@@ -43,7 +43,7 @@ _GROUPS: Final[dict[Dtype, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoaderFlags(BenchmarkFlags):
+class LoaderFlags(data.DataFlags):
     """Flags of ``benchmarks.loader``."""
 
     shards: Path | None = None
@@ -52,25 +52,18 @@ class LoaderFlags(BenchmarkFlags):
     """The same frames as raw images; with --shards alone, raw loading is not measured."""
     dataset: Path | None = None
     """Frames as they were extracted, for the reference way; with --shards alone, that way is not measured."""
+    seconds: float = 1.0
+    """Least time of a repetition (seconds)."""
     warmup: float = 1.5
     """Least time before each repetition that is not measured (seconds); an epoch of the generated set, so that touching
     mapped tars for the first time, once in a run, does not count."""
-    frames: int = 256
-    """Size of the generated set, and the most that is copied for a loader with a format of its own (frames)."""
-    repeat: int = 16
-    """How often the generated set is strung together, so that ends of epochs are rare (times)."""
-    image_size: int = 368
-    """Side of the generated images (pixels)."""
-    batch_size: int = 32
-    """Samples of a batch (samples)."""
     threads: int = 0
     """Decoding threads, or worker processes, of each candidate (threads); 0 takes all cores."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges(self, "--", frames=Range(4), repeat=Range(1), image_size=Range(32))
-        check_ranges(self, "--", batch_size=Range(1), threads=Range(0))
+        check_ranges(self, "--", seconds=Range(0), warmup=Range(0), threads=Range(0))
         for name in ("raw_shards", "dataset"):
             if getattr(self, name) and not self.shards:
                 raise InputError(f"--{name.replace('_', '-')} needs --shards: the same frames as JPEG")
@@ -123,8 +116,7 @@ def _setup(flags: LoaderFlags, folder: Path) -> Setup:
     if flags.shards:
         frames = data.Frames(flags.shards, raw=flags.raw_shards, dataset=flags.dataset)
     else:
-        sizes = {"frames": flags.frames, "image_size": flags.image_size, "repeat": flags.repeat}
-        frames = data.generate(folder, **sizes, seed=flags.seed, storages=("jpeg", "raw"))
+        frames = data.generate(flags, folder, storages=("jpeg", "raw"))
     threads = flags.threads or available_cores()
     return Setup(frames, folder, flags.frames, flags.batch_size, threads, flags.seed)
 
@@ -146,8 +138,10 @@ def targets(names: list[str]) -> list[Target]:
     def ours(stored: str, dtype: Dtype) -> list[str]:
         return [f"ours {backend}{stored}, {dtype}" for backend in _BACKENDS]
 
-    normalizing = ("DALI reader + crop_mirror_normalize, float32",)
     jpeg, raw = ours("", "float32"), ours(" raw", "float32")
+    normalizing = ["DALI reader + crop_mirror_normalize, float32"]
+    webdataset = ["webdataset + torchvision, float32"]
+    to_floats = "best backend, {} to float32, over {}"
     same_graph = "DALI loader, {}, over DALI's reader, same graph"
     return [
         *(
@@ -162,17 +156,10 @@ def targets(names: list[str]) -> list[Target]:
         ),
         Target(same_graph.format("CPU"), ["ours dali, uint8"], ["DALI reader, uint8"], at_least=0.97),
         Target(same_graph.format("GPU"), ["ours dali, gpu"], ["DALI reader, gpu"]),
-        Target("best backend, JPEG to float32, over DALI's reader + normalization", jpeg, normalizing, at_least=1.35),
-        Target(
-            "best backend, raw to float32, over DALI's reader (JPEG) + normalization", raw, normalizing, at_least=4.5
-        ),
-        Target(
-            "best backend, JPEG to float32, over webdataset + torchvision",
-            jpeg,
-            ["webdataset + torchvision, float32"],
-            at_least=2.6,
-        ),
-        Target("best backend, JPEG to float32, over the reference way", jpeg, ["reference way, float32"], at_least=60),
+        Target(to_floats.format("JPEG", "DALI's reader + normalization"), jpeg, normalizing, at_least=1.35),
+        Target(to_floats.format("raw", "DALI's reader (JPEG) + normalization"), raw, normalizing, at_least=4.5),
+        Target(to_floats.format("JPEG", "webdataset + torchvision"), jpeg, webdataset, at_least=2.6),
+        Target(to_floats.format("JPEG", "the reference way"), jpeg, ["reference way, float32"], at_least=60),
     ]
 
 

@@ -18,7 +18,7 @@ from statistics import fmean, linear_regression
 from typing import Any, Final
 
 from benchmarks import data
-from benchmarks.harness import BenchmarkFlags, Candidate, Length, Measured, Reading, Row, Target, judge, measure
+from benchmarks.harness import Candidate, Length, Measured, Reading, Row, Target, judge, measure
 from benchmarks.results import publish
 from engine.cli.command import OK, command
 from loaders import DataConfig, build_loader
@@ -37,7 +37,7 @@ _BATCHES: Final = "batches that tell of growth"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFlags(BenchmarkFlags):
+class MemoryFlags(data.DataFlags):
     """Flags of ``benchmarks.memory``."""
 
     repetitions: int = 1
@@ -46,24 +46,17 @@ class MemoryFlags(BenchmarkFlags):
     """Shard set of JPEG images; none generates one, and one of raw images."""
     raw_shards: Path | None = None
     """Shard set of raw images; with --shards alone, raw loading is not measured."""
-    frames: int = 96
-    """Size of the generated set (frames)."""
-    repeat: int = 8
+    repeat: int = 6
     """How often the generated set is strung together (times)."""
     epochs: int = 20
     """Epochs of each process (epochs)."""
-    image_size: int = 368
-    """Side of the generated images (pixels)."""
-    batch_size: int = 32
-    """Samples of a batch (samples)."""
     threads: int = 0
     """Decoding threads of each process (threads); 0 takes all cores."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges(self, "--", frames=Range(4), repeat=Range(1), epochs=Range(4), image_size=Range(32))
-        check_ranges(self, "--", batch_size=Range(1), threads=Range(0))
+        check_ranges(self, "--", epochs=Range(4), threads=Range(0))
         if self.raw_shards and not self.shards:
             raise InputError("--raw-shards needs --shards")
 
@@ -81,8 +74,7 @@ def benchmark(flags: MemoryFlags) -> list[Row]:
         if flags.shards:
             frames = data.Frames(flags.shards, raw=flags.raw_shards)
         else:
-            sizes = {"frames": flags.frames, "image_size": flags.image_size, "repeat": flags.repeat}
-            frames = data.generate(Path(folder), **sizes, seed=flags.seed, storages=("jpeg", "raw"))
+            frames = data.generate(flags, Path(folder), storages=("jpeg", "raw"))
         measured = measure(_candidates(flags, frames), Length(), flags.repetitions)
     peak = Target("memory of a loader process at its peak (GiB)", [one.candidate.name for one in measured], at_most=1.5)
     return publish("memory", flags, measured, [*judge([peak], measured, flags.seed), growth(measured)], chosen={})

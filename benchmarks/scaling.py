@@ -15,7 +15,7 @@ from typing import Final, Literal
 import torch
 
 from benchmarks import data
-from benchmarks.harness import ROOT, BenchmarkFlags, Candidate, Length, Reading, Row, Target, judge, measure
+from benchmarks.harness import ROOT, Candidate, Length, Reading, Row, Target, judge, measure
 from benchmarks.results import publish
 from engine.cli.command import OK, command
 from engine.distributed import choose_device
@@ -36,15 +36,15 @@ _ON_ONE_CORE: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalingFlags(BenchmarkFlags):
+class ScalingFlags(data.DataFlags):
     """Flags of ``benchmarks.scaling``. What is 0 or empty is chosen for the device."""
 
     repetitions: int = 3
     """How often each candidate is measured, in turn with the others (repetitions)."""
     processes: int = 2
     """Processes side by side (processes)."""
-    stages: tuple[StageName, ...] = ("train2d",)
-    """Stages to measure."""
+    stage: StageName = "train2d"
+    """Stage to measure."""
     backbone: Backbone | Literal[""] = ""
     """Backbone of the heatmap network; empty takes resnet18 on a CPU, resnet50 on a GPU."""
     image_size: int = 368
@@ -53,18 +53,13 @@ class ScalingFlags(BenchmarkFlags):
     """Samples per process and step (samples); 0 takes 16 on a CPU, 128 on a GPU."""
     steps: int = 6
     """Steps of a run that are measured (steps), an even number."""
-    frames: int = 64
-    """Size of the generated set (frames)."""
-    repeat: int = 64
-    """How often it is strung together (times)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges(self, "--", processes=Range(2), image_size=Range(32), batch_size=Range(0))
-        check_ranges(self, "--", steps=Range(_WARM_UP), frames=Range(4), repeat=Range(1))
+        check_ranges(self, "--", processes=Range(2), steps=Range(_WARM_UP))
         if self.steps % _WARM_UP:  # a run says how fast it was after every so many
             raise InputError(f"--steps is {self.steps}: give a multiple of {_WARM_UP}")
 
@@ -84,40 +79,32 @@ def benchmark(flags: ScalingFlags) -> list[Row]:
     settings = _settings(flags, gpu=gpu)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         if not absent:
-            sizes = {"frames": flags.frames, "image_size": flags.image_size, "repeat": flags.repeat}
-            settings["--data.shards"] = data.generate(Path(folder), **sizes, seed=flags.seed, grain=0).jpeg
+            settings["--data.shards"] = data.generate(flags, Path(folder), grain=0).jpeg
         candidates = [
             Candidate(
-                _name(stage, processes),
-                partial(_train, processes, flags.steps, {**settings, "--stage": stage}),
-                group=stage,
+                _name(processes),
+                partial(_train, processes, flags.steps, settings),
+                group=flags.stage,
                 unit="images/s per process",
                 absent=absent,
             )
-            for stage in flags.stages
             for processes in (1, flags.processes)
         ]
         measured = measure(candidates, Length(), flags.repetitions)
-    targets = [
-        Target(
-            f"{flags.processes} processes over one, efficiency, {stage}",
-            (_name(stage, flags.processes),),
-            (_name(stage, 1),),
-            at_least=0.95,
-        )
-        for stage in flags.stages
-    ]
+    what = f"{flags.processes} processes over one, efficiency, {flags.stage}"
+    target = Target(what, [_name(flags.processes)], [_name(1)], at_least=0.95)
     chosen = {name.lstrip("-"): value for name, value in settings.items()}
-    return publish("scaling", flags, measured, judge(targets, measured, flags.seed), chosen=chosen)
+    return publish("scaling", flags, measured, judge([target], measured, flags.seed), chosen=chosen)
 
 
-def _name(stage: StageName, processes: int) -> str:
-    return f"{stage}, {processes} process{'es' if processes > 1 else ''}"
+def _name(processes: int) -> str:
+    return f"{processes} process{'es' if processes > 1 else ''}"
 
 
 def _settings(flags: ScalingFlags, *, gpu: bool) -> dict[str, object]:
     """Return the flags of every run."""
     return {
+        "--stage": flags.stage,
         "--data.batch-size": flags.batch_size or (128 if gpu else 16),
         "--model.backbone": flags.backbone or ("resnet50" if gpu else "resnet18"),
         "--device": "cuda" if gpu else "cpu",

@@ -40,6 +40,8 @@ class ShardingFlags(BenchmarkFlags):
 
     repetitions: int = 3
     """How often each candidate is measured, in turn with the others (repetitions)."""
+    seconds: float = 1.0
+    """Least time of a repetition (seconds)."""
     frames: int = 64
     """Generated frames (frames)."""
     repeat: int = 24
@@ -54,7 +56,9 @@ class ShardingFlags(BenchmarkFlags):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges(self, "--", frames=Range(4), repeat=Range(1), image_size=Range(32), threads=Range(0))
+        check_ranges(
+            self, "--", seconds=Range(0), frames=Range(4), repeat=Range(1), image_size=Range(32), threads=Range(0)
+        )
 
 
 @command("benchmarks.sharding", "Measure sharding.")
@@ -127,7 +131,7 @@ def _shard(few: Path, many: Path, cores: int, image_size: int, length: Length) -
 
     def seconds(root: Path) -> float:
         begin = length.clock()
-        data.run_tool("tools.shard", "--dataset", root, "--output", output, *what)
+        data.run_tool("tools.shard", "--root", root, "--output", output, *what)
         passed = length.clock() - begin
         shutil.rmtree(output)
         return passed

@@ -26,7 +26,7 @@ def train(config: TrainConfig, cached_batch: bool, length: Length) -> Reading:
     timed: list[_TimedLoader] = []
 
     def build(data: DataConfig, split: str, **options: Any) -> Loader:
-        if not options["training"]:
+        if not options.get("training"):
             return cast(Loader, _OneBatch(build_loader(data, split, **options)))
         loader = build_loader(data, split, cached_batch=cached_batch, **options)
         timed.append(_TimedLoader(loader, length, config.epochs))

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import torch
 
 from benchmarks import data
-from benchmarks.harness import BenchmarkFlags, Candidate, Length, Row, Target, judge, measure, run_steps
+from benchmarks.harness import Candidate, Length, Row, Target, judge, measure, run_steps
 from benchmarks.peers.reference_training import reference_training
 from benchmarks.peers.reference_way import RECIPE_BATCH
 from benchmarks.results import publish
@@ -37,7 +37,7 @@ _FOR_A_GPU: Final = "the target is for a GPU"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingFlags(BenchmarkFlags):
+class TrainingFlags(data.DataFlags):
     """Flags of ``benchmarks.training``. What is 0 or empty is chosen for the device."""
 
     seconds: float = 6.0
@@ -48,10 +48,6 @@ class TrainingFlags(BenchmarkFlags):
     """Shard set; none generates one."""
     dataset: Path | None = None
     """Frames as they were extracted, for the reference way; with --shards alone, that way is not measured."""
-    frames: int = 128
-    """Size of the generated set (frames)."""
-    repeat: int = 32
-    """How often the generated set is strung together, so that ends of epochs are rare (times)."""
     stages: tuple[StageName, ...] = _STAGES
     """Stages to measure."""
     backbones: tuple[Backbone, ...] = ()
@@ -74,8 +70,7 @@ class TrainingFlags(BenchmarkFlags):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges(self, "--", frames=Range(4), repeat=Range(1), image_size=Range(0), batch_size=Range(0))
-        check_ranges(self, "--", steps=Range(1), threads=Range(0))
+        check_ranges(self, "--", seconds=Range(0), warmup=Range(0), steps=Range(1), threads=Range(0))
         if self.dataset and not self.shards:
             raise InputError("--dataset needs --shards: the same frames")
 
@@ -168,7 +163,7 @@ def _setup(flags: TrainingFlags, device: torch.device, folder: Path) -> Setup:
     if flags.shards:
         frames = data.Frames(flags.shards, dataset=flags.dataset)
     else:
-        frames = data.generate(folder, frames=flags.frames, image_size=size, repeat=flags.repeat, seed=flags.seed)
+        frames = data.generate(dataclasses.replace(flags, image_size=size), folder)
     loading = DataConfig(
         shards=frames.jpeg,
         batch_size=flags.batch_size or (128 if gpu else 16),

@@ -40,18 +40,19 @@ def dali_reader(
 
     @pipeline_def  # type: ignore[untyped-decorator]
     def graph() -> tuple[Any, ...]:
-        encoded, pose, meta = fn.readers.webdataset(
+        stored: Any = fn.readers.webdataset(
             paths=[str(shard_set.folder / shard.name) for shard in shard_set.shards],
             index_paths=[str(shard_set.folder / index_name(shard.name)) for shard in shard_set.shards],
-            ext=[shard_set.manifest.image_member, POSE, META],
+            ext=[shard_set.manifest.image_member or "", POSE, META],
             random_shuffle=True,
             initial_fill=SHUFFLE_BUFFER,
             seed=seed,
         )
+        encoded, pose, meta = stored
         image = build_image(encoded, image_spec, spec, None, None)
         if dtype == "float32":
-            scale = {"mean": [127.5] * 3, "std": [127.5] * 3}
-            image = fn.crop_mirror_normalize(image, dtype=types.FLOAT, output_layout="CHW", **scale)
+            half = [127.5] * 3
+            image = fn.crop_mirror_normalize(image, dtype=types.FLOAT, output_layout="CHW", mean=half, std=half)
         return image, pose, meta
 
     pipeline = graph(batch_size=batch_size, num_threads=threads, device_id=(device.index or 0) if gpu else None)
