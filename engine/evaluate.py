@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.cli import command
+from engine.cli.command import OK, Command, command
 from engine.cli.progress import note
 from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
@@ -29,7 +28,7 @@ from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision, PrecisionName
 from engine.report.tables import action_table
 from engine.report.writer import write_report
-from loaders import DataConfig, Loader, ShardSet, build_loader
+from loaders import DataConfig, Loader, ReaderConfig, ShardSet, build_loader
 from loaders.errors import InputError
 from loaders.system.os_errors import naming
 from models.camera import XR_EGOPOSE
@@ -42,7 +41,7 @@ _NOTES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(command.Command):
+class EvaluateConfig(Command):
     """An evaluation."""
 
     checkpoint: Path
@@ -51,7 +50,7 @@ class EvaluateConfig(command.Command):
     """Folder for metrics.json, the images and report.html; what it holds of these is replaced."""
     split: Literal["train", "val", "test"] = "test"
     """Which frames."""
-    data: DataConfig
+    data: ReaderConfig
     per_frame: Form | None = None
     """Write a table with one row per frame: its key, every measure, every joint's error; parquet needs pyarrow."""
     examples: int = 4
@@ -67,14 +66,11 @@ class EvaluateConfig(command.Command):
         """Check the ranges."""
         if self.examples < 1:
             raise InputError(f"examples is {self.examples}: give at least 1")
-        if self.data.backend == "resident":
-            raise InputError("data.backend is resident, which repeats one batch: take auto, dali or torch")
-        if self.data.remote:
-            raise InputError("data.remote: evaluate reads labels and examples one by one, out of tars on this machine")
         check_form(self.per_frame)
 
 
-def evaluate(config: EvaluateConfig) -> int:
+@command("evaluate", "Judge a checkpoint on a split: table, metrics.json, images, report.html.")
+def main(config: EvaluateConfig) -> int:
     """Evaluate and return the exit status."""
     try:
         with join_processes(config.device, config.timeout) as process, _stoppable(process):
@@ -119,7 +115,7 @@ def _evaluate(config: EvaluateConfig, process: Process) -> int:
             "notes": [note for note in (_NOTES.get(trained.stage.name), _note_of(skipped)) if note],
         }
         _report(config, trained, loader, found, about)
-    return command.OK
+    return OK
 
 
 def _note_of(skipped: Sequence[str]) -> str:
@@ -127,13 +123,14 @@ def _note_of(skipped: Sequence[str]) -> str:
 
 
 def _loader(config: EvaluateConfig, trained: LoadedModel, process: Process) -> Loader:
-    size = trained.stage.image_size
-    if config.data.image_size not in (None, size):
-        raise InputError(
-            f"data.image_size is {config.data.image_size}, {config.checkpoint} was trained at {size} px: drop the flag"
-        )
-    data = dataclasses.replace(config.data, image_size=size, outputs=trained.stage.outputs)
-    return build_loader(data, config.split, rank=process.rank, world_size=process.world_size, device=process.device)
+    return build_loader(
+        DataConfig(**vars(config.data), image_size=trained.stage.image_size),
+        config.split,
+        rank=process.rank,
+        world_size=process.world_size,
+        device=process.device,
+        outputs=trained.stage.outputs,
+    )
 
 
 def _report(
@@ -173,17 +170,6 @@ def mean_pose(root: Path) -> NDArray[np.float64] | None:
         return None
     poses = shard_set.labels()[0][:, :, 2:].astype(np.float64)
     return np.asarray((poses - poses[:, NECK : NECK + 1]).mean(0))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return command.run(
-        EvaluateConfig,
-        evaluate,
-        program="evaluate",
-        description="Judge a checkpoint on a split: table, metrics.json, images, report.html.",
-        arguments=arguments,
-    )
 
 
 if __name__ == "__main__":

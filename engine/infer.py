@@ -22,7 +22,7 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 import numpy as np
 import tyro
 
-from engine.cli import command
+from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import note, progress_bar
 from engine.distributed import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, read_image
@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferConfig(command.Command):
+class InferConfig(Command):
     """Poses of images and videos."""
 
     checkpoint: Path
@@ -103,7 +103,8 @@ def load_model(
     return PoseModel(read_model(Path(checkpoint), chosen), Precision.choose(precision, chosen))
 
 
-def infer(config: InferConfig) -> int:
+@command("infer", "Predict the poses in images and videos.")
+def main(config: InferConfig) -> int:
     """Predict and return the exit status: 1 if something could not be read, or a video not be written."""
     folder, inputs = find_inputs(config.input)
     if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
@@ -124,7 +125,7 @@ def infer(config: InferConfig) -> int:
     )
     for fault in unwritten:
         sys.stderr.write(f"infer: not written: {fault}\n")
-    return command.CHECK_FAILED if unreadable or unwritten else command.OK
+    return CHECK_FAILED if unreadable or unwritten else OK
 
 
 def _predict(
@@ -208,17 +209,6 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T
     while waiting:
         yield waiting.popleft().result()
         waiting.extend(pool.submit(work, item) for item in islice(left, 1))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return command.run(
-        InferConfig,
-        infer,
-        program="infer",
-        description="Predict the poses in images and videos.",
-        arguments=arguments,
-    )
 
 
 if __name__ == "__main__":

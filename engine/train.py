@@ -8,13 +8,14 @@ from pathlib import Path
 if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from engine.cli import command
+from engine.cli.command import OK, command
 from engine.config import TrainConfig, parse_train
 from engine.distributed import join_processes
 from engine.training.trainer import Trainer
 
 
-def train(config: TrainConfig) -> int:
+@command("train", "Train one stage: train2d, train3d or finetune.", parser=parse_train)
+def main(config: TrainConfig) -> int:
     """Train and return the exit status: 0, or 128 + the signal that stopped the run."""
     with join_processes(config.device, config.distributed.timeout) as process:
         trainer = Trainer(config, process)
@@ -22,12 +23,7 @@ def train(config: TrainConfig) -> int:
             stopped_by = trainer.fit()
         finally:
             trainer.close()
-    return 128 + stopped_by if stopped_by else command.OK
-
-
-def main() -> int:
-    """Run the command line."""
-    return command.run_with(parse_train, train, program="train")
+    return 128 + stopped_by if stopped_by else OK
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class TorchLoader(Loader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._members = image_members(self.shard_set, self.config.outputs)
+        self._members = image_members(self.shard_set, self.outputs)
         self._memory = {output: RecycledArrays(*self._form(output)) for output in self._members}
         self._whole = self.shard_set.camera.width == self.shard_set.camera.height
         """Whether stored images are square, so that nothing is cut off."""
@@ -76,7 +76,7 @@ class TorchLoader(Loader):
         self._own = threading.local()
         # samples are what runs in parallel; OpenCV's own threads would compete with ours, and do not survive a fork
         cv2.setNumThreads(1)
-        if self.config.pixels == "float32":
+        if self.dtype == "float32":
             from loaders.planes import fill_planes  # noqa: PLC0415 - a compiler, slow to import
 
             self._fill_planes = fill_planes
@@ -89,7 +89,7 @@ class TorchLoader(Loader):
     def _form(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of a batch's images as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
         n, size = self.config.batch_size, self.image_size
-        if output == "image" and self.config.pixels == "float32":
+        if output == "image" and self.dtype == "float32":
             return (n, 3, size, size), np.dtype(np.float32)
         bits = png_bits(self.shard_set.member(0, self._members[output])) if output == "worldp" else 8
         return (n, size, size, 3), np.dtype(f"uint{bits}")

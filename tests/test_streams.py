@@ -16,7 +16,7 @@ from typing import TextIO
 
 import pytest
 
-from engine.cli.command import CHECK_FAILED, OK, Command, run
+from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import note, progress_bar
 from engine.cli.streams import forgiving_streams, lost_output
 from loaders.errors import Failure
@@ -42,7 +42,7 @@ def print_much(flags: Flags) -> int:
 
 
 def call(action: Callable[[Flags], int], *arguments: str) -> int:
-    return run(Flags, action, program="test", description="A test.", arguments=arguments)
+    return command("test", "A test.")(action)(arguments)
 
 
 def unread_pipe() -> TextIO:

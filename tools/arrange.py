@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.errors import Failure, InputError, printable
 from loaders.system.files import PARTIAL, is_data, temporary_name
 from loaders.system.os_errors import in_words
@@ -34,18 +34,8 @@ class ArrangeFlags(Command):
     stay links; what a link brings in from elsewhere is copied."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ArrangeFlags,
-        arrange,
-        program="tools.arrange",
-        description="Sort extracted subjects into TrainSet, ValSet and TestSet by the official table.",
-        arguments=arguments,
-    )
-
-
-def arrange(flags: ArrangeFlags) -> int:
+@command("tools.arrange", "Sort extracted subjects into TrainSet, ValSet and TestSet by the official table.")
+def main(flags: ArrangeFlags) -> int:
     """Place every known subject and say which are unknown or missing."""
     if not flags.input.is_dir():
         raise InputError(f"{flags.input} is not a folder: give the one that tools.extract wrote")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cli.command import CHECK_FAILED, OK, Command, run
+from engine.cli.command import CHECK_FAILED, OK, Command, command
 from loaders.errors import Failure, InputError
 from loaders.system.cores import available_cores
 from loaders.system.disk import DiskFullError, in_words
@@ -38,18 +38,8 @@ class ExtractFlags(Command):
             raise InputError(f"--workers is {self.workers}: give at least 0")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ExtractFlags,
-        extract,
-        program="tools.extract",
-        description="Unpack multi-part archives, part after part; exit status 1 if any cannot be.",
-        arguments=arguments,
-    )
-
-
-def extract(flags: ExtractFlags) -> int:
+@command("tools.extract", "Unpack multi-part archives, part after part; exit status 1 if any cannot be.")
+def main(flags: ExtractFlags) -> int:
     """Unpack what is not there yet, and name the archives that cannot be."""
     _find_jobs(flags)  # before anything is written
     if flags.output.exists() and not flags.output.is_dir():

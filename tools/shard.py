@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.codecs import decode
 from loaders.errors import Failure, InputError
 from loaders.format import manifest
@@ -84,18 +84,8 @@ class ShardFlags(Command):
                 raise InputError(f"--{name.replace('_', '-')} is {value}: give {least} to {most}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ShardFlags,
-        shard,
-        program="tools.shard",
-        description="Turn the dataset into webdataset tar shards with DALI indices and a manifest.",
-        arguments=arguments,
-    )
-
-
-def shard(flags: ShardFlags) -> int:
+@command("tools.shard", "Turn the dataset into webdataset tar shards with DALI indices and a manifest.")
+def main(flags: ShardFlags) -> int:
     """Write the shard set."""
     workers = flags.workers or available_cores()
     components = tuple(name for name in ("rgba", "json", "worldp") if name in flags.components)

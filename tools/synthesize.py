@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
 from loaders.system.cores import available_cores
 from tools.dataset.layout import SET_FOLDERS, SUBJECTS, Environment
@@ -104,7 +104,8 @@ class Synthesize(Command):
         ]
 
 
-def synthesize(flags: Synthesize) -> int:
+@command("tools.synthesize", "Generate frames in the layout of the xR-EgoPose dataset.")
+def main(flags: Synthesize) -> int:
     """Write the dataset."""
     for folder in SET_FOLDERS.values():
         if (flags.output / folder).exists():
@@ -141,17 +142,6 @@ def _share_rotations(flags: Synthesize) -> None:
             first = "../../env_001/cam_down/rot"
             if not link(rotations, first):
                 shutil.copytree(rotations.parent / first, rotations)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return run(
-        Synthesize,
-        synthesize,
-        program="tools.synthesize",
-        description="Generate frames in the layout of the xR-EgoPose dataset.",
-        arguments=arguments,
-    )
 
 
 if __name__ == "__main__":

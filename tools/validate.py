@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.cli.command import CHECK_FAILED, OK, Command, run
+from engine.cli.command import CHECK_FAILED, OK, Command, command
 from loaders.errors import printable
 from loaders.system.cores import available_cores
 from loaders.system.files import write_whole
@@ -41,18 +41,8 @@ class ValidateFlags(Command):
     """Cores to use (cores); 0 takes all."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ValidateFlags,
-        validate,
-        program="tools.validate",
-        description="Find every fault of the extracted dataset; exit status 1 if there is any.",
-        arguments=arguments,
-    )
-
-
-def validate(flags: ValidateFlags) -> int:
+@command("tools.validate", "Find every fault of the extracted dataset; exit status 1 if there is any.")
+def main(flags: ValidateFlags) -> int:
     """Inspect the dataset, say what was found, and move faulty frames aside if asked to."""
     recordings = find_environments(flags.root)
     modalities = modalities_in(recordings)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.cli.command import CHECK_FAILED, OK, Command, run
+from engine.cli.command import CHECK_FAILED, OK, Command, command
 from loaders.errors import printable
 from loaders.format.index import index_name
 from loaders.format.manifest import Manifest, Split
@@ -33,18 +33,8 @@ class VerifyFlags(Command):
     """Cores to use (cores); 0 takes all."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        VerifyFlags,
-        verify,
-        program="tools.verify",
-        description="Check a shard set: checksums, counts, indices, labels; exit status 1 if anything is wrong.",
-        arguments=arguments,
-    )
-
-
-def verify(flags: VerifyFlags) -> int:
+@command("tools.verify", "Check a shard set: checksums, counts, indices, labels; exit status 1 if anything is wrong.")
+def main(flags: VerifyFlags) -> int:
     """Check every shard and write one line per finding."""
     manifest = Manifest.read(flags.shards)
     recordings = _recordings(flags.root, manifest) if flags.root else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar, get_type_hints
 
 import tyro
 from tyro._errors import ParseErrorEvent, on_parse_error
@@ -75,45 +76,50 @@ def parse(
         )
 
 
-def run(
-    flags: type[CommandT],
-    action: Callable[[CommandT], int],
-    *,
-    program: str,
-    description: str,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Parse the command line, run ``action`` and return the exit status; errors become one line."""
+class Main(Protocol):
+    """A command's ``main``."""
 
-    def parse_flags(given: list[str]) -> CommandT:
-        return parse(flags, given, program=program, description=description)
-
-    return run_with(parse_flags, action, program=program, arguments=arguments)
+    def __call__(self, arguments: Sequence[str] | None = None) -> int:
+        """Parse the arguments, those of the process by default, run the command, and return the exit status."""
 
 
-def run_with(
-    parse_arguments: Callable[[list[str]], CommandT],
-    action: Callable[[CommandT], int],
-    *,
-    program: str,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """As `run`, with a parser of one's own."""
-    end_unguarded_worker()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    with forgiving_streams():
-        try:
-            status = action(parse_arguments(given))
-        except SystemExit as stop:  # --help
-            raise SystemExit(_printed(stop.code, program)) from None
-        except (InputError, Failure, OSError) as error:
-            if "--debug" in given:
-                traceback.print_exc()
-            return _tell(error, program)
-        except KeyboardInterrupt:
-            note(f"{program}: interrupted")
-            return INTERRUPTED
-        return _printed(status, program)
+def command(
+    program: str, description: str, *, parser: Callable[[Sequence[str]], CommandT] | None = None
+) -> Callable[[Callable[[CommandT], int]], Main]:
+    """Make a function of its flags the ``main`` of a command; errors that it raises become one line.
+
+    Args:
+        program: name for messages, such as "tools.shard".
+        description: first line of ``--help``.
+        parser: turns arguments into flags; None parses them as the dataclass that annotates the function's parameter.
+    """
+
+    def decorate(action: Callable[[CommandT], int]) -> Main:
+        @functools.wraps(action)
+        def main(arguments: Sequence[str] | None = None) -> int:
+            end_unguarded_worker()
+            given = list(sys.argv[1:] if arguments is None else arguments)
+            with forgiving_streams():
+                try:
+                    if parser is None:
+                        flags = next(iter(get_type_hints(action).values()))
+                        status = action(parse(flags, given, program=program, description=description))
+                    else:
+                        status = action(parser(given))
+                except SystemExit as stop:  # --help
+                    raise SystemExit(_printed(stop.code, program)) from None
+                except (InputError, Failure, OSError) as error:
+                    if "--debug" in given:
+                        traceback.print_exc()
+                    return _tell(error, program)
+                except KeyboardInterrupt:
+                    note(f"{program}: interrupted")
+                    return INTERRUPTED
+                return _printed(status, program)
+
+        return main
+
+    return decorate
 
 
 def _tell(error: InputError | Failure | OSError, program: str) -> int:

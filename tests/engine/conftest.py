@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import parse_train
-from engine.train import train
+from engine.train import main as train
 from tools.shard import main as shard
 from tools.synthesize import main as synthesize
 
@@ -33,5 +32,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     flags = ["--stage", "finetune", "--data.shards", str(found.shards), "--run-dir", str(found.checkpoint.parent)]
     flags += ["--model.backbone", "resnet18", "--data.batch-size", "12", "--epochs", "20", "--validate-every", "20"]
     flags += ["--loss.pose", "1", "--loss.bone", "0", "--precision", "fp32"]
-    assert train(parse_train(flags)) == 0
+    assert train(flags) == 0
     return found

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loaders import DataConfig, InputError, ShardSet, build_loader
-from loaders.codecs import encode_array
+from loaders.format.sample import encode_array
 from tests.shard_factory import encode_image, make_sample, make_shard_set, write_shard
 
 SHARD, INDEX, MANIFEST = "train/train-000001.tar", "train/train-000001.idx", "manifest.json"
@@ -152,7 +152,7 @@ def test_what_may_not_be_read_is_named(tmp_path_factory, name):
 WAYS = {
     "dali": {"backend": "dali"},
     "torch": {"backend": "torch"},
-    "stream": {"backend": "dali", "feed": "stream"},
+    "sequential": {"backend": "dali", "access": "sequential"},
 }
 BAD_IMAGES = {
     "zero bytes": lambda members: b"",

@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from loaders import DataConfig, build_loader
+from loaders.format.manifest import Manifest
 from loaders.image_circle import Circle, find_circle
+from models.camera import XR_EGOPOSE
+from tools.shard import main as shard
 from tools.synthesis.render import LENS_ANGLE
+from tools.synthesize import main as synthesize
 
 
 def lit(circle, size=100, brightness=200):
@@ -48,12 +51,22 @@ def test_cutting():
     assert not image[:20].any()
 
 
-def test_generated_frames_show_their_lens(world):
-    """The lens ends at a known angle, and the camera model says where that is."""
-    loader = build_loader(DataConfig(shards=world.shards, batch_size=12, backend="torch"), "val")
-    (batch,) = loader
-    loader.close()
-    camera = loader.camera
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    root = tmp_path_factory.mktemp("generated")
+    subjects = ["--train-subjects", "1", "--val-subjects", "0", "--test-subjects", "0"]
+    made = ["--frames-per-subject", "12", "--modalities", "rgba", "json", "--workers", "1"]
+    assert synthesize(["--output", str(root), *subjects, *made]) == 0
+    return root
+
+
+@pytest.mark.parametrize("stored", [["--image-size", "64"], ["--image-format", "source"]])
+def test_the_manifest_says_where_the_lens_of_generated_frames_ends(generated, tmp_path, stored):
+    """The lens ends at a known angle, and the camera model says where that is, however the images are stored."""
+    flags = ["--components", "rgba", "--workers", "2", "--samples-per-shard", "5", *stored]
+    assert shard(["--root", str(generated), "--output", str(tmp_path), *flags]) == 0
+    preprocessing = Manifest.read(tmp_path).preprocessing
+    camera = XR_EGOPOSE.center_square(preprocessing.image_size)
     angle = np.radians(LENS_ANGLE)
     edge = camera.project(np.array([np.sin(angle), 0, np.cos(angle)]))
-    close(find_circle(batch.image.permute(0, 2, 3, 1).numpy()), Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)
+    close(preprocessing.image_circle, Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)

@@ -16,7 +16,7 @@ from loaders.codecs import encode_png, swap_red_and_blue
 from loaders.system.os_errors import naming
 from models.skeleton import JOINTS
 from tools.dataset.layout import Environment
-from tools.parallel import advance
+from tools.parallel import Progress
 from tools.synthesis.body import INDEX
 from tools.synthesis.recording import Frame, Recording
 from tools.synthesis.render import Renderer
@@ -48,7 +48,7 @@ class Task:
     dots: bool
 
 
-def write(task: Task) -> None:
+def write(task: Task, progress: Progress) -> None:
     """Render and write the frames of a task into existing folders."""
     threads = cv2.getNumThreads()
     # every core has a process of its own
@@ -61,7 +61,7 @@ def write(task: Task) -> None:
                 path = task.environment.file(modality, frame.number)
                 with naming(path):
                     path.write_bytes(content)
-            advance(1, sum(len(content) for _, content in contents))
+            progress.add(1, sum(len(content) for _, content in contents))
     finally:
         cv2.setNumThreads(threads)
 

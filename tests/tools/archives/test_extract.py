@@ -138,11 +138,10 @@ def test_of_a_name_that_comes_twice_the_later_stays(tmp_path: Path) -> None:
 
 PEAK = """
 import sys, tracemalloc
-from pathlib import Path
 from tools import extract
-flags = extract.ExtractFlags(input=Path(sys.argv[1]), output=Path(sys.argv[2]), workers=1)
+flags = ["--input", sys.argv[1], "--output", sys.argv[2], "--workers", "1"]
 tracemalloc.start()
-assert extract.extract(flags) == 0
+assert extract.main(flags) == 0
 print(tracemalloc.get_traced_memory()[1])
 """
 
