@@ -115,9 +115,9 @@ def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ..
             for note, frames in found.notes.items()
             if note != NO_ROTATIONS
         ]
-    without = [frames for found in inspections if (frames := found.notes.get(NO_ROTATIONS))]
+    without = [len(found.notes[NO_ROTATIONS]) for found in inspections if NO_ROTATIONS in found.notes]
     if without:
-        lines.append(f"note  {NO_ROTATIONS}: {sum(map(len, without))} frames in {len(without)} recordings")
+        lines.append(f"note  {NO_ROTATIONS}: {sum(without)} frames in {len(without)} recordings")
     lines += [
         f"note  the {split} split lacks {len(names)} of its {len(SUBJECTS[split])} subjects: {', '.join(names)}"
         for split, names in absent.items()
