@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision, PrecisionName
 from engine.report.tables import action_table
 from engine.report.writer import write_report
-from loaders import DataConfig, Loader, ShardSet, build_loader
+from loaders import DataConfig, Loader, ReaderConfig, ShardSet, build_loader
 from loaders.errors import InputError
 from loaders.system.os_errors import naming
 from models.camera import XR_EGOPOSE
@@ -51,7 +50,7 @@ class EvaluateConfig(Command):
     """Folder for metrics.json, the images and report.html; what it holds of these is replaced."""
     split: Literal["train", "val", "test"] = "test"
     """Which frames."""
-    data: DataConfig
+    data: ReaderConfig
     per_frame: Form | None = None
     """Write a table with one row per frame: its key, every measure, every joint's error; parquet needs pyarrow."""
     examples: int = 4
@@ -67,10 +66,6 @@ class EvaluateConfig(Command):
         """Check the ranges."""
         if self.examples < 1:
             raise InputError(f"examples is {self.examples}: give at least 1")
-        if self.data.backend == "resident":
-            raise InputError("data.backend is resident, which repeats one batch: take auto, dali or torch")
-        if self.data.remote:
-            raise InputError("data.remote: evaluate reads labels and examples one by one, out of tars on this machine")
         check_form(self.per_frame)
 
 
@@ -128,13 +123,14 @@ def _note_of(skipped: Sequence[str]) -> str:
 
 
 def _loader(config: EvaluateConfig, trained: LoadedModel, process: Process) -> Loader:
-    size = trained.stage.image_size
-    if config.data.image_size not in (None, size):
-        raise InputError(
-            f"data.image_size is {config.data.image_size}, {config.checkpoint} was trained at {size} px: drop the flag"
-        )
-    data = dataclasses.replace(config.data, image_size=size, outputs=trained.stage.outputs)
-    return build_loader(data, config.split, rank=process.rank, world_size=process.world_size, device=process.device)
+    return build_loader(
+        DataConfig(**vars(config.data), image_size=trained.stage.image_size),
+        config.split,
+        rank=process.rank,
+        world_size=process.world_size,
+        device=process.device,
+        outputs=trained.stage.outputs,
+    )
 
 
 def _report(

@@ -187,15 +187,17 @@ def _circle_of(text: str | None, model: PoseModel) -> Callable[[View], Circle | 
     if text != "auto":
         circle = Circle.parse(text)
         return lambda view: circle
-    lens, size = model.lens, model.image_size
-    if lens is None:
+    trained = model.preprocessing
+    if trained is None or trained.image_circle is None:
         raise InputError(
             "mask_circle is auto, but the checkpoint does not hold the circle of its training images: give x,y,r"
         )
 
+    known, size = trained.image_circle, trained.image_size
+
     def scaled(view: View) -> Circle:
-        x, y = view.to_image(np.array([lens.x, lens.y]), size)
-        return Circle(x, y, lens.radius * view.side / size)
+        x, y = view.to_image(np.array([known.x, known.y]), size)
+        return Circle(x, y, known.radius * view.side / size)
 
     return scaled
 

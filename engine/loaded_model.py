@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from engine.checkpoint import format as checkpoint
 from engine.config import to_plain
 from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
-from loaders.image_circle import Circle
+from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing
 from models.heatmap_net import heatmap_size
 
@@ -42,10 +42,8 @@ class LoadedModel:
     """On the device asked for, channels_last, for evaluation."""
     run: dict[str, Any]
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
-    lens: Circle | None
-    """The circle that the training images show (pixels of the network's image); None if it is not known."""
-    form: Preprocessing | None
-    """How the training images were stored; None if it is not known, or as they were."""
+    preprocessing: Preprocessing | None
+    """What was done to the training images; None if it is not known."""
 
     @property
     def backbone(self) -> str | None:
@@ -55,25 +53,23 @@ class LoadedModel:
 
 def read_model(path: Path, device: torch.device) -> LoadedModel:
     """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""
-    content = checkpoint.load_any(path)
-    if "format" not in content:
-        content = checkpoint.Content(describe_reference(content["model"], path), path)
-    config = content["config"]
+    found = checkpoint.load_any(path)
+    content = found if isinstance(found, checkpoint.Checkpoint) else describe_reference(found, path)
+    config = content.config
     # weights come from the checkpoint: the pretrained backbone that the run began with is not needed
     model_config = _restored(ModelConfig, {**_mapping(config, "model", path), "pretrained": None}, path)
-    if content["stage"] not in STAGES:
-        raise InputError(f"{path} is of stage {content['stage']}, this program knows {', '.join(STAGES)}: update it")
-    if not _size_fits(content["image_size"], content["model"], path):
-        raise InputError(f"{path} was altered: its networks are not for image_size {content['image_size']}")
-    stage = STAGES[content["stage"]](model_config, content["image_size"])
+    if content.stage not in STAGES:
+        raise InputError(f"{path} is of stage {content.stage}, this program knows {', '.join(STAGES)}: update it")
+    if not _size_fits(content.image_size, content.weights, path):
+        raise InputError(f"{path} was altered: its networks are not for image_size {content.image_size}")
+    stage = STAGES[content.stage](model_config, content.image_size)
     model = stage.build_model()
-    if absent := stage.networks(model).keys() - content["model"].keys():
+    if absent := stage.networks(model).keys() - content.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
-    stage.load_weights(model, content["model"], path)
+    stage.load_weights(model, content.weights, path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    lens = _restored(Circle, _mapping(content, "lens", path), path) if content.get("lens") else None
-    form = _restored(Preprocessing, _mapping(content, "form", path), path) if content.get("form") else None
-    return LoadedModel(path, stage, model, config, lens, form)
+    preprocessing = _restored(Preprocessing, content.preprocessing, path) if content.preprocessing else None
+    return LoadedModel(path, stage, model, config, preprocessing)
 
 
 def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
@@ -83,31 +79,14 @@ def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     return found
 
 
-def _restored(kind: type[T], values: dict[str, Any], path: Path) -> T:
-    """Return an object as a checkpoint holds its fields; one that an older program did not write has its default.
-
-    Raises InputError for a field that this program does not know, and for a value of another type.
-    """
-    types = get_type_hints(kind)
-    if unknown := sorted(values.keys() - types.keys()):
-        raise InputError(
-            f"{path} was written by a newer program, which knows {', '.join(map(str, unknown))} of {kind.__name__}: "
-            "update this one"
-        )
-    for name, value in values.items():
-        if not _is_of(value, types[name]):
-            raise InputError(f"{path} was altered: {name} of {kind.__name__} is {value!r}")
-    if absent := [name for name in types if name not in values and not hasattr(kind, name)]:  # and has no default
-        raise InputError(f"{path} was altered: its {kind.__name__} has no {' and no '.join(absent)}")
-    return kind(**values)
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type: a plain one, a union of such, or a literal."""
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    kinds = get_args(kind) or (kind,)
-    return type(value) in kinds or (float in kinds and type(value) is int)
+def _restored(kind: type[T], values: Any, path: Path) -> T:
+    """Return an object as a checkpoint holds its fields. Raises InputError if it does not."""
+    try:
+        return from_plain(kind, values)
+    except UnknownFieldError as error:
+        raise InputError(f"{path} was written by a newer program, which knows {error}: update this one") from None
+    except ValueError as error:
+        raise InputError(f"{path} was altered: {error}") from None
 
 
 def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:
@@ -117,8 +96,8 @@ def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:
     return heatmap_size(image_size) == heatmap_size(image_size_of(model["lifting_net"], path))
 
 
-def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any]:
-    """Return a reference checkpoint's weights as a checkpoint of ours holds them.
+def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Checkpoint:
+    """Return a reference checkpoint's weights as a checkpoint of ours.
 
     Stage, backbone and image size are read off the networks. Raises InputError if that fails.
     """
@@ -131,7 +110,9 @@ def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any
     if "heatmap_net" in weights:
         backbone = backbone_of(weights["heatmap_net"], path)
     model = {**to_plain(ModelConfig(quantized_targets=True)), "backbone": backbone}
-    return {"stage": stage, "image_size": image_size, "model": weights, "config": {"stage": stage, "model": model}}
+    return checkpoint.Checkpoint(
+        stage=stage, image_size=image_size, weights=weights, config={"stage": stage, "model": model}
+    )
 
 
 def backbone_of(state: dict[str, torch.Tensor], path: Path) -> str:

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from loaders.augment import AugmentConfig
-from loaders.config import DataConfig
+from loaders.config import DataConfig, ReaderConfig
 from loaders.errors import InputError
 from loaders.format.shard_set import ShardSet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from loaders.base import Loader
     from loaders.batch import PoseBatch
 
-__all__ = ["AugmentConfig", "DataConfig", "InputError", "Loader", "PoseBatch", "ShardSet", "build_loader"]
+__all__ = [
+    "AugmentConfig",
+    "DataConfig",
+    "InputError",
+    "Loader",
+    "PoseBatch",
+    "ReaderConfig",
+    "ShardSet",
+    "build_loader",
+]
 
 _WITH_TORCH = {"Loader": "loaders.base", "PoseBatch": "loaders.batch"}
 
@@ -41,6 +52,9 @@ def build_loader(
     world_size: int = 1,
     device: torch.device | str = "cpu",
     training: bool = False,
+    outputs: Sequence[Literal["image", "worldp"]] = ("image",),
+    dtype: Literal["uint8", "float32"] = "uint8",
+    cached_batch: bool = False,
 ) -> Loader:
     """Return the loader of a split.
 
@@ -51,6 +65,10 @@ def build_loader(
         world_size: number of processes that share the split.
         device: where batches lie; DALI decodes there too.
         training: shuffle, augment and drop the last partial global batch; otherwise every sample once, in order.
+        outputs: images in a batch; labels are always there. Without any, nothing is decoded.
+        dtype: "uint8", 0 to 255, channels_last, which our networks normalize themselves: a quarter of the bytes;
+            "float32", -1 to 1, contiguous, for networks that do not.
+        cached_batch: repeat the first batch as often as there are batches: the upper bound for benchmarks.
 
     Raises:
         InputError: the shard set is missing, damaged, empty, or lacks what the configuration asks for.
@@ -58,17 +76,24 @@ def build_loader(
     shard_set = ShardSet(config.shards, split, checksums=config.checksums, remote=config.remote)
     if not len(shard_set):
         raise InputError(f"{shard_set.folder} has no samples: run tools.shard on a dataset with this split")
-    loader = _loader_class(config, str(device))(
-        shard_set, config, rank=rank, world_size=world_size, device=device, training=training
+    loader = _loader_class(config, outputs, str(device))(
+        shard_set,
+        config,
+        rank=rank,
+        world_size=world_size,
+        device=device,
+        training=training,
+        outputs=outputs,
+        dtype=dtype,
     )
-    if config.backend != "resident":
+    if not cached_batch:
         return loader
-    from loaders.cached_batch import ResidentLoader  # noqa: PLC0415
+    from loaders.cached_batch import CachedBatchLoader  # noqa: PLC0415
 
-    return ResidentLoader(loader)
+    return CachedBatchLoader(loader)
 
 
-def _loader_class(config: DataConfig, device: str) -> type[Loader]:
+def _loader_class(config: DataConfig, outputs: Sequence[str], device: str) -> type[Loader]:
     """Return the class that makes the batches."""
     # imported only where they are used: the torch loader must work where DALI is not installed
     if config.access == "sequential":
@@ -76,7 +101,7 @@ def _loader_class(config: DataConfig, device: str) -> type[Loader]:
         from loaders.dali.streamed import StreamLoader  # noqa: PLC0415
 
         return StreamLoader
-    if not config.outputs:
+    if not outputs:
         from loaders.label_loader import LabelLoader  # noqa: PLC0415
 
         return LabelLoader

@@ -38,22 +38,12 @@ class _Weights(NamedTuple):
     """Of the area, shifted."""
 
 
-def resize_by_area(image: NDArray[np.uint8], left: int, side: int, size: int) -> NDArray[np.uint8]:
-    """Crop a square and resize it by area.
-
-    Args:
-        image: (H, W, C), contiguous; the first three channels are taken.
-        left: first column of the square (pixels); it starts at the first row.
-        side: of the square, at most `LARGEST` (pixels).
-        size: side of the result (pixels).
-
-    Returns:
-        (size, size, 3)
-    """
-    height, width, channels = image.shape
-    rows = image.reshape(height, width * channels)[:, left * channels : (left + side) * channels]
+def resize_by_area(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return a square (S, S, C) of at most `LARGEST` pixels as (size, size, 3); the first three channels are taken."""
+    side, _, channels = square.shape
     result = np.empty((size, size, 3), np.uint8)
-    _resize(rows, channels, _weights(side, size), result)
+    # rows of a crop stay where they are: nothing is copied
+    _resize(square.reshape(side, side * channels), channels, _weights(side, size), result)
     return result
 
 
@@ -89,15 +79,15 @@ def _add_rows(rows: Any, share: Any, sums: Any) -> None:
 def _add_columns(sums: Any, channels: Any, weights: Any, out: Any) -> None:
     half, shift, one, two = np.uint64(weights.area // 2), np.uint64(_SHIFT), np.uint64(1), np.uint64(2)
     for x in range(len(out)):
-        # unsigned places need no check for negative ones
-        place = np.uint64(weights.first[x] * channels)
+        # unsigned positions need no check for negative ones
+        position = np.uint64(weights.first[x] * channels)
         red, green, blue = half, half, half
         for k in range(weights.pixels[x]):
             length = np.uint64(weights.share[x, k])
-            red += length * sums[place]
-            green += length * sums[place + one]
-            blue += length * sums[place + two]
-            place += np.uint64(channels)
+            red += length * sums[position]
+            green += length * sums[position + one]
+            blue += length * sums[position + two]
+            position += np.uint64(channels)
         out[x, 0] = (red * weights.reciprocal) >> shift
         out[x, 1] = (green * weights.reciprocal) >> shift
         out[x, 2] = (blue * weights.reciprocal) >> shift

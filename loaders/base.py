@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Loader(ABC):
         world_size: int = 1,
         device: torch.device | str = "cpu",
         training: bool = False,
+        outputs: Sequence[str] = ("image",),
+        dtype: str = "uint8",
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not below the world size {world_size}")
@@ -46,6 +48,8 @@ class Loader(ABC):
         self.world_size = world_size
         self.device = torch.device(device)
         self.training = training
+        self.outputs = tuple(outputs)
+        self.dtype = dtype
         self.augment = config.augment if training else AugmentConfig()
         stored = shard_set.camera
         self.crop = min(stored.width, stored.height)

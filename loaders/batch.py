@@ -23,7 +23,7 @@ class PoseBatch:
     index: Tensor
     """(B,) int64, position in the split."""
     image: Tensor | None = None
-    """(B, 3, H, W) uint8, channels_last; with ``data.pixels float32`` contiguous, -1 to 1."""
+    """(B, 3, H, W) uint8, channels_last; with dtype float32 contiguous, -1 to 1."""
     worldp: Tensor | None = None
     """(B, 3, H, W) uint8 or uint16, channels_last: the dataset's world positions."""
 

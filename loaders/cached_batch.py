@@ -1,4 +1,4 @@
-"""One batch on the device, again and again: the ceiling that loading is held against."""
+"""One batch on the device, again and again: the upper bound that loading is compared with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
 
 
-class ResidentLoader(Loader):
+class CachedBatchLoader(Loader):
     """Takes the first batch of another loader, closes it, and repeats that batch as often as it had batches."""
 
     def __init__(self, loader: Loader) -> None:
@@ -19,6 +19,8 @@ class ResidentLoader(Loader):
             world_size=loader.world_size,
             device=loader.device,
             training=loader.training,
+            outputs=loader.outputs,
+            dtype=loader.dtype,
         )
         batches = iter(loader)
         self._batch = next(batches)

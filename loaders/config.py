@@ -14,35 +14,16 @@ from loaders.system.cores import cores_per_process
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What is loaded, and how."""
+class ReaderConfig:
+    """How the samples of a shard set are read: all that evaluation needs."""
 
     shards: Path
     """Folder of the shard set."""
     batch_size: int = 32
     """Samples in a batch of one process (samples)."""
-    image_size: int | None = None
-    """Side of the network's image (pixels); None takes the stored size."""
-    backend: Literal["auto", "dali", "torch", "resident"] = "auto"
-    """Who decodes: NVIDIA DALI, our own threads, or nobody: "resident" repeats one batch, the ceiling for benchmarks.
-    "auto" is DALI on a GPU, and on a CPU what measured faster there: threads."""
-    access: Literal["random", "sequential"] = "random"
-    """How shards are read: "map" takes any sample out of memory-mapped tars, so that the shuffle is global; "stream"
-    lets DALI's webdataset reader go through one shard after another, for tars behind s3:// or on spinning disks."""
-    shuffle_window: int = 1024
-    """A stream shuffles its shards, and within a shard so many neighbors among themselves (samples)."""
-    remote: str | None = None
-    """Where a stream finds SPLIT/NAME.tar, if only manifest and indices are in data.shards: s3://BUCKET/PREFIX or a
-    folder. Credentials and endpoint come from the AWS_* environment variables."""
-    outputs: tuple[Literal["image", "worldp"], ...] = ("image",)
-    """Images in a batch; labels are always there. Training sets what its stage needs."""
-    pixels: Literal["uint8", "float32"] = "uint8"
-    """Values of images: "uint8", 0 to 255, channels_last, which our networks normalize themselves: a quarter of the
-    bytes; "float32", -1 to 1, in contiguous planes, for networks that do not."""
-    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
-    """Variation of training samples."""
-    seed: int = 0
-    """Seed of order and augmentation (integer)."""
+    backend: Literal["auto", "dali", "torch"] = "auto"
+    """Who decodes: NVIDIA DALI, or our own threads. "auto" is DALI on a GPU, and on a CPU what measured faster there:
+    threads."""
     threads: int = 0
     """Decoding threads of one process (threads); 0 shares the machine's cores, or its quota, among its processes."""
     prefetch: int = 2
@@ -65,15 +46,42 @@ class DataConfig:
             self,
             "data.",
             batch_size=Range(1),
-            image_size=Range(32),
-            shuffle_window=Range(1),
-            seed=Range(0, 2**62),
             threads=Range(0),
             prefetch=Range(1),
             hw_decoder_load=Range(0, 1),
             device_memory_padding=Range(0),
             host_memory_padding=Range(0),
         )
+
+    def thread_count(self) -> int:
+        """Return the number of decoding threads of this process."""
+        return self.threads or cores_per_process()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(ReaderConfig):
+    """What is loaded, how, in which order and with which augmentation."""
+
+    image_size: int | None = None
+    """Side of the network's image (pixels); None takes the stored size."""
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    """Variation of training samples."""
+    seed: int = 0
+    """Seed of order and augmentation (integer)."""
+    access: Literal["random", "sequential"] = "random"
+    """How shards are read: "random" takes any sample out of memory-mapped tars, so that the shuffle is global;
+    "sequential" lets DALI's webdataset reader go through one shard after another, for tars behind s3:// or on spinning
+    disks."""
+    shuffle_window: int = 1024
+    """Sequential access shuffles the shards, and within a shard so many neighbors among themselves (samples)."""
+    remote: str | None = None
+    """Where sequential access finds SPLIT/NAME.tar, if only manifest and indices are in data.shards: s3://BUCKET/PREFIX
+    or a folder. Credentials and endpoint come from the AWS_* environment variables."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and what excludes each other."""
+        super().__post_init__()
+        check_ranges(self, "data.", image_size=Range(32), seed=Range(0, 2**62), shuffle_window=Range(1))
         if self.access == "sequential" and self.backend == "torch":
             raise InputError(
                 "data.access sequential is DALI's own reader: give --data.backend dali, or --data.access random"
@@ -81,11 +89,7 @@ class DataConfig:
         if self.remote and self.access == "random":
             raise InputError(
                 "data.remote needs --data.access sequential: a global shuffle takes single samples out of mapped tars; "
-                "a stream shuffles shards, and neighbors within them"
+                "sequential access shuffles shards, and neighbors within them"
             )
         if self.remote and self.checksums:
             raise InputError("data.checksums reads whole tars, and data.remote says they are elsewhere: leave out one")
-
-    def thread_count(self) -> int:
-        """Return the number of decoding threads of this process."""
-        return self.threads or cores_per_process()

@@ -1,20 +1,20 @@
-"""The circle that a fisheye lens throws onto the sensor."""
+"""The image circle: what a fisheye lens throws onto the sensor; images are black outside."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from loaders.codecs import Image
 from loaders.errors import InputError
-from loaders.preprocessing import Image
 
 _DARK: Final = 16
-"""What is no brighter in any image lies outside the lens; JPEG leaves some light near the edge (gray levels)."""
+"""What is no brighter in any image lies outside the circle; JPEG leaves some light near the edge (gray levels)."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,16 @@ class Circle:
         return image * inside[:, :, None].astype(np.uint8)
 
 
-def find_circle(images: torch.Tensor) -> Circle | None:
+def find_circle(images: Iterable[Image]) -> Circle | None:
     """Return the circle outside which images are black; None if all of them are black everywhere.
 
     Of images without black corners it is the circle around them, which cuts nothing.
 
     Args:
-        images: (B, 3, H, W) uint8 of one camera; many, for what is dark in one image may be the scene.
+        images: (H, W, 3) each, of one camera; many, for what is dark in one image may be the scene.
     """
-    brightest: NDArray[Any] = images.amax((0, 1)).cpu().numpy()
+    dark: Image = np.zeros((1, 1), np.uint8)
+    brightest = functools.reduce(np.maximum, (image.max(axis=2) for image in images), dark)
     outlines, _ = cv2.findContours((brightest > _DARK).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not outlines:
         return None

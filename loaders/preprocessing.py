@@ -1,64 +1,93 @@
-"""What training images went through before the network saw them, for other images to go through the same.
+"""Preprocessing: what is done to a frame before it is stored in a shard, and so before a network sees it.
 
-A network that learnt from JPEGs has learnt their blurred colors as well: shown the same frames sharper, the demo's
-places joints 5 mm elsewhere.
+``tools.shard`` does it to the dataset's frames, ``engine.infer`` to the images that users give. A network trained on
+JPEGs has learned their artifacts: shown the same frames without them, the demo's network moves joints by 5 mm.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import decode, encode_jpeg
-from loaders.format.manifest import Manifest
+from loaders.codecs import Image, decode, encode_array, encode_jpeg, encode_png
+from loaders.image_circle import Circle
+from models.camera import FisheyeCamera
 
-Image = NDArray[np.uint8]
+Format = Literal["jpeg", "png", "raw", "source"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How ``tools.shard`` stored the images of a shard set."""
+    """How a shard set stores its images."""
 
-    size: int
-    """Side (pixels)."""
+    crop: Literal["square", "full"]
+    """square: the center square of the frame; full: the whole frame, of which loaders take the center square."""
+    image_size: int
+    """Height of the stored images (pixels), and their width if they are cropped."""
+    format: Format
+    """raw: pixels without encoding; source: the dataset's own files, unchanged."""
     quality: int | None
-    """Of the JPEG (1 to 100); None for a lossless form."""
+    """JPEG quality (1 to 100); None for the other formats."""
+    image_circle: Circle | None = None
+    """The circle outside which the images are black, in pixels of the center square; None if it is not known."""
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Preprocessing | None:
-        """Return a shard set's form; None if it stores the frames as they are."""
-        options = manifest.options
-        if options["image_format"] == "source":
-            return None
-        return cls(options["image_size"], options["quality"] if options["image_format"] == "jpeg" else None)
+    def of(cls, format: Format, image_size: int, quality: int, frame: FisheyeCamera) -> Preprocessing:
+        """Return the preprocessing that the options of ``tools.shard`` ask for, of the frames of a camera."""
+        if format == "source":
+            return cls("full", frame.height, format, None)
+        return cls("square", image_size, format, quality if format == "jpeg" else None)
 
-    def apply(self, square: Image) -> Image:
-        """Return a square (S, S, 3) as a loader would read it: for the dataset's own frames, to the same bits.
+    def camera(self, frame: FisheyeCamera) -> FisheyeCamera:
+        """Return the camera of the stored images, given that of the frames."""
+        return frame if self.crop == "full" else frame.center_square(self.image_size)
 
-        One that has the stored size already is taken for a stored image, and is not encoded once more.
+    def apply(self, image: Image) -> Image:
+        """Return the center square of an image (H, W, 3) as a loader reads it back: of the dataset's frames, exactly.
+
+        A square of the stored size is taken for a stored image and returned as it is.
         """
-        if len(square) == self.size:
+        square = center_square(image)
+        if self.crop == "full" or len(square) == self.image_size:
             return square
-        from loaders.area_resize import LARGEST, resize_by_area  # noqa: PLC0415 - a compiler, slow to import
-
-        side = len(square)
-        if self.size < side <= LARGEST:
-            stored = resize_by_area(np.ascontiguousarray(square), 0, side, self.size)
-        else:
-            stored = fit(square, self.size)
+        stored = self._resize(square)
         if self.quality is None:
             return stored
         read = decode(np.frombuffer(encode_jpeg(stored, self.quality), np.uint8))
         assert read is not None
         return read
 
+    def encode(self, image: Image) -> bytes:
+        """Return an image (H, W, 3 or 4) cropped, resized and encoded. Not for the format source."""
+        square = self._resize(center_square(image))
+        if self.quality is not None:
+            return encode_jpeg(square, self.quality)
+        return encode_array(square) if self.format == "raw" else encode_png(square)
 
-def fit(square: Image, size: int) -> Image:
-    """Return a square (S, S, 3) resized to ``size`` x ``size`` pixels, as the loaders do it."""
-    if len(square) == size:
+    def _resize(self, square: Image) -> Image:
+        """Return a square (S, S, 3 or 4) as (image_size, image_size, 3): by area, exactly, if it shrinks."""
+        from loaders.area_resize import LARGEST, resize_by_area  # noqa: PLC0415 - a compiler, slow to import
+
+        if self.image_size < len(square) <= LARGEST:
+            return resize_by_area(square, self.image_size)
+        return resize(square[:, :, :3], self.image_size)
+
+
+def center_square(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the center square (S, S, ...) of an image (H, W, ...), as a view."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def resize(square: Image, size: int, out: Image | None = None) -> Image:
+    """Return a square (S, S, 3) as (size, size, 3), as loaders resize stored images; in ``out`` if that is given."""
+    if len(square) == size and out is None:
         return square
-    smooth = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(square, (size, size), interpolation=smooth), np.uint8)
+    interpolation = cv2.INTER_AREA if len(square) > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(square, (size, size), out, interpolation=interpolation), np.uint8)

@@ -19,7 +19,9 @@ from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
 from loaders.buffer_pool import RecycledArrays
-from loaders.codecs import decode_stored, image_data, image_members, png_bits
+from loaders.codecs import decode_stored, png_bits
+from loaders.format.shard_set import image_data, image_members
+from loaders.preprocessing import resize
 
 _Pixels = NDArray[Any]
 _Step = Callable[[_Pixels, _Pixels | None], _Pixels]
@@ -65,7 +67,7 @@ class TorchLoader(Loader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._members = image_members(self.shard_set, self.config.outputs)
+        self._members = image_members(self.shard_set, self.outputs)
         self._memory = {output: RecycledArrays(*self._form(output)) for output in self._members}
         self._whole = self.shard_set.camera.width == self.shard_set.camera.height
         """Whether stored images are square, so that nothing is cut off."""
@@ -74,7 +76,7 @@ class TorchLoader(Loader):
         self._own = threading.local()
         # samples are what runs in parallel; OpenCV's own threads would compete with ours, and do not survive a fork
         cv2.setNumThreads(1)
-        if self.config.pixels == "float32":
+        if self.dtype == "float32":
             from loaders.planes import fill_planes  # noqa: PLC0415 - a compiler, slow to import
 
             self._fill_planes = fill_planes
@@ -87,7 +89,7 @@ class TorchLoader(Loader):
     def _form(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of a batch's images as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
         n, size = self.config.batch_size, self.image_size
-        if output == "image" and self.config.pixels == "float32":
+        if output == "image" and self.dtype == "float32":
             return (n, 3, size, size), np.dtype(np.float32)
         bits = png_bits(self.shard_set.member(0, self._members[output])) if output == "worldp" else 8
         return (n, size, size, 3), np.dtype(f"uint{bits}")
@@ -178,9 +180,10 @@ class TorchLoader(Loader):
         """Return what is to be done to the stored square; a step with nothing to do is absent."""
         smooth, size, steps = row.output == "image", (self.image_size, self.image_size), list[_Step]()
         if self.crop != self.image_size:
-            shrink = cv2.INTER_AREA if self.crop > self.image_size else cv2.INTER_LINEAR
-            resizing = shrink if smooth else cv2.INTER_NEAREST_EXACT
-            steps.append(lambda image, out: cv2.resize(image, size, out, interpolation=resizing))
+            if smooth:
+                steps.append(lambda image, out: resize(image, self.image_size, out))
+            else:
+                steps.append(lambda image, out: cv2.resize(image, size, out, interpolation=cv2.INTER_NEAREST_EXACT))
         if (warp := row.warp) is not None:
             warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
             steps.append(lambda image, out: cv2.warpAffine(image, warp, size, out, flags=warping))

@@ -126,9 +126,6 @@ XR_EGOPOSE: Final = FisheyeCamera(
 )
 """The released dataset's camera, given by its author in issue 7 of the official repository."""
 
-CROP_LEFT: Final = 240
-"""First column of the center square of a 1280x800 frame (pixels); it ends before column 1040."""
-
 
 def euler_to_rotation(degrees: Floats) -> NDArray[np.float64]:
     """Return the rotation matrix (3, 3) of Euler angles (3,) in degrees about the static axes x, then y, then z."""

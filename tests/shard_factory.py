@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.codecs import encode_array
 from loaders.format.index import index_name, write_index
 from loaders.format.manifest import FILE_NAME, Manifest, Shard, SkippedFrame, Split
 from loaders.format.sample import (
@@ -22,12 +23,12 @@ from loaders.format.sample import (
     META,
     POSE,
     WORLDP,
-    encode_array,
     encode_meta,
     encode_pose,
     sample_key,
 )
 from loaders.format.shard_set import ShardSet
+from loaders.preprocessing import Format, Preprocessing
 from models.camera import XR_EGOPOSE, FisheyeCamera
 from models.skeleton import JOINTS
 
@@ -57,7 +58,7 @@ def make_shard_set(
     *,
     image_size: int = 64,
     samples_per_shard: int = 4,
-    image_format: str = "jpeg",
+    image_format: Format = "jpeg",
     components: Sequence[str] = ("rgba",),
     actions: Sequence[str] = ACTIONS,
     seed: int = 0,
@@ -75,8 +76,9 @@ def make_shard_set(
         seed: of poses.
     """
     counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
-    camera = XR_EGOPOSE if image_format == "source" else XR_EGOPOSE.center_square(image_size)
     random = np.random.default_rng(seed)
+    preprocessing = Preprocessing.of(image_format, image_size, _QUALITY, XR_EGOPOSE)
+    camera = preprocessing.camera(XR_EGOPOSE)
     subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts)))
     described = {}
     for subject, (split, count) in enumerate(counts.items()):
@@ -93,9 +95,8 @@ def make_shard_set(
                 samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
             shards.append(write_shard(folder / name, samples))
         described[split] = Split(tuple(shards), (LEFT_OUT,) if split == "train" else ())
-    image = {"image_format": image_format, "image_size": image_size, "quality": _QUALITY}
-    options = {"components": list(components), **image, "seed": seed}
-    manifest = Manifest(options, camera, subjects, ("env_001",), tuple(actions), described)
+    options = {"components": list(components), "seed": seed}
+    manifest = Manifest(options, preprocessing, camera, subjects, ("env_001",), tuple(actions), described)
     (root / FILE_NAME).write_text(manifest.to_json())
     return root
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+import numpy as np
 
 from engine.cli.command import OK, Command, command
+from loaders.codecs import decode
 from loaders.errors import Failure, InputError
 from loaders.format import manifest
 from loaders.format.manifest import Manifest, SkippedFrame, Split
+from loaders.format.shard_set import ShardSet, image_data
+from loaders.image_circle import Circle, find_circle
+from loaders.preprocessing import Format, Preprocessing, center_square
 from loaders.system.cores import available_cores
 from loaders.system.disk import DiskFullError, in_words
 from loaders.system.files import remove_partials, write_whole
-from tools.dataset.frames import SampleForm
+from models.camera import XR_EGOPOSE
+from tools.dataset.frames import SampleFormat
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.sharding import resume_state as unfinished
 from tools.sharding.estimate import estimate
@@ -26,6 +34,9 @@ from tools.sharding.writer import GO_ON, ShardJob, write_shard
 
 Component = Literal["rgba", "json", "worldp"]
 SplitName = Literal["train", "val", "test"]
+
+_CIRCLE_IMAGES: Final = 256
+"""Stored images in which the image circle is looked for (images)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +49,7 @@ class ShardFlags(Command):
     """Folder of the shard set; an unfinished one made with the same options is gone on with."""
     components: tuple[Component, ...] = ("rgba", "json", "worldp")
     """What a sample holds beside its labels."""
-    image_format: Literal["jpeg", "png", "raw", "source"] = "jpeg"
+    image_format: Format = "jpeg"
     """Form of the images: raw needs no decoding, source keeps the dataset's own files, 1280x800."""
     image_size: int = 368
     """Side of the stored images (pixels)."""
@@ -78,18 +89,19 @@ def main(flags: ShardFlags) -> int:
     """Write the shard set."""
     workers = flags.workers or available_cores()
     components = tuple(name for name in ("rgba", "json", "worldp") if name in flags.components)
-    form = SampleForm(components, flags.image_format, flags.image_size, flags.quality)
+    preprocessing = Preprocessing.of(flags.image_format, flags.image_size, flags.quality, XR_EGOPOSE)
+    sample_format = SampleFormat(components, preprocessing)
     plan = make_plan(flags.root, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
     _check_plan(flags, plan)
     for note, frames in plan.notes.items():
         sys.stdout.write(f"note: {frames} frames with {note}; `python -m tools.validate` lists them\n")
-    options = _options(flags, form, plan)
+    options = _options(flags, sample_format, plan)
     with unfinished.at_work(flags.output):
-        finished = unfinished.begin(flags.output, options)
+        finished = unfinished.begin(flags.output, options, preprocessing)
         if finished:
             sys.stdout.write(f"{flags.output} is finished already; `python -m tools.verify` checks it\n")
         else:
-            _write(flags, form, plan, options, workers)
+            _write(flags, sample_format, plan, options, workers)
         unfinished.end(flags.output)
     return OK
 
@@ -107,13 +119,10 @@ def _check_plan(flags: ShardFlags, plan: Plan) -> None:
         raise InputError(f"{flags.root}: {found}; --components leaves out what was not extracted")
 
 
-def _options(flags: ShardFlags, form: SampleForm, plan: Plan) -> dict[str, Any]:
-    """Return what determines the bytes, as it stands in the manifest."""
+def _options(flags: ShardFlags, sample_format: SampleFormat, plan: Plan) -> dict[str, Any]:
+    """Return what determines the bytes beside the preprocessing, as it stands in the manifest."""
     return {
-        "components": list(form.components),
-        "image_format": form.image_format,
-        "image_size": form.camera.height,
-        "quality": form.quality,
+        "components": list(sample_format.components),
         "samples_per_shard": flags.samples_per_shard,
         "seed": flags.seed,
         "splits": list(plan.splits),
@@ -122,8 +131,8 @@ def _options(flags: ShardFlags, form: SampleForm, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, Any], workers: int) -> None:
-    jobs = _jobs(flags, form, plan)
+def _write(flags: ShardFlags, sample_format: SampleFormat, plan: Plan, options: dict[str, Any], workers: int) -> None:
+    jobs = _jobs(flags, sample_format, plan)
     done = {job.name: result for job in jobs if (result := _finished(flags, job))}
     remaining = [job for job in jobs if job.name not in done]
     expected = estimate(remaining)
@@ -137,10 +146,26 @@ def _write(flags: ShardFlags, form: SampleForm, plan: Plan, options: dict[str, A
             needed = in_words(samples * expected.bytes_per_sample)
             raise Failure(f"{error}: the {samples} samples to come take about {needed}: make room, {GO_ON}") from None
     splits = {name: _split(plan, [(job, done[job.name]) for job in jobs], name) for name in plan.splits}
-    content = Manifest(options, form.camera, plan.subjects, plan.environments, plan.actions, splits)
+    preprocessing, lists = sample_format.preprocessing, (plan.subjects, plan.environments, plan.actions)
+    content = Manifest(options, preprocessing, preprocessing.camera(XR_EGOPOSE), *lists, splits)
+    preprocessing = dataclasses.replace(preprocessing, image_circle=_image_circle(flags.output, content))
+    content = dataclasses.replace(content, preprocessing=preprocessing)
     remove_partials(flags.output)  # a cluster's lost workers leave theirs behind
     write_whole(flags.output / manifest.FILE_NAME, content.to_json().encode())
     _summarize(flags.output, splits, meter)
+
+
+def _image_circle(output: Path, content: Manifest) -> Circle | None:
+    """Return the circle that the stored images show: of the same bytes the same one. None for a set without images."""
+    split = next(name for name, split in content.splits.items() if split.samples)
+    if content.image_member is None:
+        return None
+    shard_set = ShardSet(output, split, manifest=content)
+    # samples are in random order: these are a fair choice
+    indices = np.linspace(0, len(shard_set) - 1, min(_CIRCLE_IMAGES, len(shard_set))).astype(np.int64)
+    members = image_data(shard_set, indices, content.image_member)
+    images = (data if data.ndim == 3 else decode(data) for data in members)
+    return find_circle(center_square(image) for image in images if image is not None)
 
 
 def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, meter: Meter) -> dict[str, ShardResult]:
@@ -154,7 +179,7 @@ def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, met
     return done
 
 
-def _jobs(flags: ShardFlags, form: SampleForm, plan: Plan) -> list[ShardJob]:
+def _jobs(flags: ShardFlags, sample_format: SampleFormat, plan: Plan) -> list[ShardJob]:
     size = flags.samples_per_shard
     return [
         ShardJob(
@@ -163,7 +188,7 @@ def _jobs(flags: ShardFlags, form: SampleForm, plan: Plan) -> list[ShardJob]:
             name=f"{name}-{first // size:06d}.tar",
             recordings=split.recordings,
             rows=split.rows[first : first + size],
-            form=form,
+            sample_format=sample_format,
             stop_at_defect=flags.on_defect == "fail",
         )
         for name, split in plan.splits.items()

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from engine.inference.pose_model import Turn, View
 from engine.visualization.overlay import overlay, rescale
-from loaders.codecs import decode
+from loaders.codecs import Image, decode
 from loaders.image_circle import Circle
-from loaders.preprocessing import Image
 
 _SHOWN: Final = 1600
 """Longest side of a drawn image (pixels); larger ones are drawn on a reduced copy, which bounds the memory."""

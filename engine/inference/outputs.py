@@ -17,7 +17,7 @@ from engine.inference.inputs import IMAGES
 from engine.inference.video import Video
 from engine.inference.video_writer import NoEncoderError, VideoWriter, writing_video
 from engine.visualization.overlay import encode_image
-from loaders.preprocessing import Image
+from loaders.codecs import Image
 from loaders.system.os_errors import naming
 
 Job = tuple[InputImage, NDArray[np.floating[Any]]]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from engine.loaded_model import LoadedModel
 from engine.precision import Precision
+from loaders.codecs import Image
 from loaders.errors import InputError
-from loaders.preprocessing import Image, fit
+from loaders.preprocessing import center_square, resize
 from models.heatmaps import decode_heatmaps
 from models.pose_net import PoseOutput
 from models.skeleton import HEATMAP_JOINTS, JOINTS
@@ -58,8 +59,7 @@ class View:
 
     def cut(self, image: Image) -> Image:
         """Return the square (side, side, 3) of ``image`` (height, width, 3), upright."""
-        left, top = (self.width - self.side) // 2, (self.height - self.side) // 2
-        return np.rot90(image[top : top + self.side, left : left + self.side], -self.turn // 90)
+        return np.rot90(center_square(image), -self.turn // 90)
 
     def to_image(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
         """Carry pixels (..., 2) of the network's image back to the image."""
@@ -89,9 +89,8 @@ class PoseModel:
             )
         self.image_size = trained.stage.image_size
         """Side of the network's image (pixels)."""
-        self.lens = trained.lens
-        """The circle that the training images show (pixels of the network's image); None if it is not known."""
-        self._form = trained.form
+        self.preprocessing = trained.preprocessing
+        """What was done to the training images; None if it is not known."""
         self._model = trained.model
         self._precision = precision
 
@@ -110,8 +109,8 @@ class PoseModel:
         return self.predict([self.see(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
 
     def see(self, square: Image) -> Image:
-        """Return a square (side, side, 3) as the network takes it: in the form of the images it was trained with."""
-        return fit(self._form.apply(square) if self._form else square, self.image_size)
+        """Return a square (side, side, 3) as the network takes it: preprocessed like the images it was trained with."""
+        return resize(self.preprocessing.apply(square) if self.preprocessing else square, self.image_size)
 
     @torch.inference_mode()
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:

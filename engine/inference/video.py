@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from loaders.preprocessing import Image
+from loaders.codecs import Image
 
 _USUAL_RATE: Final = Fraction(30)
 """Where a file does not tell (frames per second)."""

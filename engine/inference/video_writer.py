@@ -16,7 +16,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from engine.inference.video import Clock
-from loaders.preprocessing import Image
+from loaders.codecs import Image
 from loaders.system.files import appearing
 
 ENCODERS: Final[dict[str, dict[str, str]]] = {

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
+import random
 import time
-from typing import Any
+from collections.abc import Callable
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
 from torch.profiler import record_function
 
+from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state
 from engine.cli.signals import Stopped
 from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
@@ -25,25 +29,27 @@ from engine.training.learner import Learner
 from engine.training.metrics_log import RunLog
 from engine.training.preemption import Preemption
 from engine.training.profiler import TRACE, StepProfile
-from engine.training.random_state import random_state, restore_random_state, seed_all
 from engine.training.resumption import changes, check_resumable
 from engine.training.run_folder import CONFIG, claimed
 from engine.training.running_means import RunningMeans
 from engine.training.throughput import Stopwatch
 from engine.training.validation import validate
 from engine.visualization.training import draw_examples
-from loaders import DataConfig, Loader, PoseBatch, build_loader
+from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure
-from loaders.image_circle import find_circle
-from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 
 
 class Trainer:
     """Trains one stage. Build it, then `fit` it; `close` in any case."""
 
-    def __init__(self, config: TrainConfig, process: Process) -> None:
+    def __init__(self, config: TrainConfig, process: Process, build: Callable[..., Loader] = build_loader) -> None:
         """Prepare everything that can fail before the first step.
+
+        Args:
+            config: of the run.
+            process: this one.
+            build: makes the loaders; takes what `build_loader` takes.
 
         Raises:
             InputError: the data, a checkpoint or the run folder is not what the configuration needs.
@@ -52,22 +58,37 @@ class Trainer:
         self.process = process
         resume = config.resume or process.restarted
         stage = STAGES[config.stage]
-        data = dataclasses.replace(config.data, outputs=stage.outputs)
+        build = functools.partial(
+            build,
+            config.data,
+            rank=process.rank,
+            world_size=process.world_size,
+            device=process.device,
+            outputs=stage.outputs,
+        )
         with contextlib.ExitStack() as opened:
-            self.loader = self._open_loader(opened, data, "train", training=True)
-            self.val_loader = self._open_loader(opened, data, "val", training=False)
+            self.loader = opened.enter_context(contextlib.closing(build("train", training=True)))
+            self.val_loader = opened.enter_context(contextlib.closing(build("val")))
             check_consistency(config, {"train": self.loader, "val": self.val_loader}, process)
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
-            seed_all(config.seed)
-            self.learner = Learner(config, self.stage, process)
+            _seed_all(config.seed)
+            initial = {"heatmap_net": config.load_2d, "lifting_net": config.load_3d}
+            self.learner = Learner(
+                self.stage,
+                process,
+                optim=config.optim,
+                distributed=config.distributed,
+                precision=config.precision,
+                compile_mode=config.compile,
+                initial_weights={network: path for network, path in initial.items() if path is not None},
+            )
             self.step = 0
             self.best = math.inf
             self.means = RunningMeans()
             self.validations: list[dict[str, float]] = []
             self.validated_at: int | None = None
             """Step of the last validation."""
-            self.lens: dict[str, float] | None = None
             self.skipped: set[str] = set()
             """Samples that cannot be decoded, on all processes."""
             self.saved_step: int | None = None
@@ -141,7 +162,7 @@ class Trainer:
     def train_step(self, batch: PoseBatch) -> None:
         """Update the weights by one batch. Nothing here waits for the device."""
         self.step += 1
-        found = self.learner.step(batch, measure=self.step % self.config.log_every == 0)
+        found = self.learner.step(batch, with_gradient_norm=self.step % self.config.log_every == 0)
         self._gradient_norm = found.pop("gradient_norm", None)
         self.means.add(found, batch.index)
         self.stopwatch.count(len(batch) * self.process.world_size)
@@ -186,7 +207,11 @@ class Trainer:
         learner = self.learner
         with self.stopwatch.paused():
             found = validate(
-                self.stage, learner.judged, self.preemption.batches(self.val_loader), self.process, learner.precision
+                self.stage,
+                learner.eval_model,
+                self.preemption.batches(self.val_loader),
+                self.process,
+                learner.precision,
             )
         self.validations.append(found.values)
         self.validated_at = self.step
@@ -195,17 +220,11 @@ class Trainer:
         self.log.note(f"step {self.step}: validation on {found.frames} frames: {figures}")
         if self.process.is_main and found.example is not None:
             self.log.image(self.step, "val/examples", draw_examples(self.stage, *found.example))
-            self.note_lens(found.example[0])
         self.note_skipped()
-        better = found.values[self.stage.measure] < self.best
+        better = found.values[self.stage.metric] < self.best
         if better:
-            self.best = found.values[self.stage.measure]
+            self.best = found.values[self.stage.metric]
         self.save(best=better)
-
-    def note_lens(self, batch: PoseBatch) -> None:
-        """Note the circle that the images show, for `engine.infer` to cut out of other cameras' images."""
-        if self.lens is None and batch.image is not None and (circle := find_circle(batch.image)):
-            self.lens = dataclasses.asdict(circle)
 
     def note_skipped(self) -> None:
         """Name the samples that were skipped since the last call."""
@@ -223,7 +242,7 @@ class Trainer:
                 advice = remedy(self.config.run_dir, self.saved_step, self.step + 1)
                 raise Failure(f"the weights are not finite at step {self.step}; {advice}")
             if self.process.is_main:
-                self.writer.write(self._state(), best=best)
+                self.writer.write(self._checkpoint(), best=best)
         self.saved_step = self.step
         self._saved = time.monotonic()
 
@@ -244,7 +263,7 @@ class Trainer:
             "processes": self.process.world_size,
             "device": self.process.device.type,
             "precision": self.learner.precision.name,
-            "best": {self.stage.measure: self.best},
+            "best": {self.stage.metric: self.best},
             "first_validation": self.validations[0],
             "last_validation": self.validations[-1],
         }
@@ -274,14 +293,6 @@ class Trainer:
             return self.config.epochs
         return min(self.config.epochs, self.config.max_steps / self.loader.batches_per_epoch)
 
-    def _open_loader(self, opened: contextlib.ExitStack, data: DataConfig, split: str, *, training: bool) -> Loader:
-        process = self.process
-        loader = build_loader(
-            data, split, rank=process.rank, world_size=process.world_size, device=process.device, training=training
-        )
-        opened.callback(loader.close)
-        return loader
-
     def _checkpoint_overdue(self) -> bool:
         return self.process.is_main and time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
 
@@ -293,49 +304,50 @@ class Trainer:
             raise Failure(f"the loss is not finite {where}; {remedy(self.config.run_dir, self.saved_step, step)}")
         return means
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "stage": self.stage.name,
-            "image_size": self.stage.image_size,
-            "step": self.step,
-            "best": self.best,
-            "validations": self.validations,
-            "validated_at": self.validated_at,
-            "lens": self.lens,
-            "form": self._preprocessing(),
-            "means": self.means.state_dict(),
-            "log_position": self.log.position,
-            **self.learner.state_dict(),
-            "loader": self.loader.state_dict(),
-            "random": random_state(),
-            "config": to_plain(self.config),
-        }
-
-    def _preprocessing(self) -> dict[str, Any] | None:
-        form = Preprocessing.of(self.loader.shard_set.manifest) if self.stage.outputs else None
-        return dataclasses.asdict(form) if form else None
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            stage=self.stage.name,
+            image_size=self.stage.image_size,
+            config=to_plain(self.config),
+            weights=self.learner.weights,
+            step=self.step,
+            preprocessing=dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
+            resume_state=ResumeState(
+                best=self.best,
+                validations=self.validations,
+                validated_at=self.validated_at,
+                **self.learner.resume_state(),
+                loader=self.loader.state_dict(),
+                random=random_state(),
+                running_means=self.means.state_dict(),
+                log_position=self.log.position,
+            ),
+        )
 
     def _resume(self) -> tuple[int, list[str]]:
         """Go on from the newest checkpoint that is whole; return where the log was, and what there is to say about it.
 
         It is read once: all processes go on from the same one, also where they share no disk.
         """
-        found = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
-        state, faults = self.process.from_main(found)
-        if state is None:
+        newest = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
+        checkpoint, faults = self.process.from_main(newest)
+        if checkpoint is None:
             return 0, []
-        self._load_state(state)
-        notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
-        return state["log_position"], notes + [f"resumed: {line}" for line in changes(state, self.config)]
-
-    def _load_state(self, state: dict[str, Any]) -> None:
         source = self.config.run_dir / LAST
-        check_resumable(state, self.config, self.stage.image_size, source)
-        self.learner.load_state_dict(state, source)
-        self.loader.load_state_dict(state["loader"])
-        restore_random_state(state["random"])
-        self.step, self.best = state["step"], state["best"]
+        state = check_resumable(checkpoint, self.config, self.stage.image_size, source)
+        self.learner.resume(checkpoint.weights, state, source)
+        self.loader.load_state_dict(state.loader)
+        restore_random_state(state.random)
+        self.step, self.best = checkpoint.step, state.best
         self.saved_step = self.step
-        self.validations, self.validated_at = state["validations"], state["validated_at"]
-        self.lens = state.get("lens")  # older ones have none
-        self.means.load_state_dict(state["means"], self.process.device)
+        self.validations, self.validated_at = state.validations, state.validated_at
+        self.means.load_state_dict(state.running_means, self.process.device)
+        notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
+        return state.log_position, notes + [f"resumed: {line}" for line in changes(checkpoint, self.config)]
+
+
+def _seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators. Ours draw from torch alone; what users add may not."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is meant
+    torch.manual_seed(seed)

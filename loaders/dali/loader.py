@@ -17,10 +17,10 @@ from torch.utils.dlpack import from_dlpack
 from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
-from loaders.codecs import image_data, image_members, png_bits, stored_size
+from loaders.codecs import Bytes, png_bits, stored_size
 from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph, mapped_graph
 from loaders.errors import InputError
-from loaders.format.index import Bytes
+from loaders.format.shard_set import image_data, image_members
 
 _MIB: Final = 2**20
 
@@ -50,7 +50,7 @@ class DaliLoader(Loader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._members = image_members(self.shard_set, self.config.outputs)
+        self._members = image_members(self.shard_set, self.outputs)
         self._spec = GraphSpec(
             images=tuple(self._image(output, member) for output, member in self._members.items()),
             stored=self.shard_set.camera,
@@ -59,7 +59,7 @@ class DaliLoader(Loader):
             jitters_color=self.augment.jitters_color,
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=self.config.hw_decoder_load,
-            planes=self.config.pixels == "float32",
+            planes=self.dtype == "float32",
             device_memory_padding=self.config.device_memory_padding * _MIB,
             host_memory_padding=self.config.host_memory_padding * _MIB,
         )

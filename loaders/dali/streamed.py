@@ -15,10 +15,11 @@ from torch.utils.dlpack import from_dlpack
 from loaders.augment import Augmentation
 from loaders.base import Indices
 from loaders.batch import PoseBatch
+from loaders.codecs import Bytes
 from loaders.dali.graph import GraphSpec, Tars, streamed_graph
 from loaders.dali.loader import DaliLoader, Fed, PipelineError
 from loaders.errors import InputError
-from loaders.format.index import Bytes, write_index
+from loaders.format.index import write_index
 from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE
 from loaders.system.open_files import OpenFilesError, allow_open_files
 

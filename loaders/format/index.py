@@ -11,13 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.codecs import Bytes
 from loaders.errors import InputError
 from loaders.format.manifest import Shard
 
 _VERSION: Final = "v1.2"
 _REMEDY: Final = "run tools.shard again, or DALI's wds2idx for this shard"
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from loaders.errors import InputError
 from loaders.format.sample import IMAGE_MEMBERS
+from loaders.plain import from_plain
+from loaders.preprocessing import Preprocessing
 from models.camera import FisheyeCamera
 from models.skeleton import BONES, JOINTS
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = "egopose-shards"
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class SkippedFrame:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split, in order, and what was left out of it."""
+    """The shards of one split, in order, and the frames that were skipped."""
 
     shards: tuple[Shard, ...]
     skipped: tuple[SkippedFrame, ...] = ()
@@ -59,7 +61,9 @@ class Manifest:
     """A shard set's description. Index lists give ``meta.npy`` its meaning."""
 
     options: dict[str, Any]
-    """The options of ``tools.shard`` that determine the bytes; ``image_format`` and ``components`` among them."""
+    """The other options of ``tools.shard`` that determine the bytes; ``components`` among them."""
+    preprocessing: Preprocessing
+    """What was done to the stored images."""
     camera: FisheyeCamera
     """The camera of the stored images."""
     subjects: tuple[str, ...]
@@ -70,7 +74,7 @@ class Manifest:
     @property
     def image_member(self) -> str | None:
         """Member name of the image, None in a set without images."""
-        return IMAGE_MEMBERS[self.options["image_format"]] if "rgba" in self.options["components"] else None
+        return IMAGE_MEMBERS[self.preprocessing.format] if "rgba" in self.options["components"] else None
 
     def fingerprint(self, split: str) -> str:
         """Return 16 hexadecimal digits that change with any byte of the split's shards."""
@@ -82,9 +86,8 @@ class Manifest:
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "options": self.options,
             "skeleton": {"joints": JOINTS, "bones": BONES},
-            **{k: v for k, v in dataclasses.asdict(self).items() if k != "options"},
+            **dataclasses.asdict(self),
         }
         return json.dumps(content, indent=1) + "\n"
 
@@ -112,20 +115,6 @@ class Manifest:
         try:
             if tuple(content["skeleton"]["joints"]) != JOINTS:
                 raise InputError(f"{path} lists other joints than models/skeleton.py: run tools.shard again")
-            camera = content["camera"]
-            return cls(
-                content["options"],
-                FisheyeCamera(**{**camera, "distortion": tuple(camera["distortion"])}),
-                tuple(content["subjects"]),
-                tuple(content["environments"]),
-                tuple(content["actions"]),
-                {
-                    name: Split(
-                        tuple(Shard(**shard) for shard in split["shards"]),
-                        tuple(SkippedFrame(**frame) for frame in split["skipped"]),
-                    )
-                    for name, split in content["splits"].items()
-                },
-            )
-        except (KeyError, TypeError) as error:
+            return from_plain(cls, {field.name: content[field.name] for field in dataclasses.fields(cls)})
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}): run tools.shard again") from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.codecs import encode_array
 from models.skeleton import JOINTS
 
 IMAGE_MEMBERS: Final = {"jpeg": "rgba.jpg", "png": "rgba.png", "raw": "rgba.npy", "source": "rgba.png"}
@@ -39,13 +39,6 @@ def encode_pose(joints_2d: NDArray[np.floating[Any]], joints_3d: NDArray[np.floa
 def encode_meta(subject: int, environment: int, frame: int, action: int) -> bytes:
     """Encode ``meta.npy``."""
     return encode_array(np.array([subject, environment, frame, action], "<i4"))
-
-
-def encode_array(array: NDArray[Any]) -> bytes:
-    """Encode as .npy; the array's bytes are the file's tail, which is how they are read without parsing."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def encoded_size(dtype: str, shape: tuple[int, ...]) -> int:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.codecs import Bytes
 from loaders.errors import InputError
-from loaders.format.index import Bytes, ShardIndex, compare_headers, index_name, read_index
+from loaders.format.index import ShardIndex, compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, encoded_size
+from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, encoded_size
 from loaders.system.memory_map import map_file
 
 Indices = Sequence[int] | NDArray[np.int64]
@@ -28,7 +29,15 @@ class ShardSet:
     found before the first step. No file stays open; mappings are made when a shard is first read.
     """
 
-    def __init__(self, root: Path, split: str, *, checksums: bool = False, remote: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        checksums: bool = False,
+        remote: str | None = None,
+        manifest: Manifest | None = None,
+    ) -> None:
         """Open a split.
 
         Args:
@@ -36,11 +45,12 @@ class ShardSet:
             split: "train", "val" or "test".
             checksums: read every shard: compare its sha256 with the manifest, and all its headers with the index.
             remote: where the tars are, if ``root`` holds manifest and indices alone; no bytes can be read then.
+            manifest: of a set whose manifest is not written yet; None reads it.
 
         Raises:
             InputError: the manifest, a shard or an index is missing, unreadable or does not agree with the others.
         """
-        self.manifest = Manifest.read(root)
+        self.manifest = manifest or Manifest.read(root)
         if split not in self.manifest.splits:
             raise InputError(f"{root} has no split {split!r}; it has {', '.join(self.manifest.splits) or 'none'}")
         self.folder = root / split
@@ -152,7 +162,7 @@ class ShardSet:
 
     def _check_sizes(self) -> None:
         """Check the members whose size is known, so that reading them cannot go wrong."""
-        raw = self.manifest.image_member if self.manifest.options["image_format"] == "raw" else None
+        raw = self.manifest.image_member if self.manifest.preprocessing.format == "raw" else None
         sizes = {POSE: encoded_size("<f4", POSE_SHAPE), META: encoded_size("<i4", META_SHAPE)}
         if raw:
             sizes[raw] = encoded_size("u1", (self.camera.height, self.camera.width, 3))
@@ -194,3 +204,24 @@ def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
         digest = hashlib.sha256(map_file(path).data).hexdigest()
         if digest != shard.sha256:
             raise InputError(f"{path} was altered: its sha256 is not the manifest's: {remedy}")
+
+
+def image_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, str]:
+    """Return the tar member behind each output ("image", "worldp"). Raises InputError if the set lacks it."""
+    members = {}
+    for output in outputs:
+        member = shard_set.manifest.image_member if output == "image" else WORLDP
+        if member is None or member not in shard_set.members:
+            component = "rgba" if output == "image" else output
+            raise InputError(f"{shard_set.folder} holds no {component}: run tools.shard with --components {component}")
+        members[output] = member
+    return members
+
+
+def image_data(shard_set: ShardSet, indices: Indices, member: str) -> list[Bytes]:
+    """Return views of the encoded bytes (n,), or of the images (H, W, 3) themselves where they are stored raw."""
+    found = shard_set.read(indices, member)
+    if not member.endswith(".npy"):
+        return found
+    height, width = shard_set.camera.height, shard_set.camera.width
+    return [data[-height * width * 3 :].reshape(height, width, 3) for data in found]

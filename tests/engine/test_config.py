@@ -38,7 +38,7 @@ def refusal(tmp_path, text, *flags):
 def test_the_command_line_wins_over_the_file(tmp_path):
     file = write(
         tmp_path / "c.yaml",
-        "stage: train3d\nresume: true\nmax_steps: null\ndata:\n  batch_size: 7\n  outputs: [image, worldp]\n"
+        "stage: train3d\nresume: true\nmax_steps: null\ndata:\n  batch_size: 7\n"
         "  augment:\n    rotation: 12.5\noptim: {lr: 0.5, name: sgd}\n",
     )
     config = parse_train([*file, *NEEDED, "--optim.lr", "0.25"])
@@ -46,7 +46,6 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     assert config.resume
     assert config.max_steps is None
     assert config.data.batch_size == 7
-    assert config.data.outputs == ("image", "worldp")
     assert config.data.augment.rotation == 12.5
     assert (config.optim.name, config.optim.lr) == ("sgd", 0.25)
     assert not parse_train([*file, *NEEDED, "--no-resume"]).resume
@@ -92,9 +91,6 @@ MEANINGS = {
     "load_2d: ~root/a.pt": ("load_2d", Path("~root/a.pt").expanduser()),
     "load_2d: a/~": ("load_2d", Path("a/~")),
     "model: {pretrained: ~root/w.pt}": ("model.pretrained", str(Path("~root/w.pt").expanduser())),
-    "data: {outputs: []}": ("data.outputs", ()),
-    "data: {outputs: worldp}": ("data.outputs", ("worldp",)),
-    "data:\n  outputs:\n  - worldp\n  - image": ("data.outputs", ("worldp", "image")),
     "data: &d {batch_size: 8}\noptim: {grad_accum_steps: 8}": ("data.batch_size", 8),
     "data: {prefetch: &two 2, threads: *two}": ("data.threads", 2),
     "optim: {<<: {lr: 3, max_grad_norm: 2}, lr: 4}": ("optim.lr", 4.0),
@@ -143,9 +139,6 @@ REFUSED = {
     "seed: 1:30\n": "line 3: seed is '1:30': give a whole number",
     "epochs: [1]\n": "line 3: epochs takes one value: give it without brackets",
     "epochs: {a: 1}\n": "line 3: epochs takes one value: give it without brackets",
-    "data: {outputs: [[image]]}\n": "line 3: data.outputs takes single values: give it without brackets",
-    "data: {outputs: [image, ~]}\n": "line 3: data.outputs has no value: give one, or leave the line out",
-    "data: {outputs: [depth]}\n": "line 3: data.outputs is 'depth': give image or worldp",
     "epochs:\n": "line 3: epochs has no value: give one, or leave the line out",
     "resume: 1\n": "line 3: resume is '1': give true or false",
     "compile: ''\n": "line 3: compile is '': give off, default, reduce-overhead or max-autotune",
@@ -282,7 +275,6 @@ def test_the_configuration_of_a_run_is_one_for_another(tmp_path, name):
         "1e-05",
         "--data.image-size",
         "128",
-        "--data.outputs",
         "--resume",
     ]
     flags += ["--compile", "off", "--model.pretrained", name, "--epochs", "1_000", "--checkpoint-minutes", "1e22"]

@@ -15,7 +15,7 @@ from engine.visualization.overlay import encode_image
 from loaders import InputError, ShardSet
 from loaders.codecs import decode
 from loaders.image_circle import Circle
-from loaders.preprocessing import fit
+from loaders.preprocessing import resize
 from models.camera import XR_EGOPOSE
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint
@@ -51,7 +51,7 @@ def run(finetuned, folder, output, *more):
 
 
 def prepare(size=64, *, circle=None):
-    return Preparation(lambda square: fit(square, size), 0, lambda view: circle, keep=True)
+    return Preparation(lambda square: resize(square, size), 0, lambda view: circle, keep=True)
 
 
 def same(a, b, **tolerance):
@@ -68,7 +68,7 @@ def test_positions_find_the_way_back(width, height, turn):
     side = min(width, height)
     place = np.array([(width - side) // 2 + 0.3 * side, (height - side) // 2 + 0.7 * side])
     cv2.circle(image, place.round().astype(int).tolist(), round(side / 12), (255, 255, 255), -1)
-    square = fit(view.cut(image), 64)
+    square = resize(view.cut(image), 64)
     assert square.shape == (64, 64, 3)
     weight = square[:, :, 0].astype(float)
     rows, columns = np.indices(weight.shape)
@@ -289,20 +289,22 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
     assert error == pytest.approx(reported, abs=0.05)
 
 
-def test_other_cameras_images_are_cut_to_the_lens(tmp_path, world):
+def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
     """The circle is that of the training images, wherever the center square lies and however it is turned."""
     model = load_model(world.checkpoint, device="cpu")
     expected = XR_EGOPOSE.center_square(64)
-    assert (model.lens.x, model.lens.y) == pytest.approx((expected.cx, expected.cy), abs=1)
+    circle = model.preprocessing.image_circle
+    assert model.preprocessing.image_size == 64
+    assert (circle.x, circle.y) == pytest.approx((expected.cx, expected.cy), abs=1)
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "white.png", np.full((640, 900, 3), 255, np.uint8))
     assert run(world.checkpoint, tmp_path / "in", tmp_path / "out", "--mask-circle", "auto", "--rotate", "180") == 0
     image = cv2.imread(str(tmp_path / "out/images/white.png"))
     black = (image < 9).all(2)
     scale = 640 / 64
-    middle = np.array([130 + 640, 640]) - (np.array([model.lens.x, model.lens.y]) + 0.5) * scale - 0.5  # turned by 180
+    middle = np.array([130 + 640, 640]) - (np.array([circle.x, circle.y]) + 0.5) * scale - 0.5  # turned by 180
     ys, xs = np.indices(black.shape)
-    distance = np.hypot(xs - middle[0], ys - middle[1]) - model.lens.radius * scale
+    distance = np.hypot(xs - middle[0], ys - middle[1]) - circle.radius * scale
     assert black[distance > 2].all()
     assert black[distance < -2].mean() < 0.02  # but for the outlines of the drawn pose
     assert black.mean() > 0.1

@@ -152,7 +152,7 @@ def test_what_may_not_be_read_is_named(tmp_path_factory, name):
 WAYS = {
     "dali": {"backend": "dali"},
     "torch": {"backend": "torch"},
-    "stream": {"backend": "dali", "feed": "stream"},
+    "sequential": {"backend": "dali", "access": "sequential"},
 }
 BAD_IMAGES = {
     "zero bytes": lambda members: b"",

@@ -1,17 +1,15 @@
-"""The lens's circle in training images, and cutting others to it."""
+"""The image circle of training images, and cutting others to it."""
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from loaders import DataConfig, build_loader
+from loaders.format.manifest import Manifest
 from loaders.image_circle import Circle, find_circle
+from models.camera import XR_EGOPOSE
+from tools.shard import main as shard
 from tools.synthesis.render import LENS_ANGLE
-
-
-def images(*images):
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+from tools.synthesize import main as synthesize
 
 
 def lit(circle, size=100, brightness=200):
@@ -31,18 +29,18 @@ def test_a_circle_is_found_though_images_are_dark_in_places():
     halves = [lit(circle) for _ in range(2)]
     halves[0][:50] = 0
     halves[1][50:] = 0
-    close(find_circle(images(*halves)), circle, 1)
+    close(find_circle([*halves]), circle, 1)
     encoded = cv2.imencode(".jpg", lit(circle, brightness=255), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    close(find_circle(images(cv2.imdecode(encoded, cv2.IMREAD_COLOR))), circle, 4)
+    close(find_circle([cv2.imdecode(encoded, cv2.IMREAD_COLOR)]), circle, 4)
     speck = lit(circle)
     speck[1, 1] = 255
-    close(find_circle(images(speck)), circle, 1)
+    close(find_circle([speck]), circle, 1)
 
 
 def test_images_without_a_circle():
-    whole = find_circle(images(np.full((100, 100, 3), 200, np.uint8)))
+    whole = find_circle([np.full((100, 100, 3), 200, np.uint8)])
     assert (whole.cut(np.full((100, 100, 3), 9, np.uint8)) == 9).all()
-    assert find_circle(images(np.zeros((100, 100, 3), np.uint8))) is None
+    assert find_circle([np.zeros((100, 100, 3), np.uint8)]) is None
 
 
 def test_cutting():
@@ -53,12 +51,22 @@ def test_cutting():
     assert not image[:20].any()
 
 
-def test_generated_frames_show_their_lens(world):
-    """The lens ends at a known angle, and the camera model says where that is."""
-    loader = build_loader(DataConfig(shards=world.shards, batch_size=12, backend="torch"), "val")
-    (batch,) = loader
-    loader.close()
-    camera = loader.camera
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    root = tmp_path_factory.mktemp("generated")
+    subjects = ["--train-subjects", "1", "--val-subjects", "0", "--test-subjects", "0"]
+    made = ["--frames-per-subject", "12", "--modalities", "rgba", "json", "--workers", "1"]
+    assert synthesize(["--output", str(root), *subjects, *made]) == 0
+    return root
+
+
+@pytest.mark.parametrize("stored", [["--image-size", "64"], ["--image-format", "source"]])
+def test_the_manifest_says_where_the_lens_of_generated_frames_ends(generated, tmp_path, stored):
+    """The lens ends at a known angle, and the camera model says where that is, however the images are stored."""
+    flags = ["--components", "rgba", "--workers", "2", "--samples-per-shard", "5", *stored]
+    assert shard(["--root", str(generated), "--output", str(tmp_path), *flags]) == 0
+    preprocessing = Manifest.read(tmp_path).preprocessing
+    camera = XR_EGOPOSE.center_square(preprocessing.image_size)
     angle = np.radians(LENS_ANGLE)
     edge = camera.project(np.array([np.sin(angle), 0, np.cos(angle)]))
-    close(find_circle(batch.image), Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)
+    close(preprocessing.image_circle, Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)

@@ -62,10 +62,9 @@ def test_evaluation_sees_every_sample_once_in_order(shards, backend):
 @pytest.mark.parametrize("augment", [AugmentConfig(), AUGMENT])
 @pytest.mark.parametrize("image_size", [None, 64, 128])
 def test_backends_agree(shards, augment, image_size):
-    config = DataConfig(
-        shards=shards, batch_size=6, augment=augment, image_size=image_size, outputs=("image", "worldp")
-    )
-    dali, torch_ = (batches(dataclasses.replace(config, backend=b), training=True) for b in BACKENDS)
+    config = DataConfig(shards=shards, batch_size=6, augment=augment, image_size=image_size)
+    outputs = ("image", "worldp")
+    dali, torch_ = (batches(dataclasses.replace(config, backend=b), training=True, outputs=outputs) for b in BACKENDS)
     for a, b in zip(dali, torch_, strict=True):
         for name in ("index", "meta", "joints_2d", "joints_3d"):
             assert torch.equal(getattr(a, name), getattr(b, name)), name
@@ -83,7 +82,7 @@ def test_planes_are_the_bytes_normalized(tmp_path, backend, augment, image_size,
     root = make_shard_set(tmp_path / "set", {"train": 4}, image_size=72, image_format=image_format)
     config = DataConfig(shards=root, batch_size=4, backend=backend, augment=augment, image_size=image_size)
     (plain,) = batches(config, training=True)
-    (planes,) = batches(dataclasses.replace(config, pixels="float32"), training=True)
+    (planes,) = batches(config, training=True, dtype="float32")
     assert planes.image.is_contiguous()
     torch.testing.assert_close(planes.image, plain.image.float() / 127.5 - 1, atol=1e-6, rtol=0)
 
@@ -175,12 +174,12 @@ def test_state_is_exact_to_the_sample(shards, backend):
 
 
 def test_state_goes_on_with_another_number_of_ranks(shards):
-    config = DataConfig(shards=shards, batch_size=2, outputs=())
-    whole = torch.cat([batch.index for batch in batches(config, training=True)])
-    first = build_loader(config, "train", training=True)
+    config = DataConfig(shards=shards, batch_size=2)
+    whole = torch.cat([batch.index for batch in batches(config, training=True, outputs=())])
+    first = build_loader(config, "train", training=True, outputs=())
     iterator = iter(first)
     seen = [next(iterator).index for _ in range(3)]
-    ranks = [build_loader(config, "train", rank=r, world_size=3, training=True) for r in range(3)]
+    ranks = [build_loader(config, "train", rank=r, world_size=3, training=True, outputs=()) for r in range(3)]
     for loader in ranks:
         loader.load_state_dict(first.state_dict())
     for parts in zip(*ranks, strict=True):
@@ -212,7 +211,7 @@ def test_an_abandoned_epoch_leaves_nothing_behind(shards, backend):
 def test_labels_alone_equal_those_beside_images(shards):
     config = DataConfig(shards=shards, batch_size=4, augment=AUGMENT, backend="torch")
     images = batches(config, training=True)
-    labels = batches(dataclasses.replace(config, outputs=()), training=True)
+    labels = batches(config, training=True, outputs=())
     for a, b in zip(images, labels, strict=True):
         assert b.image is None
         assert torch.equal(a.joints_2d, b.joints_2d)
@@ -220,8 +219,8 @@ def test_labels_alone_equal_those_beside_images(shards):
         assert torch.equal(a.index, b.index)
 
 
-def test_the_resident_loader_repeats_one_batch(shards):
-    found = batches(DataConfig(shards=shards, batch_size=4, backend="resident"), training=True)
+def test_a_cached_batch_is_the_first_one_repeated(shards):
+    found = batches(DataConfig(shards=shards, batch_size=4), training=True, cached_batch=True)
     assert len(found) == 5
     assert all(batch is found[0] for batch in found)
 
@@ -236,13 +235,13 @@ def test_what_cannot_work_is_refused(tmp_path, shards):
         build_loader(DataConfig(shards=empty), "train")
     plain = make_shard_set(tmp_path / "plain", {"train": 2})
     with pytest.raises(InputError, match="holds no worldp"):
-        build_loader(DataConfig(shards=plain, outputs=("image", "worldp")), "train")
+        build_loader(DataConfig(shards=plain), "train", outputs=("image", "worldp"))
 
 
 def test_worldp_is_exact(shards):
     shard_set = ShardSet(shards, "val")
     stored = cv2.imdecode(shard_set.member(0, "worldp.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
     for backend in BACKENDS:
-        batch = batches(DataConfig(shards=shards, batch_size=2, backend=backend, outputs=("worldp",)), "val")[0]
+        batch = batches(DataConfig(shards=shards, batch_size=2, backend=backend), "val", outputs=("worldp",))[0]
         assert batch.image is None
         np.testing.assert_array_equal(batch.worldp[0].permute(1, 2, 0).numpy(), stored)

@@ -23,9 +23,10 @@ class Run:
     """The ranks of a training run, in lock step."""
 
     def __init__(self, shards, batch_size, world_size, seed):
-        config = DataConfig(shards=shards, batch_size=batch_size, outputs=(), augment=AUGMENT, seed=seed)
+        config = DataConfig(shards=shards, batch_size=batch_size, augment=AUGMENT, seed=seed)
         self.loaders = [
-            build_loader(config, "train", rank=rank, world_size=world_size, training=True) for rank in range(world_size)
+            build_loader(config, "train", rank=rank, world_size=world_size, training=True, outputs=())
+            for rank in range(world_size)
         ]
         self.left = []
 
@@ -107,10 +108,10 @@ def test_another_global_batch_goes_on_at_the_same_place(sets, before, after, ste
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(COUNTS), st.integers(1, 9), st.integers(1, 8))
 def test_evaluation_sees_each_sample_once(sets, count, batch_size, world_size):
-    config = DataConfig(shards=sets[count], batch_size=batch_size, outputs=())
+    config = DataConfig(shards=sets[count], batch_size=batch_size)
     seen = []
     for rank in range(world_size):
-        loader = build_loader(config, "train", rank=rank, world_size=world_size)
+        loader = build_loader(config, "train", rank=rank, world_size=world_size, outputs=())
         batches = list(loader)
         assert len(batches) == len(loader)
         seen += [index for batch in batches for index in batch.index.tolist()]

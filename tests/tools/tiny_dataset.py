@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.camera import CROP_LEFT, XR_EGOPOSE
+from models.camera import XR_EGOPOSE
 from models.skeleton import JOINTS
 from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, Environment
 
@@ -145,7 +145,7 @@ def world_positions() -> NDArray[np.uint16]:
 
 def inside_square(pixels: NDArray[np.floating[Any]]) -> bool:
     """Tell whether pixels (n, 2) of the frame are well inside the center square."""
-    return bool((np.abs(pixels - [CROP_LEFT + 399.5, 399.5]) < 380).all())
+    return bool((np.abs(pixels - [240 + 399.5, 399.5]) < 380).all())
 
 
 def plant_faults(dataset: TinyDataset) -> dict[tuple[str, int], str]:

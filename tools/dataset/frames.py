@@ -13,11 +13,11 @@ import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.area_resize import resize_by_area
-from loaders.codecs import encode_jpeg
+from loaders.codecs import encode_png, swap_red_and_blue
 from loaders.errors import Failure
-from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_array, encode_meta, encode_pose
-from models.camera import CROP_LEFT, XR_EGOPOSE, FisheyeCamera
+from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_meta, encode_pose
+from loaders.preprocessing import Preprocessing, center_square
+from models.camera import XR_EGOPOSE
 from tools.dataset.layout import Environment, FrameLabels, LabelError, read_labels
 
 Pixels = NDArray[Any]
@@ -30,12 +30,6 @@ PNG_HEAD: Final = 26
 """Bytes of a PNG up to and including its size, bit depth and color type (bytes)."""
 PNG_TAIL: Final = 4096
 """How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
-
-_PNG_OPTIONS: Final = (
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-)
-"""World positions come out a third smaller than with OpenCV's defaults, in the same time; images no larger."""
 
 _KORNIA_DECODERS: Final = {8: kornia_rs.io.decode_image_png_u8, 16: kornia_rs.io.decode_image_png_u16}
 _KORNIA_MODES: Final = {2: "rgb", 6: "rgba"}
@@ -50,31 +44,22 @@ class FrameError(ValueError):
 
 
 @dataclass(frozen=True)
-class SampleForm:
-    """What a sample holds, and in which form."""
+class SampleFormat:
+    """What a sample holds beside its labels."""
 
     components: tuple[str, ...]
     """Among rgba, json, worldp; pose and meta are always there."""
-    image_format: str
-    """jpeg, png, raw or source."""
-    image_size: int
-    """Side of the stored image (pixels); source keeps the frame's own size."""
-    quality: int
-    """JPEG quality (0 to 100)."""
-
-    @property
-    def camera(self) -> FisheyeCamera:
-        """The camera of the stored images."""
-        return XR_EGOPOSE if self.image_format == "source" else XR_EGOPOSE.center_square(self.image_size)
+    preprocessing: Preprocessing
+    """What is done to its images."""
 
 
-def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm) -> list[tuple[str, bytes]]:
+def encode_sample(recording: Environment, meta: Sequence[int], sample_format: SampleFormat) -> list[tuple[str, bytes]]:
     """Return a sample's members as (name, content), in their order.
 
     Args:
         recording: where the frame lies.
         meta: (4,) subject, environment, frame, action.
-        form: what the sample holds.
+        sample_format: what the sample holds.
 
     Raises:
         FrameError: the frame lacks something or is damaged.
@@ -86,41 +71,35 @@ def encode_sample(recording: Environment, meta: Sequence[int], form: SampleForm)
         labels = frame_labels(text)
     except LabelError as error:
         raise FrameError(str(error)) from None
+    components, preprocessing = sample_format.components, sample_format.preprocessing
     members = []
-    if "rgba" in form.components:
-        content = read_file(recording, "rgba", frame)
-        members.append((IMAGE_MEMBERS[form.image_format], encode_image(content, form)))
-    if "json" in form.components:
+    if "rgba" in components:
+        image = encode_image(read_file(recording, "rgba", frame), preprocessing)
+        members.append((IMAGE_MEMBERS[preprocessing.format], image))
+    if "json" in components:
         members.append((JSON, text))
-    if "worldp" in form.components:
-        members.append((WORLDP, encode_worldp(read_file(recording, "worldp", frame), form)))
-    members.append((POSE, encode_pose(XR_EGOPOSE.transfer(labels.joints_2d, form.camera), labels.joints_3d)))
+    if "worldp" in components:
+        members.append((WORLDP, encode_worldp(read_file(recording, "worldp", frame), preprocessing)))
+    stored_2d = XR_EGOPOSE.transfer(labels.joints_2d, preprocessing.camera(XR_EGOPOSE))
+    members.append((POSE, encode_pose(stored_2d, labels.joints_3d)))
     members.append((META, encode_meta(subject, environment, frame, action)))
     return members
 
 
-def encode_image(content: bytes, form: SampleForm) -> bytes:
+def encode_image(content: bytes, preprocessing: Preprocessing) -> bytes:
     """Turn the bytes of an rgba PNG into the stored image. Raises FrameError with the reason."""
     image = decode_png("rgba", content)
-    if form.image_format == "source":
-        return content
-    square = resize_by_area(_three_channels(image), CROP_LEFT, XR_EGOPOSE.height, form.image_size)
-    if form.image_format == "raw":
-        return encode_array(square)
-    if form.image_format == "jpeg":
-        return encode_jpeg(square, form.quality)
-    return _encode(".png", square, _PNG_OPTIONS)
+    return content if preprocessing.format == "source" else preprocessing.encode(_three_channels(image))
 
 
-def encode_worldp(content: bytes, form: SampleForm) -> bytes:
+def encode_worldp(content: bytes, preprocessing: Preprocessing) -> bytes:
     """Crop and resize a worldp PNG like the image, values untouched. Raises FrameError with the reason."""
     positions = decode_png("worldp", content)
-    if form.image_format == "source":
+    if preprocessing.format == "source":
         return content
-    square = positions[:, CROP_LEFT : CROP_LEFT + XR_EGOPOSE.height]
+    size = preprocessing.image_size, preprocessing.image_size
     # the exact kind takes the pixel under each center; INTER_NEAREST itself is off by up to half a pixel
-    resized = cv2.resize(square, (form.image_size, form.image_size), interpolation=cv2.INTER_NEAREST_EXACT)
-    return _encode(".png", resized, _PNG_OPTIONS)
+    return encode_png(cv2.resize(center_square(positions), size, interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def decode_png(modality: str, content: bytes) -> Pixels:
@@ -145,7 +124,7 @@ def decode_png(modality: str, content: bytes) -> Pixels:
         image = None
     if image is None:
         raise FrameError(f"{modality} undecodable: damaged")
-    return _swap_red_and_blue(image)
+    return swap_red_and_blue(image)
 
 
 def png_fault(head: bytes, tail: bytes) -> str | None:
@@ -203,15 +182,3 @@ def _three_channels(image: Pixels) -> NDArray[np.uint8]:
     if image.dtype != np.uint8:
         image = (image >> 8).astype(np.uint8)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image, np.uint8)
-
-
-def _encode(extension: str, image: Pixels, options: Sequence[int]) -> bytes:
-    return cv2.imencode(extension, _swap_red_and_blue(image), options)[1].tobytes()
-
-
-def _swap_red_and_blue(image: Pixels) -> Pixels:
-    """Turn OpenCV's order of colors into everyone else's, and back."""
-    if image.ndim == 2:
-        return image
-    code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return cv2.cvtColor(image, code)

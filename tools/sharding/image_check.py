@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from loaders.format.manifest import Manifest
 from loaders.format.sample import WORLDP
-from tools.dataset.frames import FrameError, SampleForm, encode_image, encode_worldp, read_file
+from tools.dataset.frames import FrameError, encode_image, encode_worldp, read_file
 from tools.dataset.layout import Environment
 
 _BLOCK: Final = 8
@@ -52,18 +52,17 @@ def undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]
 
 def foreign_images(recording: Environment, frame: int, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
     """Make a sample's images anew out of the dataset's frame, and yield which are others."""
-    options = manifest.options
-    form = SampleForm(tuple(options["components"]), options["image_format"], options["image_size"], options["quality"])
+    preprocessing = manifest.preprocessing
     for modality, name, encode in (("rgba", manifest.image_member, encode_image), ("worldp", WORLDP, encode_worldp)):
         if name not in contents:
             continue
         try:
-            expected = encode(read_file(recording, modality, frame), form)
+            expected = encode(read_file(recording, modality, frame), preprocessing)
         except FrameError as reason:
             yield f"the dataset's frame has {reason}"
             continue
         # decoding what differs: another version of a codec may write other bytes for the same image
-        if contents[name] != expected and (form.image_format == "source" or _differ(name, contents[name], expected)):
+        if contents[name] != expected and (preprocessing.format == "source" or _differ(name, contents[name], expected)):
             yield f"its {name} is not the dataset's"
 
 

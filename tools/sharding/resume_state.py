@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any, Final
 from loaders.errors import InputError
 from loaders.format import manifest
 from loaders.format.manifest import Manifest, Shard, SkippedFrame
+from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.locks import locked
 
@@ -42,26 +44,28 @@ def at_work(output: Path) -> Iterator[None]:
                     remove_partials(output)
 
 
-def begin(output: Path, options: dict[str, Any]) -> bool:
-    """Make the folder ready for the shard set that ``options`` determine.
+def begin(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
+    """Make the folder ready for the shard set that ``options`` and ``preprocessing`` determine.
 
     Returns True if it holds that set, finished; False if shards remain to be written. Raises InputError if it holds
     anything else.
     """
     remedy = "give another --output, or delete that folder"
+    wanted = _flat(options, preprocessing)
     if (output / manifest.FILE_NAME).is_file():
-        _compare(Manifest.read(output).options, options, f"{output} holds a finished shard set", remedy)
+        made = Manifest.read(output)
+        _compare(_flat(made.options, made.preprocessing), wanted, f"{output} holds a finished shard set", remedy)
         remove_partials(output)  # a killed run's worker that was held up may have begun another shard since
         return True
     plan = output / FOLDER / _PLAN
     if plan.is_file():
         begun = json.loads(plan.read_bytes())
-        _compare(begun, options, f"{output} holds an unfinished shard set", f"repeat its options, {remedy}")
+        _compare(begun, wanted, f"{output} holds an unfinished shard set", f"repeat its options, {remedy}")
     else:
         if any(not path.name.startswith(".") for path in output.iterdir()):
             raise InputError(f"{output} is not empty and holds no shard set: give --output a new folder")
         plan.parent.mkdir(exist_ok=True)
-        write_whole(plan, json.dumps(options, indent=1).encode())
+        write_whole(plan, json.dumps(wanted, indent=1).encode())
     remove_partials(output)
     return False
 
@@ -91,6 +95,11 @@ def end(output: Path) -> None:
 
 def _note(output: Path, name: str) -> Path:
     return output / FOLDER / f"{name}.json"
+
+
+def _flat(options: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return everything that determines the bytes; the image circle is found in them."""
+    return {**options, **asdict(dataclasses.replace(preprocessing, image_circle=None))}
 
 
 def _compare(made: dict[str, Any], wanted: dict[str, Any], what: str, remedy: str) -> None:

@@ -19,7 +19,7 @@ from loaders.format.manifest import Shard, SkippedFrame
 from loaders.format.sample import sample_key
 from loaders.system.disk import NO_ROOM, DiskFullError
 from loaders.system.files import publish, temporary_name
-from tools.dataset.frames import FrameError, SampleForm, encode_sample
+from tools.dataset.frames import FrameError, SampleFormat, encode_sample
 from tools.dataset.layout import Environment
 from tools.parallel import Progress
 from tools.sharding.resume_state import ShardResult, record
@@ -43,7 +43,7 @@ class ShardJob:
     """Recordings by (subject, environment), as in the rows."""
     rows: NDArray[np.int32]
     """(n, 4) subject, environment, frame, action."""
-    form: SampleForm
+    sample_format: SampleFormat
     stop_at_defect: bool
     """Raise at the first unusable frame instead of leaving it out."""
 
@@ -96,7 +96,7 @@ def encode_row(job: ShardJob, row: NDArray[np.int32]) -> list[tuple[str, bytes]]
     """Return a frame's members, or why it has none. Raises InputError instead if the job stops at defects."""
     recording = _recording(job, row)
     try:
-        return encode_sample(recording, row.tolist(), job.form)
+        return encode_sample(recording, row.tolist(), job.sample_format)
     except FrameError as error:
         if job.stop_at_defect:
             raise InputError(

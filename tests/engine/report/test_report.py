@@ -15,7 +15,7 @@ from engine.evaluation.predictions import Predictions
 from engine.report.pose_plots import body_axes, look
 from engine.report.writer import write_report
 from engine.visualization.overlay import BLUE, ORANGE
-from loaders import DataConfig, ShardSet
+from loaders import ReaderConfig, ShardSet
 from models.camera import world_to_camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.shard_factory import COLORS, make_shard_set
@@ -51,7 +51,7 @@ def write(folder, shards, found, **changes):
     errors = frame_errors(found, actions, mean_pose(shards))
     metrics = summarize(errors, frame_pixels=6.25) | {"evaluation": EVALUATION | changes}
     meta = ShardSet(shards, "test").labels()[1]
-    examples = collect_examples(DataConfig(shards=shards), "test", found, errors, meta, image_size=128, count=2)
+    examples = collect_examples(ReaderConfig(shards=shards), "test", found, errors, meta, image_size=128, count=2)
     return write_report(folder, metrics, examples, {"optim": {"lr": 0.001}}), examples
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("nvidia.dali")
 
 DEVICE = "cuda:0"
 AUGMENT = AugmentConfig(rotation=180, horizontal_flip=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
-FEEDS = ("map", "stream")
+ACCESS = ("random", "sequential")
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +35,17 @@ def load(config, device, **kwargs):
         loader.close()
 
 
-@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.parametrize("access", ACCESS)
 @pytest.mark.parametrize("augment", [AugmentConfig(), AUGMENT], ids=["plain", "augmented"])
 @pytest.mark.parametrize(("form", "image_size"), [("jpeg", 96), ("jpeg", 64), ("png", 96), ("raw", 96), ("source", 96)])
-def test_images_and_labels_are_those_of_the_cpu(sets, form, image_size, augment, feed):
+def test_images_and_labels_are_those_of_the_cpu(sets, form, image_size, augment, access):
     config = DataConfig(
         shards=sets[form],
         batch_size=5,
         backend="dali",
-        feed=feed,
+        access=access,
         augment=augment,
         image_size=image_size,
-        outputs=("image",),
     )
     on_gpu, on_cpu = (load(config, device, training=True) for device in (DEVICE, "cpu"))
     for a, b in zip(on_gpu, on_cpu, strict=True):
@@ -57,17 +56,18 @@ def test_images_and_labels_are_those_of_the_cpu(sets, form, image_size, augment,
         assert (a.image.cpu().float() - b.image.float()).abs().mean() < 2
 
 
-@pytest.mark.parametrize("feed", FEEDS)
-def test_planes_are_those_of_the_cpu(sets, feed):
-    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali", feed=feed, pixels="float32")
-    for a, b in zip(load(config, DEVICE), load(config, "cpu"), strict=True):
+@pytest.mark.parametrize("access", ACCESS)
+def test_planes_are_those_of_the_cpu(sets, access):
+    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali", access=access)
+    for a, b in zip(load(config, DEVICE, dtype="float32"), load(config, "cpu", dtype="float32"), strict=True):
         assert a.image.is_contiguous()
         assert (a.image.cpu() - b.image).abs().mean() < 2 / 127.5
 
 
 def test_world_positions_are_exact(sets):
-    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali", outputs=("worldp",))
-    for a, b in zip(load(config, DEVICE), load(config, "cpu"), strict=True):
+    config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali")
+    on_gpu, on_cpu = (load(config, device, outputs=("worldp",)) for device in (DEVICE, "cpu"))
+    for a, b in zip(on_gpu, on_cpu, strict=True):
         assert torch.equal(a.worldp.cpu().to(torch.int32), b.worldp.to(torch.int32))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loaders import config
+from loaders.system import cores as cores_module
 from loaders.system.cores import cpu_quota
 from tests.tools.shard_runs import ROOT
 
@@ -68,10 +68,10 @@ def test_without_control_groups_there_is_no_quota(tmp_path):
 @pytest.mark.parametrize(("cores", "expected"), [(math.inf, 8), (16, 8), (8, 8), (2, 2), (1.5, 2), (1, 1), (0.05, 1)])
 def test_fractions_are_rounded_up_and_one_core_is_left(monkeypatch, cores, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(config, "cpu_quota", lambda: cores)
-    assert config.available_cores() == expected
+    monkeypatch.setattr(cores_module, "cpu_quota", lambda: cores)
+    assert cores_module.available_cores() == expected
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert config.cores_per_process() == max(1, expected // 4)
+    assert cores_module.cores_per_process() == max(1, expected // 4)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_real_quota_counts_for_commands_and_for_torch(half_a_core):
     """Also within torch, which starts a thread for each core it sees."""
     program = (
         "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / 'cgroup.procs').write_text(str(os.getpid()));"
-        "from loaders.config import available_cores; from engine.distributed import choose_device; import torch;"
+        "from loaders.system.cores import available_cores; from engine.distributed import choose_device; import torch;"
         "choose_device('cpu'); print(available_cores(), torch.get_num_threads())"
     )
     free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

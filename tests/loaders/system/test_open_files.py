@@ -17,9 +17,9 @@ PROGRAM = """
 import os, resource, sys
 from pathlib import Path
 from loaders import DataConfig, InputError, build_loader
-shards, feed, backend, soft, hard = sys.argv[1:]
+shards, access, backend, soft, hard = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(soft), int(hard)))
-config = DataConfig(shards=Path(shards), feed=feed, backend=backend, batch_size=7)
+config = DataConfig(shards=Path(shards), access=access, backend=backend, batch_size=7)
 try:
     training, validation = build_loader(config, "train", training=True), build_loader(config, "val")
     batches = iter(training)
@@ -46,19 +46,19 @@ def load(*arguments):
 
 @pytest.mark.parametrize("backend", ["torch", "dali"])
 def test_mapped_shards_keep_no_file_open(shards, backend):
-    done = load(shards, "map", backend, 40, 40)
+    done = load(shards, "random", backend, 40, 40)
     assert done.stdout == "116 samples", done.stderr
 
 
 def test_a_stream_raises_the_limit_for_each_shard_once(shards):
     """Also where a batch that is filled up to the reader's size reaches over many shards."""
-    done = load(shards, "stream", "auto", 40, 180)
+    done = load(shards, "sequential", "auto", 40, 180)
     assert done.stdout == "116 samples", done.stderr
 
 
 def test_a_stream_says_what_it_needs_before_the_first_step(shards):
     """Training and validation are open at the same time: either alone would fit."""
-    done = load(shards, "stream", "auto", 40, 130)
+    done = load(shards, "sequential", "auto", 40, 130)
     assert done.stdout.startswith(f"InputError: {shards}/val: a stream keeps all its shards open; "), done.stderr
     assert " open files are needed and 130 allowed: raise the limit by `ulimit -n " in done.stdout
     assert "data.access random" in done.stdout

@@ -10,11 +10,17 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from tools.dataset.frames import FrameError, SampleForm, decode_png, encode_image, encode_worldp
+from loaders.preprocessing import Format, Preprocessing
+from models.camera import XR_EGOPOSE
+from tools.dataset.frames import FrameError, decode_png, encode_image, encode_worldp
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (800, 1280, 4), np.uint8)
 SMOOTH = cv2.GaussianBlur(PIXELS, (0, 0), 8)
+
+
+def stored_as(image_format: Format, size: int = 368) -> Preprocessing:
+    return Preprocessing.of(image_format, size, 95, XR_EGOPOSE)
 
 
 def png(image: NDArray[Any] | PIL.Image.Image, **options: Any) -> bytes:
@@ -49,10 +55,10 @@ def test_unusual_kinds_are_decoded_too() -> None:
 
 @pytest.mark.parametrize("size", [800, 368])
 def test_every_kind_of_image_becomes_three_channels(size: int) -> None:
-    form = SampleForm(("rgba",), "raw", size, 95)
+    preprocessing = stored_as("raw", size)
 
     def stored(content: bytes) -> NDArray[np.uint8]:
-        return np.asarray(np.load(io.BytesIO(encode_image(content, form))), np.uint8)
+        return np.asarray(np.load(io.BytesIO(encode_image(content, preprocessing))), np.uint8)
 
     color = stored(png(SMOOTH[:, :, :3]))
     assert color.shape == (size, size, 3)
@@ -65,17 +71,16 @@ def test_every_kind_of_image_becomes_three_channels(size: int) -> None:
 
 def test_a_stored_png_has_the_colors_of_the_raw_image() -> None:
     content = png(SMOOTH)
-    raw = np.load(io.BytesIO(encode_image(content, SampleForm(("rgba",), "raw", 368, 95))))
-    stored = PIL.Image.open(io.BytesIO(encode_image(content, SampleForm(("rgba",), "png", 368, 95))))
+    raw = np.load(io.BytesIO(encode_image(content, stored_as("raw"))))
+    stored = PIL.Image.open(io.BytesIO(encode_image(content, stored_as("png"))))
     np.testing.assert_array_equal(np.asarray(stored), raw)
-    lossy = PIL.Image.open(io.BytesIO(encode_image(content, SampleForm(("rgba",), "jpeg", 368, 95))))
+    lossy = PIL.Image.open(io.BytesIO(encode_image(content, stored_as("jpeg"))))
     assert np.abs(np.asarray(lossy).astype(int) - raw).mean() < 3
 
 
 def test_worldp_takes_the_pixel_under_each_center() -> None:
     y, x = np.mgrid[:800, :1280].astype(np.uint16)
-    form = SampleForm(("worldp",), "jpeg", 368, 95)
-    stored = encode_worldp(cv2.imencode(".png", np.dstack([x, y, x]))[1].tobytes(), form)
+    stored = encode_worldp(cv2.imencode(".png", np.dstack([x, y, x]))[1].tobytes(), stored_as("jpeg"))
     taken = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_UNCHANGED)
     centers = (np.arange(368) + 0.5) * 800 / 368 - 0.5
     assert np.abs(taken[:, :, 0] - (240 + centers)[None, :]).max() <= 0.5 + 1e-9

@@ -52,7 +52,7 @@ def test_a_sample_holds_the_members_in_order_with_their_types_and_values(dataset
 def test_the_manifest_says_what_was_made(shards: Path) -> None:
     manifest = Manifest.read(shards)
     assert manifest.camera == XR_EGOPOSE.center_square(368)
-    assert manifest.options["image_format"] == "jpeg"
+    assert manifest.preprocessing.format == "jpeg"
     assert manifest.environments == ("env 02", "env_001")
     for name, split in manifest.splits.items():
         assert [entry.samples for entry in split.shards] == [4, 4, 2]
