@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine.checkpoint.checkpointer import CheckpointConfig
 from engine.cli.flags import keys_of
 from engine.config import TrainConfig, parse_train, to_plain
 from engine.distributed import DistributedConfig
@@ -145,7 +146,7 @@ REFUSED = {
     "compile: on\n": "line 3: compile is 'on': give off, default, reduce-overhead or max-autotune",
     "optim: {lr: .nan}\n": "line 3: optim.lr is '.nan': give a finite number",
     "optim:\n  max_grad_norm: -.inf\n": "line 4: optim.max_grad_norm is '-.inf': give a finite number",
-    "checkpoint_minutes: 1e999\n": "line 3: checkpoint_minutes is '1e999': give a finite number",
+    "checkpoint: {minutes: 1e999}\n": "line 3: checkpoint.minutes is '1e999': give a finite number",
     "optim: 0.001\n": "line 3: optim holds no keys: write them one a line, as 'key: value'",
     "seed: !!python/object/apply:os.system ['true']\n": "line 3: seed has the tag !!python/object/apply:os.system: "
     "leave it out, the key says what the value means",
@@ -225,6 +226,7 @@ SECTIONS = {
     "loss.": LossWeights(),
     "optim.": OptimConfig(),
     "distributed.": DistributedConfig(),
+    "checkpoint.": CheckpointConfig(),
     "": parse_train(NEEDED),
 }
 FLOATS = [
@@ -277,7 +279,7 @@ def test_the_configuration_of_a_run_is_one_for_another(tmp_path, name):
         "128",
         "--resume",
     ]
-    flags += ["--compile", "off", "--model.pretrained", name, "--epochs", "1_000", "--checkpoint-minutes", "1e22"]
+    flags += ["--compile", "off", "--model.pretrained", name, "--epochs", "1_000", "--checkpoint.minutes", "1e22"]
     config = dataclasses.replace(parse_train([*NEEDED, *flags]), run_dir=Path(name), load_2d=Path(name))
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
