@@ -147,8 +147,28 @@ def _unchecked(config: type[ConfigT], values: Mapping[str, Any], prefix: str = "
     return made
 
 
-def unused_keys(config: TrainConfig) -> set[str]:
-    """Return the dotted keys of flags that the run does not obey: those of other stages, optimizers and schedules."""
+def used_values(config: TrainConfig) -> dict[str, Any]:
+    """Return what a run obeys as nested plain values, fit for YAML and for a checkpoint."""
+    unused = _unused_keys(config)
+
+    def used(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        return {
+            name: used(value, f"{prefix}{name}.") if isinstance(value, dict) else value
+            for name, value in values.items()
+            if prefix + name not in unused
+        }
+
+    return used(to_plain(config))
+
+
+def ignored_values(config: TrainConfig) -> dict[str, Any]:
+    """Return by dotted key what the user has set and the run does not obey."""
+    values, defaults = flatten(to_plain(config)), flatten(to_plain(_unchecked(TrainConfig, {})))
+    return {key: values[key] for key in sorted(_unused_keys(config)) if values[key] != defaults[key]}
+
+
+def _unused_keys(config: TrainConfig) -> set[str]:
+    """Return the dotted keys that mean nothing to a run: those of other stages, optimizers and schedules."""
     unused = set(_UNUSED[config.stage])
     if config.data.access == "random":
         unused |= {"data.shuffle_window", "data.remote"}
@@ -160,18 +180,12 @@ def unused_keys(config: TrainConfig) -> set[str]:
     return unused
 
 
-def used_values(config: TrainConfig) -> dict[str, Any]:
-    """Return what a run obeys as nested plain values, fit for YAML and for a checkpoint."""
-    unused = unused_keys(config)
-
-    def used(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        return {
-            name: used(value, f"{prefix}{name}.") if isinstance(value, dict) else value
-            for name, value in values.items()
-            if prefix + name not in unused
-        }
-
-    return used(to_plain(config))
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def to_plain(config: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.checkpoint.format import Checkpoint, ResumeState
+from engine.config import flatten
 from engine.distributed import Process
 from engine.training.run_folder import from_weights
 from loaders import Loader
@@ -95,14 +96,6 @@ def changes(checkpoint: Checkpoint, config: Config) -> list[str]:
         for key, value in flatten(config).items()
         if key not in _PER_CALL and saved.get(key, value) != value
     ]
-
-
-def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted keys."""
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        values |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return values
 
 
 def _optimizer(flat: Config) -> str:

@@ -17,7 +17,7 @@ from torch.profiler import record_function
 from engine.checkpoint.checkpointer import LAST, Checkpointer, load_newest
 from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state
 from engine.cli.signals import Stopped
-from engine.config import TrainConfig, used_values
+from engine.config import TrainConfig, ignored_values, used_values
 from engine.distributed import Process
 from engine.stages import STAGES
 from engine.training.consistency import changes, check_processes, check_resumable
@@ -82,6 +82,7 @@ class Trainer:
                 total_steps=self.step + self.schedule.steps_left(self.step),
             )
             opened.callback(self.log.close)
+            notes += [f"{config.stage} ignores {key} {value} here" for key, value in ignored_values(config).items()]
             for note in notes:
                 self.log.note(note)
             self.preemption = Preemption(process, self._answer)

@@ -7,10 +7,11 @@ import yaml
 
 from engine.checkpoint.checkpointer import CheckpointConfig
 from engine.cli.flags import keys_of
-from engine.config import TrainConfig, parse_train, to_plain
+from engine.config import TrainConfig, flatten, ignored_values, parse_train, to_plain, used_values
 from engine.distributed import DistributedConfig
 from engine.optimizer import OptimConfig
 from engine.stages import ModelConfig
+from engine.training.consistency import PER_NODE
 from loaders import DataConfig, InputError
 from loaders.augment import AugmentConfig
 from models.losses import LossWeights
@@ -301,3 +302,25 @@ def test_the_shipped_configurations_are_valid(path):
     config = parse_train(["--config", str(path), "--data.shards", "shards", "--run-dir", "runs/x"])
     assert isinstance(config, TrainConfig)
     assert config.stage == path.stem
+    assert not ignored_values(config)
+
+
+def test_what_a_stage_does_not_obey_is_told_and_not_recorded(tmp_path):
+    more = ["--model.backbone", "resnet18", "--data.threads", "3", "--optim.gamma", "0.5", "--loss.bone", "0"]
+    config = parse_train([*NEEDED, "--stage", "train3d", *more])
+    assert ignored_values(config) == {"data.threads": 3, "model.backbone": "resnet18", "optim.gamma": 0.5}
+    recorded = flatten(used_values(config))
+    assert "loss.bone" in recorded
+    assert not recorded.keys() & {"loss.heatmap", "data.backend", "optim.momentum", *ignored_values(config)}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(used_values(config)))
+    again = parse_train(["--config", str(path)])
+    assert used_values(again) == {**used_values(config), "config": str(path)}
+    config = parse_train([*NEEDED, *more, "--optim.schedule", "step"])
+    assert ignored_values(config) == {"loss.bone": 0.0}
+
+
+def test_nodes_may_differ_in_every_path():
+    paths = {key for key, hint in keys_of(TrainConfig) if hint in (Path, Path | None)}
+    assert paths
+    assert paths <= PER_NODE
