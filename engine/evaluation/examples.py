@@ -134,11 +134,12 @@ def _image(shard_set: ShardSet, index: int, size: int) -> Image | None:
     member = shard_set.manifest.image_member
     if member is None:
         return None
-    stored = image_data(shard_set, [index], member)[0]
+    stored: NDArray[Any] = image_data(shard_set, [index], member)[0]
     if stored.ndim == 1:
-        memory = np.empty((shard_set.camera.height, shard_set.camera.width, 3), np.uint8)
         try:
-            stored = decode_stored(stored, member, memory)
+            stored = decode_stored(
+                stored, member, np.empty((shard_set.camera.height, shard_set.camera.width, 3), np.uint8)
+            )
         except ValueError as error:
             raise InputError(
                 f"{shard_set.describe(index, member)} cannot be decoded ({error}): copy the shard again, or run "

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
-from engine.evaluate import main, mean_pose
+from engine.evaluate import main
+from engine.evaluation.evaluation import mean_pose
 from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import decode_heatmaps, encode_heatmaps
@@ -163,7 +164,7 @@ def test_skipped_frames_are_skipped_and_listed(tmp_path, capsys, finetuned):
     shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 10})
     common = ("--data.backend", "torch", "--data.batch-size", "2", "--data.on-bad-sample")
     whole = evaluated(finetuned, shards, tmp_path / "whole", *common, "fail")
-    # the second batch of two is left out whole
+    # the second batch of two is skipped whole
     spoil_images(shards, "test", {2, 3, 8})
     assert main(flags(finetuned, shards, tmp_path / "refused", *common, "fail")) == 2
     assert "000003.rgba.jpg at byte" in capsys.readouterr().err
@@ -174,7 +175,14 @@ def test_skipped_frames_are_skipped_and_listed(tmp_path, capsys, finetuned):
     for metrics in (one, two):
         listed = metrics["evaluation"]["skipped"]
         assert [number for number in (3, 4, 9) for line in listed if f"{number:06}.rgba.jpg" in line] == [3, 4, 9]
-        assert metrics["evaluation"]["notes"][-1].startswith("3 frames left out, the first: ")
+        assert metrics["evaluation"]["notes"][-1].startswith("3 frames skipped, the first: ")
+
+
+def test_a_split_without_any_usable_image_is_one_line(tmp_path, capsys, finetuned):
+    shards = make_shard_set(tmp_path / "shards", {"test": 3})
+    spoil_images(shards, "test", range(3))
+    assert main(flags(finetuned, shards, tmp_path / "r", "--data.on-bad-sample", "skip")) == 2
+    assert "has no image that can be decoded" in capsys.readouterr().err
 
 
 def test_a_heatmap_network_has_its_2d_error_alone(tmp_path, capsys, shards):
@@ -207,7 +215,7 @@ def test_a_reference_checkpoint_gives_the_same(tmp_path, shards, finetuned):
 
 def test_without_a_training_split_there_is_no_baseline(tmp_path, capsys, finetuned):
     shards = make_shard_set(tmp_path / "shards", {"test": 3})
-    assert mean_pose(shards) is None
+    assert mean_pose(ShardSet(shards, "test")) is None
     metrics = evaluated(finetuned, shards, tmp_path / "report")
     assert "baseline_mpjpe_mm" not in metrics
     assert "no mean pose to compare with" in capsys.readouterr().err
