@@ -119,9 +119,9 @@ def _varied(order: NDArray[np.int64], recording: NDArray[np.int32], count: int) 
     chosen: list[int] = []
     seen: set[tuple[int, ...]] = set()
     for index in order:
-        place = tuple(recording[index].tolist())
-        if place not in seen:
-            seen.add(place)
+        key = tuple(recording[index].tolist())
+        if key not in seen:
+            seen.add(key)
             chosen.append(int(index))
         if len(chosen) == count:
             return chosen
@@ -149,7 +149,7 @@ def _image(shard_set: ShardSet, index: int, size: int) -> Image | None:
 
 
 def _vertical(shard_set: ShardSet, index: int, standing: Points) -> Points:
-    """Return which way is up in a frame: as its JSON says, else from the feet of the mean pose to its neck."""
+    """Return which way is up in a frame: from its JSON, else from the feet of the mean pose to its neck."""
     if JSON in shard_set.members:
         try:
             # integers may be too long for Python and for a float
