@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from engine.cli.command import OK, Command, command
-from engine.cli.progress import note
 from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
 from engine.evaluation.evaluation import Evaluation, evaluate_split
@@ -26,6 +26,8 @@ from engine.report.writer import write_report
 from loaders import DataConfig, ReaderConfig, build_loader
 from loaders.ranges import Range, check_ranges
 from loaders.system.os_errors import naming
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def _stoppable(process: Process) -> Signals:
 
     def answer(signal_name: str) -> None:
         if process.is_main:
-            note(f"evaluate: {signal_name}: ending without a report")
+            logger.info("evaluate: %s: ending without a report", signal_name)
 
     return Signals(answer, raises=True)
 
