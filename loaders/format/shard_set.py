@@ -213,10 +213,7 @@ def image_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, str]
         member = shard_set.manifest.image_member if output == "image" else WORLDP
         if member is None or member not in shard_set.members:
             component = "rgba" if output == "image" else output
-            raise InputError(
-                f"{shard_set.folder} holds no {component}: run tools.shard with --components {component}, "
-                f"or leave {output} out of data.outputs"
-            )
+            raise InputError(f"{shard_set.folder} holds no {component}: run tools.shard with --components {component}")
         members[output] = member
     return members
 

@@ -21,7 +21,7 @@ from loaders.system.disk import NO_ROOM, DiskFullError
 from loaders.system.files import publish, temporary_name
 from tools.dataset.frames import FrameError, SampleFormat, encode_sample
 from tools.dataset.layout import Environment
-from tools.parallel import advance
+from tools.parallel import Progress
 from tools.sharding.resume_state import ShardResult, record
 
 GO_ON: Final = "run the same command again; it goes on where it stopped"
@@ -48,7 +48,7 @@ class ShardJob:
     """Raise at the first unusable frame instead of leaving it out."""
 
 
-def write_shard(job: ShardJob) -> ShardResult:
+def write_shard(job: ShardJob, progress: Progress) -> ShardResult:
     """Write a shard and its index; the tar appears last, complete.
 
     Raises DiskFullError if it does not fit, Failure if a file cannot be read or written, InputError at a defect if
@@ -59,7 +59,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     temporary, temporary_index = temporary_name(tar), temporary_name(tar)
     try:
         tar.parent.mkdir(parents=True, exist_ok=True)
-        result, places = _write_tar(job, temporary)
+        result, places = _write_tar(job, temporary, progress)
         if places:
             write_index(temporary_index, places)
             publish(temporary_index, tar.with_name(index_name(tar.name)))
@@ -76,7 +76,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     return result
 
 
-def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[Place]]]:
+def _write_tar(job: ShardJob, path: Path, progress: Progress) -> tuple[ShardResult, list[list[Place]]]:
     places: list[list[Place]] = []
     skipped = []
     with path.open("xb") as stream:
@@ -87,7 +87,7 @@ def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[Place]
                 skipped.append(SkippedFrame(recording.subject, recording.name, int(row[2]), str(sample)))
             else:
                 places.append(tar.add(sample_key(recording.subject, recording.name, int(row[2])), sample))
-            advance(1, tar.bytes - before)
+            progress.add(1, tar.bytes - before)
         tar.finish()
     return ShardResult(Shard(job.name, len(places), tar.bytes, tar.sha256()), tuple(skipped)), places
 
