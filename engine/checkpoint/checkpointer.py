@@ -74,7 +74,7 @@ class Checkpointer:
         """
         if self._on:
             self.wait()
-            self._writing = self._thread.submit(self._write, copy_to_host(checkpoint.to_file()), best)
+            self._writing = self._thread.submit(self._write, _copy_to_host(checkpoint.to_file()), best)
         self.saved_step = checkpoint.step
         self._saved_at = time.monotonic()
 
@@ -140,12 +140,12 @@ def load_newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     faults: list[str] = []
     for path in checkpoints(run_dir):
         try:
-            found = load(path)
+            checkpoint = load(path)
         except DamagedError as fault:
             faults.append(str(fault))
             continue
-        if newest is None or found.step > newest.step:
-            newest = found
+        if newest is None or checkpoint.step > newest.step:
+            newest = checkpoint
         if path.name == LAST:
             break
     if faults and newest is None:
@@ -155,7 +155,7 @@ def load_newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     return newest, faults
 
 
-def copy_to_host(value: Any) -> Any:
+def _copy_to_host(value: Any) -> Any:
     """Return a copy, in host memory, of tensors in nested dictionaries and lists."""
     copied = _copy(value)
     if torch.cuda.is_initialized():  # else waiting would take a GPU that nobody uses

@@ -150,5 +150,5 @@ class EventFile:
 def _next_name(folder: Path) -> str:
     """Return the name that SummaryWriter would give a file, its time later than all that are there."""
     stamps = [re.match(r"events\.out\.tfevents\.(\d+)\.", path.name) for path in folder.iterdir()]
-    stamp = max([int(time.time()), *(int(found[1]) + 1 for found in stamps if found)])
-    return f"events.out.tfevents.{stamp:010d}.{socket.gethostname()}.{os.getpid()}.0"
+    newest = max([int(time.time()), *(int(stamp[1]) + 1 for stamp in stamps if stamp)])
+    return f"events.out.tfevents.{newest:010d}.{socket.gethostname()}.{os.getpid()}.0"

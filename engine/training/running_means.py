@@ -80,7 +80,7 @@ class RunningMeans:
             if not bool(torch.isfinite(loss)):
                 own = number, self._process.rank, [*map(self._key, samples.tolist())]
                 break
-        first = min((found for found in self._process.gather(own) if found is not None), default=None)
+        first = min((each for each in self._process.gather(own) if each is not None), default=None)
         earliest = step - len(self._losses) + 1
         if first is None:
             return earliest, f"within the {len(self._losses)} steps to {step}"

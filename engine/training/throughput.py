@@ -24,7 +24,7 @@ _STEPS: Final = 5
 
 @dataclass(frozen=True)
 class Rate:
-    """What was measured between two readings."""
+    """Images, and the seconds that they took, between two readings."""
 
     images: int
     seconds: float
@@ -32,7 +32,7 @@ class Rate:
 
     @property
     def images_per_second(self) -> float:
-        """Images over time, pauses left out."""
+        """Images over time, pauses excluded."""
         return self.images / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -78,7 +78,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time spent inside; not nested."""
+        """Exclude the time spent inside; not nested."""
         before = time.perf_counter()
         try:
             yield

@@ -185,7 +185,7 @@ def test_a_signal_saves_and_ends(tmp_path, shards, number, status):
     assert checkpoint.load(run_dir / "last.pt").step > 0
 
 
-def test_a_spoilt_loss_stops_the_run(tmp_path, monkeypatch, capsys, shards):
+def test_a_non_finite_loss_stops_the_run(tmp_path, monkeypatch, capsys, shards):
     status = run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", "--optim.lr", "1e30"))
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert status == 1
@@ -216,7 +216,7 @@ def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, shards)
         assert len(said.strip().splitlines()) == 1, said
 
 
-def test_pretrained_trunks(tmp_path, shards):
+def test_pretrained_backbones(tmp_path, shards):
     import torchvision
 
     backbone = torchvision.models.resnet18()

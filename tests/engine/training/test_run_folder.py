@@ -167,7 +167,7 @@ def test_what_cannot_change_is_one_line(started, copied, more, said):
     assert content(copied) == before
 
 
-def test_another_trunk_is_one_line(tmp_path, started):
+def test_another_backbone_is_one_line(tmp_path, started):
     assert started(tmp_path / "run", "--max-steps", "1", stage="train2d")[0] == 0
     status, (line,) = started(tmp_path / "run", "--resume", "--model.backbone", "resnet34", stage="train2d")
     assert status == 2
@@ -200,8 +200,8 @@ def test_another_precision_resumes(shards, copied):
 def test_what_is_not_finite_is_never_written(shards, copied, where):
     trainer = Trainer(parse_train(flags(shards, copied, "train3d", "--resume")), ALONE)
     weight = next(trainer.learner.model.parameters())
-    spoilt = weight.data if where == "weights" else trainer.learner.optimizer.state[weight]["exp_avg_sq"]
-    spoilt[0] = torch.inf
+    corrupted = weight.data if where == "weights" else trainer.learner.optimizer.state[weight]["exp_avg_sq"]
+    corrupted[0] = torch.inf
     trainer.step = 5
     with pytest.raises(Failure, match=r"not finite at step 5; continue from .*last.pt by --resume with a lower"):
         trainer.save()
