@@ -75,11 +75,11 @@ class MemberWriter:
         """Name the members that were skipped; empty if there are none."""
         links = [f"{quoted(name)} -> {quoted(target)}" for name, target in self._unlinked.items()]
         doubles = [quoted(name) for name in self._doubles]
-        said = (
+        sentences = (
             _listed("not unpacked, for the file system has no links:", links),
             _listed("not unpacked, for another hidden file has the place:", doubles),
         )
-        return "; ".join(filter(None, said))
+        return "; ".join(filter(None, sentences))
 
     def _make_folder(self, folder: Path) -> None:
         if folder != self._latest:

@@ -69,8 +69,8 @@ def find_archives(folder: Path) -> list[Archive]:
             f"{folder} cannot be read ({error.strerror}): give the folder that holds <subject>.tar.gz.partaa, ..."
         ) from None
     return [
-        Archive(subject, tuple(found.values()), _name_fault(subject, list(found)))
-        for subject, found in sorted(parts.items())
+        Archive(subject, tuple(paths.values()), _name_fault(subject, list(paths)))
+        for subject, paths in sorted(parts.items())
     ]
 
 

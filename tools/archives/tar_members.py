@@ -60,7 +60,7 @@ class HardLink(Member):
 
 @dataclass(frozen=True)
 class SymbolicLink(Member):
-    """A link within the subject's folder, whose target need not exist."""
+    """A link within the subject's folder, shown target need not exist."""
 
     target: str
     """Relative to the link's folder: first up, then only down, so that no other link can lead it out of the folder."""
@@ -147,8 +147,8 @@ class MemberReader:
 
     def _resolve(self, path: list[str], text: str) -> str:
         """Return the target of a symbolic link. Raises ArchiveError if it is outside the subject's folder."""
-        said = f"{quoted(_join(*path))} links to {quoted(text)}"
-        outside = ArchiveError(f"{said}, which is outside the subject's folder: not unpacked")
+        link = f"{quoted(_join(*path))} links to {quoted(text)}"
+        outside = ArchiveError(f"{link}, which is outside the subject's folder: not unpacked")
         if not text or text.startswith("/") or "\0" in text:
             raise outside
         target = path[:-1]
@@ -157,7 +157,7 @@ class MemberReader:
                 if not target:
                     raise outside
                 if not self._links.keys().isdisjoint(accumulate(self._below_subject(target), _join)):
-                    raise ArchiveError(f"{said}, which goes back out of a link: not unpacked")
+                    raise ArchiveError(f"{link}, which goes back out of a link: not unpacked")
                 target.pop()
             elif part not in ("", "."):
                 target.append(part)
@@ -167,16 +167,16 @@ class MemberReader:
         return os.path.relpath(f"/{_join(*self._below_subject(target))}", f"/{_join(*below[:-1])}")
 
 
-def _parts(name: str, whose: str) -> list[str]:
+def _parts(name: str, shown: str) -> list[str]:
     """Return the parts of a path in the archive. Raises ArchiveError if it is unsafe."""
     parts = name.split("/")
     if ".." in parts or name.startswith("/"):
-        raise ArchiveError(f"{quoted(whose)} points outside the subject's folder: not unpacked")
+        raise ArchiveError(f"{quoted(shown)} points outside the subject's folder: not unpacked")
     if "\0" in name:
-        raise ArchiveError(f"{quoted(whose)} has an embedded null byte: not unpacked")
+        raise ArchiveError(f"{quoted(shown)} has an embedded null byte: not unpacked")
     parts = [part for part in parts if part not in ("", ".")]
     if len(parts) > _DEEPEST:
-        raise ArchiveError(f"{quoted(whose)} is a path of {len(parts)} steps: not unpacked")
+        raise ArchiveError(f"{quoted(shown)} is a path of {len(parts)} steps: not unpacked")
     return parts
 
 
