@@ -53,24 +53,22 @@ class LoadedModel:
 
 def read_model(path: Path, device: torch.device) -> LoadedModel:
     """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""
-    content = checkpoint.load_any(path)
-    if "format" not in content:
-        content = checkpoint.Content(describe_reference(content["model"], path), path)
-    config = content["config"]
+    found = checkpoint.load_any(path)
+    content = found if isinstance(found, checkpoint.Checkpoint) else describe_reference(found, path)
+    config = content.config
     # weights come from the checkpoint: the pretrained backbone that the run began with is not needed
     model_config = _restored(ModelConfig, {**_mapping(config, "model", path), "pretrained": None}, path)
-    if content["stage"] not in STAGES:
-        raise InputError(f"{path} is of stage {content['stage']}, this program knows {', '.join(STAGES)}: update it")
-    if not _size_fits(content["image_size"], content["model"], path):
-        raise InputError(f"{path} was altered: its networks are not for image_size {content['image_size']}")
-    stage = STAGES[content["stage"]](model_config, content["image_size"])
+    if content.stage not in STAGES:
+        raise InputError(f"{path} is of stage {content.stage}, this program knows {', '.join(STAGES)}: update it")
+    if not _size_fits(content.image_size, content.weights, path):
+        raise InputError(f"{path} was altered: its networks are not for image_size {content.image_size}")
+    stage = STAGES[content.stage](model_config, content.image_size)
     model = stage.build_model()
-    if absent := stage.networks(model).keys() - content["model"].keys():
+    if absent := stage.networks(model).keys() - content.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
-    stage.load_weights(model, content["model"], path)
+    stage.load_weights(model, content.weights, path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    held = content.get("preprocessing")
-    preprocessing = _restored(Preprocessing, held, path) if held else None
+    preprocessing = _restored(Preprocessing, content.preprocessing, path) if content.preprocessing else None
     return LoadedModel(path, stage, model, config, preprocessing)
 
 
@@ -98,8 +96,8 @@ def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:
     return heatmap_size(image_size) == heatmap_size(image_size_of(model["lifting_net"], path))
 
 
-def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any]:
-    """Return a reference checkpoint's weights as a checkpoint of ours holds them.
+def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Checkpoint:
+    """Return a reference checkpoint's weights as a checkpoint of ours.
 
     Stage, backbone and image size are read off the networks. Raises InputError if that fails.
     """
@@ -112,7 +110,9 @@ def describe_reference(weights: checkpoint.Weights, path: Path) -> dict[str, Any
     if "heatmap_net" in weights:
         backbone = backbone_of(weights["heatmap_net"], path)
     model = {**to_plain(ModelConfig(quantized_targets=True)), "backbone": backbone}
-    return {"stage": stage, "image_size": image_size, "model": weights, "config": {"stage": stage, "model": model}}
+    return checkpoint.Checkpoint(
+        stage=stage, image_size=image_size, weights=weights, config={"stage": stage, "model": model}
+    )
 
 
 def backbone_of(state: dict[str, torch.Tensor], path: Path) -> str:

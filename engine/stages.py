@@ -1,9 +1,10 @@
-"""What differs between train2d, train3d and finetune: network, images, loss, and how it is judged."""
+"""What differs between train2d, train3d and finetune: network, inputs, loss and validation metric."""
 
 from __future__ import annotations
 
 import textwrap
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,9 +18,9 @@ from loaders import PoseBatch
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges
 from models.heatmap_net import HeatmapNet, heatmap_size
-from models.heatmaps import SIGMA, decode_heatmaps, encode_heatmaps, select_heatmap_joints
+from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatmap_joints
 from models.lifting_net import LiftingNet
-from models.losses import LossWeights, heatmap_loss, pose_terms, reconstruction_loss
+from models.losses import LossWeights, PoseLoss, heatmap_loss, reconstruction_loss
 from models.pose_net import PoseNet
 
 StageName = Literal["train2d", "train3d", "finetune"]
@@ -47,30 +48,38 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stage's network says about B samples; None for what the stage does not predict."""
+    """What a stage's network predicts for B samples; None for what the stage does not predict."""
 
     heatmap: Tensor | None = None
     """(B, 15, S, S)."""
     joints_3d: Tensor | None = None
     """(B, 16, 3), metres relative to Neck."""
     reconstruction: Tensor | None = None
-    """(B, 15, S, S): the heatmaps as the lifting network's code remembers them."""
+    """(B, 15, S, S): the heatmaps as the lifting network reconstructs them from its latent code."""
 
 
-class Stage(ABC):
-    """One stage of training. The network it trains is handed in, perhaps wrapped for data-parallel training."""
+class Stage(nn.Module, ABC):
+    """One stage of training: its targets and its loss, whose constants are buffers, so move it to the device.
+
+    The network is no part of it but an argument, because it may be an average or wrapped.
+    """
 
     name: ClassVar[StageName]
     outputs: ClassVar[tuple[Literal["image", "worldp"], ...]]
     """Images that the stage's batches need."""
-    measure: ClassVar[str]
-    """The validation measure that chooses the best checkpoint; lower is better."""
+    metric: ClassVar[str]
+    """The validation metric that chooses the best checkpoint; lower is better."""
 
     def __init__(self, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> None:
+        super().__init__()
         self.config = config
         self.image_size = image_size
         self.heatmap_size = heatmap_size(image_size)
         self.weights = weights or LossWeights()
+        self.encoder = HeatmapEncoder(
+            image_size, self.heatmap_size, sigma=config.sigma, quantized=config.quantized_targets
+        )
+        self.pose_loss = PoseLoss(self.weights)
 
     @abstractmethod
     def build_model(self) -> nn.Module:
@@ -85,30 +94,25 @@ class Stage(ABC):
         """Run the network on a batch."""
 
     @abstractmethod
-    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        """Run the network; return what it says and the weighted terms whose sum is the loss."""
+    def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+        """Run the network on a batch; return its prediction and the weighted terms whose sum is the loss."""
 
     def targets(self, batch: PoseBatch) -> Tensor:
         """Return the true heatmaps (B, 15, S, S)."""
-        return encode_heatmaps(
-            select_heatmap_joints(batch.joints_2d),
-            self.image_size,
-            self.heatmap_size,
-            sigma=self.config.sigma,
-            quantized=self.config.quantized_targets,
-        )
+        targets: Tensor = self.encoder(select_heatmap_joints(batch.joints_2d))
+        return targets
 
     def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Tensor]:
         """Return error sums over the batch's samples, on the device: ``error_px``, ``mpjpe_mm``."""
-        found = {}
+        sums = {}
         if prediction.heatmap is not None:
             joints_2d, _ = decode_heatmaps(prediction.heatmap, self.image_size)
             offsets = joints_2d - select_heatmap_joints(batch.joints_2d)
-            found["error_px"] = torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
+            sums["error_px"] = torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
         if prediction.joints_3d is not None:
             offsets = prediction.joints_3d.float() - batch.joints_3d
-            found["mpjpe_mm"] = 1000 * torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
-        return found
+            sums["mpjpe_mm"] = 1000 * torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
+        return sums
 
     def load_weights(self, model: nn.Module, weights: checkpoint.Weights, source: Path) -> None:
         """Load networks by name. Raises InputError if one is unknown to this stage or does not fit."""
@@ -131,10 +135,12 @@ class Train2d(Stage):
 
     name = "train2d"
     outputs = ("image",)
-    measure = "error_px"
+    metric = "error_px"
 
     def build_model(self) -> nn.Module:
-        return _heatmap_net(self.config)
+        model = HeatmapNet(self.config.backbone)
+        _load_pretrained(model, self.config)
+        return model
 
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
         return {"heatmap_net": model}
@@ -142,7 +148,7 @@ class Train2d(Stage):
     def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
         return Prediction(heatmap=model(_image(batch)))
 
-    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+    def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         prediction = self.predict(model, batch)
         assert prediction.heatmap is not None
         loss = self.weights.heatmap * heatmap_loss(prediction.heatmap, self.targets(batch))
@@ -154,7 +160,7 @@ class Train3d(Stage):
 
     name = "train3d"
     outputs = ()
-    measure = "mpjpe_mm"
+    metric = "mpjpe_mm"
 
     def build_model(self) -> nn.Module:
         return LiftingNet(self.heatmap_size)
@@ -165,13 +171,12 @@ class Train3d(Stage):
     def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
         return Prediction(joints_3d=model(self.targets(batch))[0])
 
-    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+    def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         heatmap = self.targets(batch)
         joints_3d, reconstruction = model(heatmap)
         terms = {"reconstruction": self.weights.reconstruction * heatmap_loss(reconstruction, heatmap)}
-        return Prediction(joints_3d=joints_3d, reconstruction=reconstruction), terms | pose_terms(
-            self.weights, joints_3d, batch.joints_3d
-        )
+        terms |= self.pose_loss(joints_3d, batch.joints_3d)
+        return Prediction(joints_3d=joints_3d, reconstruction=reconstruction), terms
 
 
 class Finetune(Stage):
@@ -179,11 +184,11 @@ class Finetune(Stage):
 
     name = "finetune"
     outputs = ("image",)
-    measure = "mpjpe_mm"
+    metric = "mpjpe_mm"
 
     def build_model(self) -> nn.Module:
         model = PoseNet(self.config.backbone, self.image_size)
-        model.heatmap_net = _heatmap_net(self.config)
+        _load_pretrained(model.heatmap_net, self.config)
         return model
 
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
@@ -194,13 +199,13 @@ class Finetune(Stage):
         output = model(_image(batch))
         return Prediction(output.heatmap, output.joints_3d)
 
-    def learn(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+    def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         output = model(_image(batch))
         terms = {
             "heatmap": self.weights.heatmap * heatmap_loss(output.heatmap, self.targets(batch)),
             "reconstruction": self.weights.reconstruction * reconstruction_loss(output.reconstruction, output.heatmap),
         }
-        terms |= pose_terms(self.weights, output.joints_3d, batch.joints_3d)
+        terms |= self.pose_loss(output.joints_3d, batch.joints_3d)
         return Prediction(output.heatmap, output.joints_3d, output.reconstruction), terms
 
 
@@ -212,28 +217,12 @@ def _image(batch: PoseBatch) -> Tensor:
     return batch.image
 
 
-def _heatmap_net(config: ModelConfig) -> HeatmapNet:
-    """Return the heatmap network, its backbone pretrained if the configuration says so."""
-    net = HeatmapNet(config.backbone)
+def _load_pretrained(net: HeatmapNet, config: ModelConfig) -> None:
+    """Give a heatmap network the pretrained backbone that the configuration asks for, if any."""
     if config.pretrained is None:
-        return net
+        return
     path = Path(config.pretrained)
-    if path.exists():
-        state = checkpoint.load_state_dict(path)
-    else:
-        try:
-            weights = torchvision.models.get_model_weights(config.backbone)[config.pretrained]
-        except KeyError:
-            raise InputError(
-                f"model.pretrained is {config.pretrained!r}: neither a file nor torchvision weights of "
-                f"{config.backbone}"
-            ) from None
-        try:
-            state = weights.get_state_dict(progress=False)
-        except OSError as error:
-            raise InputError(
-                f"model.pretrained {config.pretrained} cannot be downloaded ({error}): give a file instead"
-            ) from None
+    state = checkpoint.load_state_dict(path) if path.exists() else _download(config.pretrained, config.backbone)
     own = net.state_dict()
     for name in own:
         # older files do not count batches, nor does anything depend on it
@@ -243,4 +232,16 @@ def _heatmap_net(config: ModelConfig) -> HeatmapNet:
             raise InputError(f"{config.pretrained} lacks {name} of that shape: it is no {config.backbone}")
         own[name] = state[name]
     net.load_state_dict(own)
-    return net
+
+
+def _download(name: str, backbone: Backbone) -> Mapping[str, Tensor]:
+    try:
+        weights = torchvision.models.get_model_weights(backbone)[name]
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False)
+    except KeyError:
+        raise InputError(
+            f"model.pretrained is {name!r}: neither a file nor torchvision weights of {backbone}"
+        ) from None
+    except OSError as error:
+        raise InputError(f"model.pretrained {name} cannot be downloaded ({error}): give a file instead") from None
+    return state

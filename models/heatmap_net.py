@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -44,9 +45,17 @@ class HeatmapNet(nn.Module):
                 nn.init.normal_(module.weight, std=0.001)
         nn.init.zeros_(self.final_layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        """Return the heatmaps. The first step normalizes 0..255 to -1..1, so that bytes travel, not floats."""
-        x = image_BCHW.to(self.final_layer.weight.dtype) / 127.5 - 1
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the heatmaps. Raises TypeError for images that are not uint8.
+
+        The first step normalizes 0..255 to -1..1: copying bytes to the device takes a quarter of the time of floats.
+        """
+        if image.dtype != torch.uint8:
+            raise TypeError(
+                f"images are {image.dtype}: give uint8, 0 to 255, which the network normalizes itself; normalized "
+                "floats would be normalized twice"
+            )
+        x = image.to(self.final_layer.weight.dtype) / 127.5 - 1
         for module in self.children():
             x = module(x)
         return x

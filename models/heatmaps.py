@@ -1,76 +1,80 @@
-"""Joints to heatmaps and back, on the device."""
+"""Joints to heatmaps and back, on the device. Heatmaps are (B, J, S, S) with S cells a side."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.constants import made_once
-from models.skeleton import HEATMAP_JOINTS
+from models.skeleton import HEAD
 
 SIGMA: Final = 2.0
 """Standard deviation of the reference's Gaussians (heatmap cells)."""
 
 
-def select_heatmap_joints(joints_BJX: Tensor) -> Tensor:
-    """Return of poses (B, 16, X) the joints that have a heatmap (B, 15, X)."""
-    return joints_BJX.index_select(1, _heatmap_joints(joints_BJX.device))
+def select_heatmap_joints(joints: Tensor) -> Tensor:
+    """Return of poses (B, 16, X) the joints that have a heatmap (B, 15, X), `HEATMAP_JOINTS`."""
+    # slices, because indices would be copied to the device
+    return torch.cat([joints[:, :HEAD], joints[:, HEAD + 1 :]], dim=1)
 
 
-@made_once
-def _heatmap_joints(device: torch.device) -> Tensor:
-    return torch.tensor(HEATMAP_JOINTS, device=device)
+class HeatmapEncoder(nn.Module):
+    """Joints to heatmaps: a Gaussian of peak 1 at each joint, cut to a window of 3 sigma each way."""
+
+    cells: Tensor
+
+    def __init__(self, image_size: int, heatmap_size: int, *, sigma: float = SIGMA, quantized: bool = False) -> None:
+        """Prepare for one size.
+
+        Args:
+            image_size: side of the image (pixels).
+            heatmap_size: S (cells).
+            sigma: standard deviation (cells).
+            quantized: center the Gaussians on whole cells, int(p / stride + 0.5), as the reference recipe does.
+                Otherwise they are centered on the joint itself, where cell i covers the pixels [i, i + 1) * stride -
+                0.5; that keeps what rounding loses, up to half a stride.
+        """
+        super().__init__()
+        self.stride = image_size / heatmap_size
+        self.sigma = sigma
+        self.quantized = quantized
+        self.register_buffer("cells", torch.arange(heatmap_size, dtype=torch.float32), persistent=False)
+
+    def forward(self, joints: Tensor) -> Tensor:
+        """Return (B, J, S, S) float32 for joints (B, J, 2) in pixels of the image, centers at integers.
+
+        A joint whose window lies outside leaves its map at zero.
+        """
+        if self.quantized:
+            centers = torch.trunc(joints / self.stride + 0.5)
+        else:
+            centers = (joints + 0.5) / self.stride - 0.5
+        offsets = self.cells - centers.float().unsqueeze(-1)  # (B, J, 2, S)
+        gaussians = torch.exp(-offsets.square() / (2 * self.sigma**2)) * (offsets.abs() <= 3 * self.sigma)
+        x, y = gaussians.unbind(2)
+        return y.unsqueeze(-1) * x.unsqueeze(-2)
 
 
-def encode_heatmaps(
-    joints_BJ2: Tensor, image_size: int, heatmap_size: int, *, sigma: float = SIGMA, quantized: bool = False
-) -> Tensor:
-    """Return (B, J, S, S) float32: a Gaussian of peak 1 at each joint, cut to a window of 3 sigma each way.
-
-    Args:
-        joints_BJ2: pixels of the image, centers at integers.
-        image_size: side of the image (pixels).
-        heatmap_size: S (cells).
-        sigma: standard deviation (cells).
-        quantized: the reference recipe: centers int(p / stride + 0.5) on whole cells. Otherwise the Gaussian is
-            centered on the joint itself, where cell i covers the pixels [i, i + 1) * stride - 0.5; that keeps what
-            rounding loses, up to half a stride.
-
-    A joint whose window lies outside leaves its map at zero.
-    """
-    stride = image_size / heatmap_size
-    if quantized:
-        center_BJ2 = torch.trunc(joints_BJ2 / stride + 0.5)
-    else:
-        center_BJ2 = (joints_BJ2 + 0.5) / stride - 0.5
-    cells_S = torch.arange(heatmap_size, device=joints_BJ2.device, dtype=torch.float32)
-    offset_BJ2S = cells_S - center_BJ2.float().unsqueeze(-1)
-    gauss_BJ2S = torch.exp(-offset_BJ2S.square() / (2 * sigma**2)) * (offset_BJ2S.abs() <= 3 * sigma)
-    x_BJS, y_BJS = gauss_BJ2S.unbind(2)
-    return y_BJS.unsqueeze(-1) * x_BJS.unsqueeze(-2)
-
-
-def decode_heatmaps(heatmap_BJHW: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
+def decode_heatmaps(heatmaps: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
     """Return the peaks: (B, J, 2) pixels of the image, centers at integers, and (B, J) their heights.
 
     A parabola through the logarithms of the highest cell and its two neighbors, per axis, finds the peak between
     cells; for a Gaussian that is exact. At the border of the map the cell itself counts.
     """
-    heatmap_BJHW = heatmap_BJHW.float()
-    size = heatmap_BJHW.shape[-1]
-    height_BJ, cell_BJ = heatmap_BJHW.flatten(2).max(dim=2)
-    y_BJ, x_BJ = cell_BJ // size, cell_BJ % size
-    log_BJN = heatmap_BJHW.clamp_min(1e-6).log().flatten(2)
+    heatmaps = heatmaps.float()
+    size = heatmaps.shape[-1]
+    heights, cells = heatmaps.flatten(2).max(dim=2)
+    y, x = cells // size, cells % size
+    logarithms = heatmaps.clamp_min(1e-6).log().flatten(2)
 
     def refine(position: Tensor, step: int) -> Tensor:
         inside = (position > 0) & (position < size - 1)
         near = torch.where(inside, step, 0)
-        before, at, after = (log_BJN.gather(2, (cell_BJ + k * near).unsqueeze(2)).squeeze(2) for k in (-1, 0, 1))
+        before, at, after = (logarithms.gather(2, (cells + k * near).unsqueeze(2)).squeeze(2) for k in (-1, 0, 1))
         curvature = before - 2 * at + after
         shift = torch.where(curvature < 0, (before - after) / (2 * curvature), torch.zeros_like(at))
         return position + shift.clamp(-0.5, 0.5)
 
-    cell_BJ2 = torch.stack([refine(x_BJ, 1), refine(y_BJ, size)], dim=-1)
-    return (cell_BJ2 + 0.5) * (image_size / size) - 0.5, height_BJ
+    peaks = torch.stack([refine(x, 1), refine(y, size)], dim=-1)
+    return (peaks + 0.5) * (image_size / size) - 0.5, heights

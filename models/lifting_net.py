@@ -1,4 +1,4 @@
-"""Heatmaps to a 3D pose: an auto-encoder whose code also reconstructs the heatmaps."""
+"""Heatmaps to a 3D pose: an auto-encoder whose latent code also reconstructs the heatmaps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.skeleton import JOINTS
 
 _SLOPE: Final = 0.2
 _SHRINK: Final = 8
-_CODE: Final = 20
+_LATENT: Final = 20
 
 
 class LiftingNet(nn.Module):
@@ -23,13 +23,13 @@ class LiftingNet(nn.Module):
     there are 80,034,323 parameters.
     """
 
-    def __init__(self, heatmap_size: int = 48, heatmaps: int = 15) -> None:
+    def __init__(self, heatmap_size: int = 48, joints: int = 15) -> None:
         super().__init__()
         if heatmap_size <= 0 or heatmap_size % _SHRINK:
             raise ValueError(f"heatmap_size is {heatmap_size}: give a multiple of {_SHRINK}")
         self.side = heatmap_size // _SHRINK
         flat = 512 * self.side**2
-        self.conv1 = nn.Conv2d(heatmaps, 64, 4, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(joints, 64, 4, stride=2, padding=1)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = nn.Conv2d(64, 128, 4, stride=2, padding=1)
         self.bn2 = nn.BatchNorm2d(128)
@@ -37,48 +37,48 @@ class LiftingNet(nn.Module):
         self.bn3 = nn.BatchNorm2d(512)
         self.fc1 = nn.Linear(flat, 2048)
         self.fc2 = nn.Linear(2048, 512)
-        self.fc3 = nn.Linear(512, _CODE)
-        self.b1_fc1 = nn.Linear(_CODE, 32)
+        self.fc3 = nn.Linear(512, _LATENT)
+        self.b1_fc1 = nn.Linear(_LATENT, 32)
         self.b1_fc2 = nn.Linear(32, 32)
         self.b1_fc3 = nn.Linear(32, len(JOINTS) * 3)
-        self.b2_fc1 = nn.Linear(_CODE, 512)
+        self.b2_fc1 = nn.Linear(_LATENT, 512)
         self.b2_fc2 = nn.Linear(512, 2048)
         self.b2_fc3 = nn.Linear(2048, flat)
         self.b2_deconv1 = nn.ConvTranspose2d(512, 128, 4, stride=2, padding=1)
         self.b2_deconv2 = nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1)
-        self.b2_deconv3 = nn.ConvTranspose2d(64, heatmaps, 4, stride=2, padding=1)
+        self.b2_deconv3 = nn.ConvTranspose2d(64, joints, 4, stride=2, padding=1)
         # they are in reference checkpoints, but take no part: without gradients DDP does not wait for them
         for unused in (self.bn1, self.bn2, self.bn3):
             unused.requires_grad_(False)
 
-    def forward(self, heatmap_BJHW: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Return (joints_3d, reconstruction)."""
-        code = self.encode(heatmap_BJHW)
-        return self.pose(code), self.reconstruct(code)
+        latent = self.encode(heatmaps)
+        return self.pose(latent), self.reconstruct(latent)
 
-    def encode(self, heatmap_BJHW: Tensor) -> Tensor:
-        """Return the code (B, 20)."""
-        x = heatmap_BJHW
+    def encode(self, heatmaps: Tensor) -> Tensor:
+        """Return the latent code (B, 20)."""
+        x = heatmaps
         for convolution in (self.conv1, self.conv2, self.conv3):
             x = leaky_relu(convolution(x), _SLOPE)
         x = x.flatten(1)
         for layer in (self.fc1, self.fc2):
             x = leaky_relu(layer(x), _SLOPE)
         with torch.autocast(x.device.type, enabled=False):
-            code: Tensor = self.fc3(x.to(self.fc3.weight.dtype))
-        return code
+            latent: Tensor = self.fc3(x.to(self.fc3.weight.dtype))
+        return latent
 
-    def pose(self, code: Tensor) -> Tensor:
-        """Return the joints (B, 16, 3) that a code (B, 20) stands for."""
+    def pose(self, latent: Tensor) -> Tensor:
+        """Return the joints (B, 16, 3) of a latent code (B, 20)."""
         # a metre in bfloat16 comes in steps of 4 to 8 mm: these small layers stay in full precision
-        with torch.autocast(code.device.type, enabled=False):
-            pose = self.b1_fc3(self.b1_fc2(self.b1_fc1(code)))
+        with torch.autocast(latent.device.type, enabled=False):
+            pose = self.b1_fc3(self.b1_fc2(self.b1_fc1(latent)))
         joints_3d: Tensor = pose.unflatten(1, (len(JOINTS), 3))
         return joints_3d
 
-    def reconstruct(self, code: Tensor) -> Tensor:
-        """Return the heatmaps (B, 15, S, S) that a code (B, 20) stands for."""
-        x = code
+    def reconstruct(self, latent: Tensor) -> Tensor:
+        """Return the heatmaps (B, 15, S, S) of a latent code (B, 20)."""
+        x = latent
         for layer in (self.b2_fc1, self.b2_fc2, self.b2_fc3):
             x = leaky_relu(layer(x), _SLOPE)
         x = x.unflatten(1, (512, self.side, self.side))
@@ -86,7 +86,7 @@ class LiftingNet(nn.Module):
         reconstruction: Tensor = self.b2_deconv3(x)
         return reconstruction
 
-    def forget_reconstruction(self) -> None:
-        """Drop what only training needs; `encode` and `pose` remain."""
+    def drop_reconstruction(self) -> None:
+        """Delete the layers that only training needs; `encode` and `pose` remain."""
         for name in [name for name, _ in self.named_children() if name.startswith(("b2_", "bn"))]:
             delattr(self, name)

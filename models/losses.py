@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.linalg import vector_norm
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from models.constants import made_once
 from models.skeleton import BONES
 
 
@@ -28,53 +28,48 @@ class LossWeights:
     """Length of the difference of true and predicted bones, summed over bones (factor, per metre)."""
 
 
-def heatmap_loss(predicted_BJHW: Tensor, true_BJHW: Tensor) -> Tensor:
+def heatmap_loss(predicted: Tensor, true: Tensor) -> Tensor:
     """Mean squared error over all cells."""
-    return mse_loss(predicted_BJHW.float(), true_BJHW)
+    return mse_loss(predicted.float(), true)
 
 
-def reconstruction_loss(predicted_BJHW: Tensor, target_BJHW: Tensor) -> Tensor:
-    """Squared error summed over a sample's cells, averaged over the batch: finetune's form."""
-    return (predicted_BJHW.float() - target_BJHW.float()).square().flatten(1).sum(1).mean()
+def reconstruction_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared error summed over a sample's cells, averaged over the batch, as finetune has it."""
+    return (predicted.float() - target.float()).square().flatten(1).sum(1).mean()
 
 
-def pose_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
-    """Euclidean distance per joint, averaged (metres)."""
-    return _lengths(predicted_BJ3.float() - true_BJ3).mean()
+class PoseLoss(nn.Module):
+    """The weighted terms that compare poses.
 
-
-def cosine_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
-    """Cosine similarity of the bones, summed over the 14 bones, averaged over the batch; higher is better."""
-    return cosine_similarity(_bones(predicted_BJ3.float()), _bones(true_BJ3), dim=-1).sum(1).mean()
-
-
-def bone_loss(predicted_BJ3: Tensor, true_BJ3: Tensor) -> Tensor:
-    """Length of the difference of bone vectors, summed over the 14 bones, averaged over the batch (metres).
-
-    Tome et al., ICCV 2019, call it the bone length term.
+    - pose: Euclidean distance per joint, averaged.
+    - cosine: minus the cosine similarity of the bones, summed over the 14 bones, averaged over the batch.
+    - bone: length of the difference of bone vectors, summed over the bones, averaged over the batch. Tome et al.,
+      ICCV 2019, call it the bone length term.
     """
-    return _lengths(_bones(predicted_BJ3.float()) - _bones(true_BJ3)).sum(1).mean()
 
+    starts: Tensor
+    ends: Tensor
 
-def pose_terms(weights: LossWeights, predicted_BJ3: Tensor, true_BJ3: Tensor) -> dict[str, Tensor]:
-    """Return the weighted terms that compare poses; their sum enters the loss."""
-    return {
-        "pose": weights.pose * pose_loss(predicted_BJ3, true_BJ3),
-        "cosine": -weights.cosine * cosine_loss(predicted_BJ3, true_BJ3),
-        "bone": weights.bone * bone_loss(predicted_BJ3, true_BJ3),
-    }
+    def __init__(self, weights: LossWeights) -> None:
+        super().__init__()
+        self.weights = weights
+        # buffers, so that no step copies the indices to the device
+        starts, ends = torch.tensor(BONES).T.contiguous()
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("ends", ends, persistent=False)
 
+    def forward(self, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
+        """Return the terms by name; their sum enters the loss."""
+        predicted = predicted.float()
+        predicted_bones, true_bones = self._bones(predicted), self._bones(true)
+        distance = vector_norm(predicted - true, dim=-1).mean()
+        cosine = cosine_similarity(predicted_bones, true_bones, dim=-1).sum(1).mean()
+        difference = vector_norm(predicted_bones - true_bones, dim=-1).sum(1).mean()
+        return {
+            "pose": self.weights.pose * distance,
+            "cosine": -self.weights.cosine * cosine,
+            "bone": self.weights.bone * difference,
+        }
 
-def _bones(pose_BJ3: Tensor) -> Tensor:
-    starts, ends = _bone_ends(pose_BJ3.device).unbind()
-    return pose_BJ3.index_select(1, ends) - pose_BJ3.index_select(1, starts)
-
-
-@made_once
-def _bone_ends(device: torch.device) -> Tensor:
-    return torch.tensor(BONES, device=device).T.contiguous()
-
-
-def _lengths(vectors: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
-    return lengths
+    def _bones(self, pose: Tensor) -> Tensor:
+        return pose.index_select(1, self.ends) - pose.index_select(1, self.starts)

@@ -12,7 +12,7 @@ from models.skeleton import BONES
 Floats = NDArray[np.floating[Any]]
 
 PCK_THRESHOLD: Final = 150.0
-"""A joint nearer than this to the truth counts as found (mm)."""
+"""A joint nearer than this to the true one counts as correct (mm)."""
 AUC_THRESHOLDS: Final = np.arange(0.0, PCK_THRESHOLD + 1, 5.0)
 """Thresholds over which the area under the PCK curve is averaged (mm).
 
@@ -27,7 +27,7 @@ def joint_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
 
 
 def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
-    """Return ``predicted`` (n, J, 3) moved, turned and scaled onto ``true`` with least squared error.
+    """Return ``predicted`` (n, J, 3) moved, rotated and scaled onto ``true`` with least squared error.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991.
     """
@@ -35,7 +35,7 @@ def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     center_p, center_t = predicted.mean(1, keepdims=True), true.mean(1, keepdims=True)
     p, t = predicted - center_p, true - center_t
     u, singular, vh = np.linalg.svd(t.swapaxes(1, 2) @ p)
-    # a reflection is no rotation: the weakest axis is turned back
+    # a reflection is no rotation: the weakest axis is flipped
     sign = np.ones_like(singular)
     sign[:, -1] = np.sign(np.linalg.det(u @ vh))
     rotation = (u * sign[:, None, :]) @ vh
@@ -50,7 +50,7 @@ def pa_joint_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
 
 
 def pck(errors_mm: Floats) -> NDArray[np.float64]:
-    """Return (n,): share of a frame's joints (n, J) that are found (%)."""
+    """Return (n,): share of a frame's joints (n, J) that are correct (%)."""
     return np.asarray(100 * (errors_mm < PCK_THRESHOLD).mean(1))
 
 

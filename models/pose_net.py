@@ -12,14 +12,14 @@ from models.lifting_net import LiftingNet
 
 @dataclass(frozen=True)
 class PoseOutput:
-    """What `PoseNet` says about B images."""
+    """What `PoseNet` predicts for B images."""
 
     heatmap: Tensor
     """(B, 15, S, S)."""
     joints_3d: Tensor
     """(B, 16, 3), metres relative to Neck."""
     reconstruction: Tensor
-    """(B, 15, S, S): the heatmaps as the lifting network's code remembers them."""
+    """(B, 15, S, S): the heatmaps as the lifting network reconstructs them from its latent code."""
 
 
 class PoseNet(nn.Module):
@@ -30,7 +30,7 @@ class PoseNet(nn.Module):
         self.heatmap_net = HeatmapNet(backbone)
         self.lifting_net = LiftingNet(heatmap_size(image_size))
 
-    def forward(self, image_BCHW: Tensor) -> PoseOutput:
+    def forward(self, image: Tensor) -> PoseOutput:
         """Return heatmaps, pose and reconstruction for uint8 images (B, 3, H, W)."""
-        heatmap = self.heatmap_net(image_BCHW)
+        heatmap = self.heatmap_net(image)
         return PoseOutput(heatmap, *self.lifting_net(heatmap))

@@ -14,16 +14,16 @@ from torch import Tensor
 
 SECTIONS: Final = {"heatmap_net": "resnet_state_dict", "lifting_net": "autoencoder_state_dict"}
 """Our network -> the reference's section."""
-_OWN_PARAMETER: Final = {"heatmap_net": "final_layer.weight", "lifting_net": "b1_fc1.weight"}
+_DISTINCTIVE: Final = {"heatmap_net": "final_layer.weight", "lifting_net": "b1_fc1.weight"}
 """Our network -> a parameter that no other network has."""
-_AROUND: Final = ("state_dict", "model_state_dict", "model")
+_NESTED_IN: Final = ("state_dict", "model_state_dict", "model")
 """Keys behind which training scripts put a state dict."""
 _WRAPPERS: Final = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 """What DataParallel puts in front of parameter names, and torch.compile also within them."""
 
 
 def from_reference(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"heatmap_net": state dict, "lifting_net": state dict}, those that the dictionary holds, as they are.
+    """Return {"heatmap_net": state dict, "lifting_net": state dict} as far as the dictionary holds them, unchecked.
 
     Args:
         checkpoint: the reference's dictionary, or the state dict of either network or of a `PoseNet`.
@@ -31,10 +31,10 @@ def from_reference(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     sections = {network: checkpoint[section] for network, section in SECTIONS.items() if section in checkpoint}
     if sections:
         return sections
-    inner = (checkpoint.get(key) for key in _AROUND)
+    inner = (checkpoint.get(key) for key in _NESTED_IN)
     state = unwrapped(next((found for found in inner if isinstance(found, dict)), checkpoint))
-    for network, own in _OWN_PARAMETER.items():
-        if own in state:
+    for network, parameter in _DISTINCTIVE.items():
+        if parameter in state:
             return {network: state}
     parts = {
         network: {name.removeprefix(f"{network}."): state[name] for name in state if name.startswith(f"{network}.")}

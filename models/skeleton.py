@@ -31,8 +31,11 @@ JOINTS: Final = (
 NECK: Final = JOINTS.index("Neck")
 """The root: poses are relative to it."""
 
-HEATMAP_JOINTS: Final = tuple(i for i, name in enumerate(JOINTS) if name != "Head")
-"""Indices of the 15 joints that have a heatmap; the camera sits on the head and cannot see it."""
+HEAD: Final = JOINTS.index("Head")
+"""The camera sits on it and cannot see it."""
+
+HEATMAP_JOINTS: Final = tuple(joint for joint in range(len(JOINTS)) if joint != HEAD)
+"""Indices of the 15 joints that have a heatmap: all but `HEAD`."""
 
 BONES: Final = (
     (0, 1),

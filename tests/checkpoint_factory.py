@@ -1,6 +1,9 @@
 """Checkpoints of networks that nobody trained, but whose predictions depend on the image."""
 
+import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,6 +11,31 @@ from torch import nn
 from engine.checkpoint import format as checkpoint
 from engine.config import to_plain
 from engine.stages import STAGES, ModelConfig
+
+
+def checkpoint_of(config: dict[str, Any] | None = None, **more: Any) -> checkpoint.Checkpoint:
+    """Return a checkpoint without networks."""
+    return checkpoint.Checkpoint(
+        **{"stage": "train2d", "image_size": 64, "config": config or {}, "weights": {}, **more}
+    )
+
+
+def make_resume_state(**changes: Any) -> checkpoint.ResumeState:
+    """Return what a run leaves that has not begun."""
+    state = checkpoint.ResumeState(
+        best=math.inf,
+        validations=[],
+        validated_at=None,
+        optimizer={},
+        scaler={},
+        training_weights=None,
+        averaged_steps=None,
+        loader={},
+        random={},
+        running_means={},
+        log_position=0,
+    )
+    return dataclasses.replace(state, **changes)
 
 
 def make_checkpoint(path: Path, stage: str = "finetune", *, image_size: int = 64, seed: int = 0) -> Path:
@@ -24,11 +52,11 @@ def make_checkpoint(path: Path, stage: str = "finetune", *, image_size: int = 64
             nn.init.kaiming_normal_(module.weight)
     checkpoint.save(
         path,
-        {
-            "stage": stage,
-            "image_size": image_size,
-            "model": {name: net.state_dict() for name, net in built.networks(model).items()},
-            "config": {"stage": stage, "model": to_plain(config), "optim": {"lr": 0.001}},
-        },
+        checkpoint.Checkpoint(
+            stage=stage,
+            image_size=image_size,
+            weights={name: net.state_dict() for name, net in built.networks(model).items()},
+            config={"stage": stage, "model": to_plain(config), "optim": {"lr": 0.001}},
+        ),
     )
     return path

@@ -21,7 +21,7 @@ from engine.infer import main as infer
 from engine.train import main as train
 from engine.training.metrics_log import RunLog
 from loaders.system.os_errors import in_words, naming
-from tests.checkpoint_factory import make_checkpoint
+from tests.checkpoint_factory import checkpoint_of, make_checkpoint
 from tests.shard_factory import make_shard_set
 from tools.arrange import main as arrange
 from tools.convert_checkpoint import main as convert
@@ -216,7 +216,7 @@ def test_frames_that_may_not_be_read_are_not_passed_over(
 def test_torch_tells_why_a_checkpoint_cannot_be_written(full_disk: Path) -> None:
     for numbers in (10, 1_000_000):
         with pytest.raises(OSError, match="No space left on device"):
-            checkpoint.save(full_disk.with_name("some.pt"), {"numbers": list(range(numbers))})
+            checkpoint.save(full_disk.with_name("some.pt"), checkpoint_of({"numbers": list(range(numbers))}))
     assert [path.name for path in full_disk.parent.iterdir()] == ["filler"]
 
 

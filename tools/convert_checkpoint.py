@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint import torch_file
 from engine.cli.command import OK, Command, command
 from engine.loaded_model import describe_reference
 from loaders.errors import InputError
@@ -35,17 +36,17 @@ def main(flags: ConvertFlags) -> int:
     """Write the other form of a checkpoint. Only weights go over: neither form can resume the other's run."""
     if flags.output.exists():
         raise InputError(f"{flags.output} exists: remove it, or give another output")
-    content = checkpoint.load_any(flags.input)
+    found = checkpoint.load_any(flags.input)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
-    if "format" not in content:
-        ours = describe_reference(content["model"], flags.input)
-        checkpoint.save(flags.output, ours)
-        form = f"a {ours['stage']} checkpoint of this engine, {ours['image_size']} px"
-    else:
-        sections = reference_weights.to_reference(content["model"])
+    if isinstance(found, checkpoint.Checkpoint):
+        sections = reference_weights.to_reference(found.weights)
         with appearing(flags.output) as temporary:
-            checkpoint.write_any(temporary, sections)
+            torch_file.write(temporary, sections)
         form = f"the reference code's dictionary with {' and '.join(sections)}"
+    else:
+        ours = describe_reference(found, flags.input)
+        checkpoint.save(flags.output, ours)
+        form = f"a {ours.stage} checkpoint of this engine, {ours.image_size} px"
     sys.stdout.write(f"{flags.output}: {form}\n")
     return OK
 

@@ -1,4 +1,4 @@
-"""Export a trained network for other runtimes: ``python -m tools.export --checkpoint FILE --output MODEL.onnx``.
+"""Export a trained network to other runtimes: ``python -m tools.export --checkpoint FILE --output MODEL.onnx``.
 
 The exported network takes bytes: its first step normalizes. Positions in the image are the heatmaps' peaks.
 """
@@ -13,18 +13,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.cli.command import OK, Command, command
-from engine.inference.pose_model import View
+from engine.cli.command import OK, Command, run
 from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
-from loaders.preprocessing import resize
+from loaders.preprocessing import center_square, resize
 from loaders.system.files import appearing
 from models.lifting_net import LiftingNet
 from models.skeleton import HEATMAP_JOINTS, JOINTS
@@ -38,6 +37,7 @@ _TOLERANCE: Final = {"heatmap": 1e-3, "joints_3d": 1e-4}
 """Largest difference to PyTorch, of heatmaps and of joints (metres); relative where values are larger than 1."""
 
 Runtime = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
+"""A network in another runtime: images (B, 3, S, S) uint8 to outputs by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +50,23 @@ class ExportFlags(Command):
     """File to write: NAME.onnx, or NAME.pt2 for torch.export; must not exist."""
 
     def __post_init__(self) -> None:
-        """Check the form."""
-        if self.output.suffix not in _FORMS:
-            raise InputError(f"{self.output} ends in neither of {', '.join(_FORMS)}: the ending chooses the form")
+        """Check the ending."""
+        if self.output.suffix not in _FORMATS:
+            raise InputError(f"{self.output} ends in neither of {', '.join(_FORMATS)}: the ending chooses the format")
 
 
 class Exported(nn.Module):
     """Images (B, 3, S, S) uint8 RGB to heatmaps, and to the pose if there is one."""
 
-    def __init__(self, trained: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel) -> None:
         super().__init__()
-        networks = trained.stage.networks(trained.model)
+        networks = loaded.stage.networks(loaded.model)
         self.heatmap_net = networks["heatmap_net"]
         lifting_net = copy.deepcopy(networks.get("lifting_net"))
         assert lifting_net is None or isinstance(lifting_net, LiftingNet)
         self.lifting_net = lifting_net
         if lifting_net is not None:
-            lifting_net.forget_reconstruction()
+            lifting_net.drop_reconstruction()
         self.eval().to(memory_format=torch.contiguous_format)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -77,44 +77,56 @@ class Exported(nn.Module):
         return heatmap, self.lifting_net.pose(self.lifting_net.encode(heatmap))
 
 
-@command(PROGRAM, "Export a trained network as ONNX or as a torch.export package, and hold it against PyTorch.")
-def main(flags: ExportFlags) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run(
+        ExportFlags,
+        export,
+        program=PROGRAM,
+        description="Export a trained network as ONNX or as a torch.export package, and compare it with PyTorch.",
+        arguments=arguments,
+    )
+
+
+def export(flags: ExportFlags) -> int:
     """Write the network, run it in the other runtime, and return the exit status; a network that differs is removed."""
     if flags.output.exists():
         raise InputError(f"{flags.output} exists: remove it, or give another output")
-    form = _FORMS[flags.output.suffix]
-    form.check()
-    trained = read_model(flags.checkpoint, torch.device("cpu"))
-    if trained.stage.name == "train3d":
+    if flags.output.suffix == ".onnx":
+        _check_onnx()
+    write, open_file = _FORMATS[flags.output.suffix]
+    loaded = read_model(flags.checkpoint, torch.device("cpu"))
+    if loaded.stage.name == "train3d":
         raise InputError(f"{flags.checkpoint} is a train3d checkpoint, which takes no images: give one of finetune")
-    outputs = ("heatmap", "joints_3d") if trained.stage.name == "finetune" else ("heatmap",)
+    outputs = ("heatmap", "joints_3d") if loaded.stage.name == "finetune" else ("heatmap",)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     with appearing(flags.output) as temporary:
-        form.write(Exported(trained), trained, outputs, temporary)
-        largest = compare(form.open(temporary, outputs), trained, outputs)
-    found = ", ".join(f"{name} {difference:.1e}" for name, difference in largest.items())
+        write(loaded, outputs, temporary)
+        largest = compare(open_file(temporary, outputs), loaded, outputs)
+    differences = ", ".join(f"{name} {difference:.1e}" for name, difference in largest.items())
+    size = loaded.stage.image_size
     sys.stdout.write(
-        f"{flags.output}: takes image, uint8 (batch, 3, {trained.stage.image_size}, "
-        f"{trained.stage.image_size}) RGB; gives {' and '.join(outputs)}\nlargest difference to PyTorch: {found}\n"
+        f"{flags.output}: takes image, uint8 (batch, 3, {size}, {size}) RGB; gives {' and '.join(outputs)}\n"
+        f"largest difference to PyTorch: {differences}\n"
     )
     return OK
 
 
-def compare(runtime: Runtime, trained: LoadedModel, outputs: Sequence[str]) -> dict[str, float]:
+def compare(runtime: Runtime, loaded: LoadedModel, outputs: Sequence[str]) -> dict[str, float]:
     """Return the largest difference of each output, on noise and on generated frames, one and several at once.
 
     Raises Failure if one is larger than rounding explains.
     """
-    size = trained.stage.image_size
+    size = loaded.stage.image_size
     noise = np.random.default_rng(0).integers(0, 256, (5, 3, size, size), np.uint8)
     largest = dict.fromkeys(outputs, 0.0)
     for images in (noise, noise[:1], generated_frames(4, size)):
         with torch.inference_mode():
-            said = trained.model(torch.from_numpy(images))
-        expected = {"heatmap": said.heatmap, "joints_3d": said.joints_3d} if len(outputs) > 1 else {"heatmap": said}
+            predicted = loaded.model(torch.from_numpy(images))
         for name, values in runtime(images).items():
-            difference = float(np.abs(values - expected[name].numpy()).max())
-            allowed = _TOLERANCE[name] * max(1.0, float(expected[name].abs().max()))
+            expected = predicted if len(outputs) == 1 else getattr(predicted, name)
+            difference = float(np.abs(values - expected.numpy()).max())
+            allowed = _TOLERANCE[name] * max(1.0, float(expected.abs().max()))
             if not difference <= allowed:
                 raise Failure(f"the exported {name} differs by {difference:.2g} from PyTorch, {allowed:.2g} is allowed")
             largest[name] = max(largest[name], difference)
@@ -126,90 +138,70 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     renderer = Renderer()
     frames = Recording("male_008_a_a", 1, count, 0).frames(1, count)
     images = [renderer.render(frame.scene).color[:, :, ::-1] for frame in frames]
-    squares = [resize(View(image.shape[1], image.shape[0]).cut(image), size) for image in images]
-    return np.stack(squares).transpose(0, 3, 1, 2)
+    return np.stack([resize(center_square(image), size) for image in images]).transpose(0, 3, 1, 2)
 
 
-class Form(Protocol):
-    """A kind of file, and the runtime that reads it."""
-
-    def check(self) -> None:
-        """Raise InputError if it cannot be written here."""
-
-    def write(self, network: nn.Module, trained: LoadedModel, outputs: Sequence[str], path: Path) -> None:
-        """Write ``network``, whose ``outputs`` have these names."""
-
-    def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
-        """Return the file as a function from images (B, 3, S, S) to outputs by name."""
+def _check_onnx() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'egopose-engine[export]', or take .pt2")
 
 
-class _Onnx:
-    """ONNX, run by onnxruntime."""
+def _write_onnx(loaded: LoadedModel, outputs: Sequence[str], path: Path) -> None:
+    import onnx  # noqa: PLC0415
 
-    def check(self) -> None:
-        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'egopose-engine[export]', or take .pt2")
-
-    def write(self, network: nn.Module, trained: LoadedModel, outputs: Sequence[str], path: Path) -> None:
-        import onnx  # noqa: PLC0415
-
-        exported = torch.onnx.export(
-            network,
-            (_example(trained),),
-            input_names=["image"],
-            output_names=outputs,
-            dynamic_shapes=_DYNAMIC,
-            opset_version=_OPSET,
-            external_data=False,
-            verbose=False,
-        )
-        assert exported is not None
-        model = exported.model_proto
-        onnx.helper.set_model_props(model, _facts(trained))
-        onnx.save(model, path)
-
-    def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
-        import onnxruntime  # noqa: PLC0415
-
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda images: dict(zip(outputs, session.run(outputs, {"image": images}), strict=True))
+    exported = torch.onnx.export(
+        Exported(loaded),
+        (_example(loaded),),
+        input_names=["image"],
+        output_names=outputs,
+        dynamic_shapes=_DYNAMIC,
+        opset_version=_OPSET,
+        external_data=False,
+        verbose=False,
+    )
+    assert exported is not None
+    model = exported.model_proto
+    onnx.helper.set_model_props(model, _metadata(loaded))
+    onnx.save(model, path)
 
 
-class _Package:
-    """A torch.export package, run by PyTorch without this project's code."""
+def _open_onnx(path: Path, outputs: Sequence[str]) -> Runtime:
+    import onnxruntime  # noqa: PLC0415
 
-    def check(self) -> None:
-        """Nothing else is needed."""
-
-    def write(self, network: nn.Module, trained: LoadedModel, outputs: Sequence[str], path: Path) -> None:
-        program = torch.export.export(network, (_example(trained),), dynamic_shapes=_DYNAMIC)
-        content = io.BytesIO()  # torch minds the name of a path, and aborts when a file fails
-        torch.export.save(program, content, extra_files=_facts(trained) | {"outputs": json.dumps(outputs)})
-        path.write_bytes(content.getbuffer())
-
-    def open(self, path: Path, outputs: Sequence[str]) -> Runtime:
-        with path.open("rb") as file:
-            network = torch.export.load(file).module()
-        return lambda images: {
-            name: values.detach().numpy()
-            for name, values in zip(outputs, network(torch.from_numpy(images)), strict=True)
-        }
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: dict(zip(outputs, session.run(outputs, {"image": images}), strict=True))
 
 
-_FORMS: Final[dict[str, Form]] = {".onnx": _Onnx(), ".pt2": _Package()}
+def _write_package(loaded: LoadedModel, outputs: Sequence[str], path: Path) -> None:
+    program = torch.export.export(Exported(loaded), (_example(loaded),), dynamic_shapes=_DYNAMIC)
+    content = io.BytesIO()  # torch wants a certain ending of a path, and aborts when a file fails
+    torch.export.save(program, content, extra_files=_metadata(loaded) | {"outputs": json.dumps(outputs)})
+    path.write_bytes(content.getbuffer())
+
+
+def _open_package(path: Path, outputs: Sequence[str]) -> Runtime:
+    with path.open("rb") as file:
+        network = torch.export.load(file).module()
+    return lambda images: {
+        name: values.detach().numpy() for name, values in zip(outputs, network(torch.from_numpy(images)), strict=True)
+    }
+
+
+_FORMATS: Final = {".onnx": (_write_onnx, _open_onnx), ".pt2": (_write_package, _open_package)}
+"""Ending of the file -> functions that write it, and that open it as a function from images to outputs by name."""
 _DYNAMIC: Final = {"image": {0: torch.export.Dim("batch", min=1)}}
 
 
-def _example(trained: LoadedModel) -> Tensor:
-    size = trained.stage.image_size
+def _example(loaded: LoadedModel) -> Tensor:
+    size = loaded.stage.image_size
     return torch.zeros(2, 3, size, size, dtype=torch.uint8)
 
 
-def _facts(trained: LoadedModel) -> dict[str, str]:
+def _metadata(loaded: LoadedModel) -> dict[str, str]:
     """Return what a user of the file must know, as it is written into it."""
     return {
-        "checkpoint": str(trained.source),
+        "checkpoint": str(loaded.source),
         "heatmap_joints": json.dumps([JOINTS[joint] for joint in HEATMAP_JOINTS]),
         "joints_3d": f"{json.dumps(JOINTS)}, metres relative to Neck, x right, y down, z along the camera's axis",
     }

@@ -1,119 +1,114 @@
-"""Checkpoints: written whole or not at all, read without executing anything."""
+"""The format of checkpoints: what they hold, written whole or not at all, read with everything checked."""
 
 from __future__ import annotations
 
-import pickletools
-import tarfile
-import zipfile
+import dataclasses
+import random
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from engine.checkpoint import foreign_types
+from engine.checkpoint import torch_file
+from engine.checkpoint.torch_file import SAVE_WEIGHTS
 from loaders.errors import InputError
 from loaders.system.files import appearing
 from models import reference_weights
 
 FORMAT: Final = "egopose-checkpoint"
-VERSION: Final = 2
+VERSION: Final = 3
 
 Weights = dict[str, dict[str, Tensor]]
-
-_SAVE_WEIGHTS: Final = (
-    "save its weights alone, torch.save({'resnet_state_dict': heatmap_net.state_dict(), "
-    "'autoencoder_state_dict': lifting_net.state_dict()}, FILE)"
-)
-_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
-    "stage": str,
-    "image_size": int,
-    "model": dict,
-    "config": dict,
-    "step": int,
-    "best": (int, float),
-    "validations": list,
-    "optimizer": dict,
-    "loader": dict,
-    "random": dict,
-    "trained": dict,
-}
-"""What a checkpoint of ours may hold, as far as all who read it rely on its type."""
+"""Network ("heatmap_net", "lifting_net") -> its state dict."""
 
 
-class DamagedError(InputError):
-    """A checkpoint whose bytes are not what was written."""
+@dataclass(frozen=True, kw_only=True)
+class ResumeState:
+    """What a run needs to go on, beside its weights."""
+
+    best: float
+    """The lowest validation metric so far; infinite before the first validation."""
+    validations: list[dict[str, float]]
+    """Metrics of every validation so far."""
+    validated_at: int | None
+    """Step of the last validation."""
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    """State of the gradient scaler; empty where gradients are not scaled."""
+    training_weights: Weights | None
+    """The weights that the optimizer updates, where the checkpoint's `weights` are their average."""
+    averaged_steps: Tensor | None
+    """How many steps the average has seen."""
+    loader: dict[str, Any]
+    """Where the training loader is."""
+    random: dict[str, Any]
+    """See `random_state`."""
+    running_means: dict[str, Any]
+    """Losses since the last log entry."""
+    log_position: int
+    """Length of metrics.jsonl (bytes)."""
 
 
-class Content(dict[str, Any]):
-    """What a checkpoint of ours holds. Raises InputError for a key that is not there."""
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained network, and the state of the run that trained it."""
 
-    def __init__(self, content: dict[str, Any], path: Path) -> None:
-        super().__init__(content)
-        self.path = path
+    stage: str
+    image_size: int
+    """Side of the network's images (pixels)."""
+    config: dict[str, Any]
+    """Configuration of the run, as nested plain values."""
+    weights: Weights
+    """The weights to use."""
+    step: int = 0
+    """Steps that the run has taken; 0 for the reference code's checkpoints, which do not tell."""
+    preprocessing: dict[str, Any] | None = None
+    """What was done to the stored training images, as plain values of `loaders.preprocessing.Preprocessing`."""
+    resume_state: ResumeState | None = None
+    """None where nothing can go on: in a converted checkpoint."""
 
-    def __missing__(self, key: str) -> Any:
-        raise InputError(
-            f"{self.path} holds no {key}: it was altered, or it holds weights alone, which --load-2d and --load-3d take"
-        )
+    def to_file(self) -> dict[str, Any]:
+        """Return the dictionary that `torch_file.write` takes."""
+        resume_state = vars(self.resume_state) if self.resume_state else None
+        return {"format": FORMAT, "version": VERSION, **vars(self), "resume_state": resume_state}
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint of tensors and plain values; it appears complete or not at all."""
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; it appears complete or not at all."""
     with appearing(path) as temporary:
-        write(temporary, content)
+        torch_file.write(temporary, checkpoint.to_file())
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint to a file that nobody reads yet; see `save`."""
-    write_any(path, {"format": FORMAT, "version": VERSION, **content})
-
-
-def write_any(path: Path, content: dict[str, Any]) -> None:
-    """Write any dictionary as torch does. Raises OSError with the system's reason, which torch keeps to itself."""
-    try:
-        with path.open("wb") as file:
-            torch.save(content, file)
-    except RuntimeError as error:  # torch ends the archive also after an error, and fails again
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
-
-
-def load(path: Path) -> Content:
+def load(path: Path) -> Checkpoint:
     """Read a checkpoint of ours to go on from. Raises InputError if it is absent, damaged, foreign or non-finite."""
-    content = load_any(path)
-    if "format" not in content:
+    found = load_any(path)
+    if not isinstance(found, Checkpoint):
         raise InputError(f"{path} holds weights alone, no run to go on with: begin one by --load-2d or --load-3d")
-    _check_finite(content.get("optimizer"), "optimizer", path)
-    return content
+    if found.resume_state is not None:
+        _check_finite(found.resume_state.optimizer, "optimizer", path)
+    return found
 
 
-def load_any(path: Path) -> Content:
-    """Read a checkpoint of ours, or others' weights in the same form: of those there is "model" alone.
+def load_any(path: Path) -> Checkpoint | Weights:
+    """Read a checkpoint of ours, or the weights in a file of the reference code or of a bare network.
 
     Raises InputError if it is absent, damaged, neither, or if a network is not what it should be.
     """
-    content = read(path)
+    content = torch_file.read(path)
     if content.get("format") == FORMAT:
-        _check_form(content, path)
-    else:
-        content = {"model": reference_weights.from_reference(content) or _refuse(content, path)}
-    for key in ("model", "trained"):
-        if key in content:
-            content[key] = {name: _checked(state, name, path) for name, state in content[key].items()}
-    return Content(content, path)
-
-
-def load_weights(path: Path) -> Weights:
-    """Return the networks' weights in a checkpoint, ours or the reference code's: network name -> state."""
-    weights: Weights = load_any(path)["model"]
-    return weights
+        return _from_file(content, path)
+    return _checked_networks(reference_weights.from_reference(content) or _refuse(content, path), path)
 
 
 def load_network(path: Path, network: str) -> dict[str, Tensor]:
-    """Return one network's weights. Raises InputError if the checkpoint does not hold it."""
-    weights = load_weights(path)
+    """Return one network's weights, of any checkpoint. Raises InputError if it does not hold them."""
+    found = load_any(path)
+    weights = found.weights if isinstance(found, Checkpoint) else found
     if network not in weights:
         raise InputError(f"{path} holds no {network}, only {' and '.join(weights)}: give the other stage's checkpoint")
     return weights[network]
@@ -121,74 +116,69 @@ def load_network(path: Path, network: str) -> dict[str, Tensor]:
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
     """Return a network's weights that torch.save wrote as they were. Raises InputError if they cannot be used."""
-    return _checked(read(path), "state dict", path)
+    return _checked_network(torch_file.read(path), "state dict", path)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read any dictionary that torch.save wrote into host memory, every byte checked; see `foreign_types`.
-
-    Raises InputError if it is absent or another kind of file, DamagedError if its bytes are not those that were
-    written.
-    """
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {state}: give a checkpoint file such as runs/NAME/best.pt")
-    try:
-        if reason := _damage(path):
-            raise DamagedError(f"{path} is damaged: {reason}")
-        content = foreign_types.load(path)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}): check who may, and its disk") from error
-    except Exception as error:  # bytes that are no pickle can raise anything
-        raise _fault(path, error) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds one {type(content).__name__}, not a dictionary of weights: {_SAVE_WEIGHTS}")
-    return content
+def random_state() -> dict[str, Any]:
+    """Return the states of all random generators, as values that a checkpoint can hold."""
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - the global generator is meant
+    return {
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+    }
 
 
-def _damage(path: Path) -> str:
-    """Return which part's checksum is wrong, which torch does not look at; empty if none, or without checksums."""
-    if path.stat().st_size == 0:
-        return "it is empty"
-    if not zipfile.is_zipfile(path):
-        return ""
-    with zipfile.ZipFile(path) as archive:
-        part = archive.testzip()
-    return f"the checksum of {part} is wrong" if part else ""
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Set all random generators to the states that `random_state` returned."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
-def _fault(path: Path, error: Exception) -> InputError:
-    """Return why a file whose checksums are right, if it has any, cannot be read."""
-    if tarfile.is_tarfile(path):
-        return InputError(f"{path} is a tar archive, not a checkpoint: unpack it and give what it holds")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith("/constants.pkl") for name in names):
-            return InputError(f"{path} is a TorchScript program: {_SAVE_WEIGHTS}")
-        if not any(name.endswith("/data.pkl") for name in names):
-            held = names[0] if names else "nothing"
-            return InputError(f"{path} is a ZIP archive of {held}, not a checkpoint: unpack it and give what it holds")
-        reason = str(error.__context__ or error).strip().split("\n")[0].rstrip(".")  # torch puts advice around it
-        return InputError(
-            f"{path} is whole, but only executing it would tell what it holds ({reason}): {_SAVE_WEIGHTS}"
+def _from_file(content: dict[str, Any], path: Path) -> Checkpoint:
+    """Return the checkpoint that `Checkpoint.to_file` made this dictionary of."""
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path} has checkpoint version {content.get('version')}, this program reads {VERSION}: use the one that "
+            "wrote it"
         )
-    if _is_pickle(path):
-        return InputError(f"{path} is a plain pickle, which is not read, for it may run anything: {_SAVE_WEIGHTS}")
-    return DamagedError(f"{path} cannot be read as a checkpoint: it is damaged or another kind of file")
+    values = _fields(Checkpoint, content, path)
+    values["weights"] = _checked_networks(values["weights"], path)
+    if resumable := values["resume_state"]:
+        resumable = _fields(ResumeState, resumable, path)
+        if resumable["training_weights"] is not None:
+            resumable["training_weights"] = _checked_networks(resumable["training_weights"], path)
+        values["resume_state"] = ResumeState(**resumable)
+    return Checkpoint(**values)
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether a file is one pickle, no more and no less."""
-    with path.open("rb") as file:
-        try:
-            for _ in pickletools.genops(file):
-                pass
-        except Exception:  # bytes that are no pickle can raise anything
-            return False
-        return file.read(1) == b""
+def _fields(kind: type, content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a dataclass's fields out of a dictionary. Raises InputError if one is absent or of another type."""
+    hints = get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):
+        value = content.get(field.name, field.default)
+        if value is dataclasses.MISSING:
+            raise InputError(
+                f"{path} holds no {field.name}: it was altered, or it holds weights alone, which --load-2d and "
+                "--load-3d take"
+            )
+        if not _is_of(value, hints[field.name]):
+            raise InputError(f"{path} was altered: its {field.name} is a {type(value).__name__}")
+        values[field.name] = value
+    return values
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value has an annotated type; dataclasses are dictionaries in a file."""
+    hints = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    plain = tuple(dict if dataclasses.is_dataclass(one) else get_origin(one) or one for one in hints)
+    return isinstance(value, plain) or (float in plain and isinstance(value, int))
 
 
 def _refuse(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -196,43 +186,36 @@ def _refuse(content: dict[str, Any], path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is a backbone without heatmaps: give it as --model.pretrained to train2d")
     held = ", ".join(map(str, list(content)[:4])) or "nothing"
     raise InputError(
-        f"{path} is neither a checkpoint of this engine nor of the reference code (it holds {held}): {_SAVE_WEIGHTS}"
+        f"{path} is neither a checkpoint of this engine nor of the reference code (it holds {held}): {SAVE_WEIGHTS}"
     )
 
 
-def _check_form(content: dict[str, Any], path: Path) -> None:
-    if content.get("version") != VERSION:
-        raise InputError(
-            f"{path} has checkpoint version {content.get('version')}, this program reads {VERSION}: use the one that "
-            "wrote it"
-        )
-    for key, expected in _TYPES.items():
-        if key in content and not isinstance(content[key], expected):
-            raise InputError(f"{path} was altered: its {key} is a {type(content[key]).__name__}")
+def _checked_networks(networks: Mapping[str, Any], path: Path) -> Weights:
+    return {name: _checked_network(state, name, path) for name, state in networks.items()}
 
 
-def _checked(state: Any, network: str, path: Path) -> dict[str, Tensor]:
+def _checked_network(state: Any, network: str, path: Path) -> dict[str, Tensor]:
     """Return a network's weights under its own names. Raises InputError if one is non-finite, or no plain tensor."""
     if not isinstance(state, dict):
-        raise InputError(f"{path}: its {network} is a {type(state).__name__}, not a state dict: {_SAVE_WEIGHTS}")
+        raise InputError(f"{path}: its {network} is a {type(state).__name__}, not a state dict: {SAVE_WEIGHTS}")
     weights = reference_weights.unwrapped(state)
     if len(weights) < len(state):
         raise InputError(f"{path}: its {network} holds some weights twice, with and without a wrapper's prefix")
     for name, tensor in weights.items():
         plain = isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_meta
         if not plain or tensor.is_complex() or tensor.is_quantized:
-            raise InputError(f"{path}: {name} of its {network} is no tensor of plain numbers: {_SAVE_WEIGHTS}")
+            raise InputError(f"{path}: {name} of its {network} is no tensor of plain numbers: {SAVE_WEIGHTS}")
     _check_finite(weights, network, path)
     return weights
 
 
-def _check_finite(value: Any, place: str, path: Path) -> None:
+def _check_finite(value: Any, name: str, path: Path) -> None:
     """Raise InputError if a tensor in nested dictionaries is not finite as float32, in which networks compute."""
     if isinstance(value, dict):
-        for name, item in value.items():
-            _check_finite(item, f"{place}.{name}", path)
+        for key, item in value.items():
+            _check_finite(item, f"{name}.{key}", path)
     elif isinstance(value, Tensor) and not (finite := value.float().isfinite()).all():
         raise InputError(
-            f"{path}: {place} is non-finite in {int((~finite).sum())} of {value.numel()} values, the run had failed: "
+            f"{path}: {name} is non-finite in {int((~finite).sum())} of {value.numel()} values, the run had failed: "
             "take a checkpoint from before, or train anew with a lower optim.lr"
         )

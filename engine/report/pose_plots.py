@@ -13,7 +13,7 @@ from matplotlib.patches import Polygon
 from numpy.typing import NDArray
 
 from engine.evaluation.examples import KINDS, Example
-from engine.report.figures import DPI, Theme, hex_color, to_png
+from engine.report.charts import DPI, Theme, hex_color, to_png
 from engine.visualization.overlay import BLUE, ORANGE, Color
 from models.skeleton import BONES, JOINTS
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from engine.checkpoint import format as checkpoint
+from engine.checkpoint import torch_file
+from engine.checkpoint.format import Checkpoint, load
+from engine.checkpoint.torch_file import DamagedError
 from loaders.errors import InputError
 from loaders.system.files import appearing
 
@@ -32,15 +34,15 @@ class CheckpointWriter:
         self._newest: int | None = None
         """Step of the one that this writer wrote last."""
 
-    def write(self, state: dict[str, Any], *, best: bool = False) -> None:
-        """Copy a state and begin to write it, after the one before. Raises OSError if that one failed.
+    def write(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
+        """Copy a checkpoint and begin to write it, after the one before. Raises OSError if that one failed.
 
         Args:
-            state: tensors and plain values; may change as soon as this returns.
+            checkpoint: its tensors may change as soon as this returns.
             best: keep it as the best one, too.
         """
         self.wait()
-        self._writing = self._thread.submit(self._write, copy_to_host(state), best)
+        self._writing = self._thread.submit(self._write, copy_to_host(checkpoint.to_file()), best)
 
     def wait(self) -> None:
         """Return when everything is on the disk. Raises OSError if it could not be written."""
@@ -55,14 +57,14 @@ class CheckpointWriter:
         finally:
             self._thread.shutdown()
 
-    def _write(self, state: dict[str, Any], best: bool) -> None:
+    def _write(self, content: dict[str, Any], best: bool) -> None:
         with appearing(self._run_dir / LAST) as temporary:
-            checkpoint.write(temporary, state)
+            torch_file.write(temporary, content)
             if best:  # before last.pt, which says that it is there
                 _publish_copy(temporary, self._run_dir / BEST)
-            if state["step"] != self._newest:  # else it takes the place of the same step's, judged meanwhile
+            if content["step"] != self._newest:  # else it replaces the same step's, evaluated meanwhile
                 self._make_room()
-        self._newest = state["step"]
+        self._newest = content["step"]
 
     def _make_room(self) -> None:
         age = self._keep
@@ -80,7 +82,7 @@ def checkpoints(run_dir: Path) -> list[Path]:
     return [*([last] if last.exists() else []), *run_dir.glob("last-*.pt")]
 
 
-def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
+def load_newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return a run's newest checkpoint that is whole, and what is wrong with others; None if it has none yet.
 
     Where last.pt is not whole, all others are read: neither their names nor the times of files that were copied say
@@ -89,16 +91,16 @@ def load_newest(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
     Raises:
         InputError: all are damaged, or one is no checkpoint of this program.
     """
-    newest: dict[str, Any] | None = None
+    newest: Checkpoint | None = None
     faults: list[str] = []
     for path in checkpoints(run_dir):
         try:
-            state = checkpoint.load(path)
-        except checkpoint.DamagedError as fault:
+            found = load(path)
+        except DamagedError as fault:
             faults.append(str(fault))
             continue
-        if newest is None or state["step"] > newest["step"]:
-            newest = state
+        if newest is None or found.step > newest.step:
+            newest = found
         if path.name == LAST:
             break
     if faults and newest is None:

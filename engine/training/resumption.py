@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from engine.checkpoint.format import Checkpoint, ResumeState
 from engine.config import TrainConfig, to_plain
 from engine.training.consistency import flat
 from engine.training.run_folder import from_weights
@@ -15,24 +15,24 @@ _NO_NEWS: Final = {"config", "run_dir", "resume", "debug", "profile", "load_2d",
 """What says where a run is, and how it was called and begun."""
 
 
-def check_resumable(state: Mapping[str, Any], config: TrainConfig, image_size: int, source: Path) -> None:
-    """Raise InputError if a checkpoint's state is no use to a run, and say what to keep.
+def check_resumable(checkpoint: Checkpoint, config: TrainConfig, image_size: int, source: Path) -> ResumeState:
+    """Return the state to go on from. Raises InputError if it is no use to this run, and says what to keep.
 
     Args:
-        state: the checkpoint's content.
+        checkpoint: of the run until now.
         config: of the run that is to go on.
         image_size: side of its images (pixels).
-        source: where the state comes from.
+        source: where the checkpoint comes from.
     """
-    if state["stage"] != config.stage:
-        raise InputError(f"{source} is a {state['stage']} run, not {config.stage}: give another folder")
-    if "optimizer" not in state or "loader" not in state:
+    if checkpoint.stage != config.stage:
+        raise InputError(f"{source} is a {checkpoint.stage} run, not {config.stage}: give another folder")
+    if checkpoint.resume_state is None:
         raise InputError(
             f"{source} holds weights, but not the state of a run: begin a new one: {from_weights(source, config.stage)}"
         )
-    saved = dict(flat(state.get("config", {})))
-    kept: list[tuple[str, Any, Any]] = [("data.image_size", state["image_size"], image_size)]
-    if "heatmap_net" in state["model"]:
+    saved = dict(flat(checkpoint.config))
+    kept: list[tuple[str, Any, Any]] = [("data.image_size", checkpoint.image_size, image_size)]
+    if "heatmap_net" in checkpoint.weights:
         backbone = config.model.backbone
         kept.append(("model.backbone", saved.get("model.backbone", backbone), backbone))
     for name, before, now in kept:
@@ -46,13 +46,14 @@ def check_resumable(state: Mapping[str, Any], config: TrainConfig, image_size: i
             f"{source} was trained by {before}, whose state is of no use to {now}: keep optim.name and optim.apex, or "
             f"begin a new run from its weights: {from_weights(source, config.stage)}"
         )
+    return checkpoint.resume_state
 
 
-def changes(state: Mapping[str, Any], config: TrainConfig) -> list[str]:
+def changes(checkpoint: Checkpoint, config: TrainConfig) -> list[str]:
     """Return a line for each key of the configuration whose value is another one than in a checkpoint's."""
-    saved = dict(flat(state.get("config", {})))
+    saved = dict(flat(checkpoint.config))
     return [
-        f"{name} is {value}, was {saved[name]} up to step {state['step']}"
+        f"{name} is {value}, was {saved[name]} up to step {checkpoint.step}"
         for name, value in flat(to_plain(config))
         if name not in _NO_NEWS and saved.get(name, value) != value
     ]

@@ -7,15 +7,17 @@ import dataclasses
 import functools
 import json
 import math
+import random
 import time
 from collections.abc import Callable
-from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
 from torch.profiler import record_function
 
+from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state
 from engine.cli.signals import Stopped
 from engine.config import TrainConfig, to_plain
 from engine.distributed import Process
@@ -27,7 +29,6 @@ from engine.training.learner import Learner
 from engine.training.metrics_log import RunLog
 from engine.training.preemption import Preemption
 from engine.training.profiler import TRACE, StepProfile
-from engine.training.random_state import random_state, restore_random_state, seed_all
 from engine.training.resumption import changes, check_resumable
 from engine.training.run_folder import CONFIG, claimed
 from engine.training.running_means import RunningMeans
@@ -71,8 +72,17 @@ class Trainer:
             check_consistency(config, {"train": self.loader, "val": self.val_loader}, process)
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
             self.stage = stage(config.model, self.loader.image_size, config.loss)
-            seed_all(config.seed)
-            self.learner = Learner(config, self.stage, process)
+            _seed_all(config.seed)
+            initial = {"heatmap_net": config.load_2d, "lifting_net": config.load_3d}
+            self.learner = Learner(
+                self.stage,
+                process,
+                optim=config.optim,
+                distributed=config.distributed,
+                precision=config.precision,
+                compile_mode=config.compile,
+                initial_weights={network: path for network, path in initial.items() if path is not None},
+            )
             self.step = 0
             self.best = math.inf
             self.means = RunningMeans()
@@ -152,7 +162,7 @@ class Trainer:
     def train_step(self, batch: PoseBatch) -> None:
         """Update the weights by one batch. Nothing here waits for the device."""
         self.step += 1
-        found = self.learner.step(batch, measure=self.step % self.config.log_every == 0)
+        found = self.learner.step(batch, with_gradient_norm=self.step % self.config.log_every == 0)
         self._gradient_norm = found.pop("gradient_norm", None)
         self.means.add(found, batch.index)
         self.stopwatch.count(len(batch) * self.process.world_size)
@@ -197,7 +207,11 @@ class Trainer:
         learner = self.learner
         with self.stopwatch.paused():
             found = validate(
-                self.stage, learner.judged, self.preemption.batches(self.val_loader), self.process, learner.precision
+                self.stage,
+                learner.eval_model,
+                self.preemption.batches(self.val_loader),
+                self.process,
+                learner.precision,
             )
         self.validations.append(found.values)
         self.validated_at = self.step
@@ -207,9 +221,9 @@ class Trainer:
         if self.process.is_main and found.example is not None:
             self.log.image(self.step, "val/examples", draw_examples(self.stage, *found.example))
         self.note_skipped()
-        better = found.values[self.stage.measure] < self.best
+        better = found.values[self.stage.metric] < self.best
         if better:
-            self.best = found.values[self.stage.measure]
+            self.best = found.values[self.stage.metric]
         self.save(best=better)
 
     def note_skipped(self) -> None:
@@ -228,7 +242,7 @@ class Trainer:
                 advice = remedy(self.config.run_dir, self.saved_step, self.step + 1)
                 raise Failure(f"the weights are not finite at step {self.step}; {advice}")
             if self.process.is_main:
-                self.writer.write(self._state(), best=best)
+                self.writer.write(self._checkpoint(), best=best)
         self.saved_step = self.step
         self._saved = time.monotonic()
 
@@ -249,7 +263,7 @@ class Trainer:
             "processes": self.process.world_size,
             "device": self.process.device.type,
             "precision": self.learner.precision.name,
-            "best": {self.stage.measure: self.best},
+            "best": {self.stage.metric: self.best},
             "first_validation": self.validations[0],
             "last_validation": self.validations[-1],
         }
@@ -290,43 +304,50 @@ class Trainer:
             raise Failure(f"the loss is not finite {where}; {remedy(self.config.run_dir, self.saved_step, step)}")
         return means
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "stage": self.stage.name,
-            "image_size": self.stage.image_size,
-            "step": self.step,
-            "best": self.best,
-            "validations": self.validations,
-            "validated_at": self.validated_at,
-            "preprocessing": dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
-            "means": self.means.state_dict(),
-            "log_position": self.log.position,
-            **self.learner.state_dict(),
-            "loader": self.loader.state_dict(),
-            "random": random_state(),
-            "config": to_plain(self.config),
-        }
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            stage=self.stage.name,
+            image_size=self.stage.image_size,
+            config=to_plain(self.config),
+            weights=self.learner.weights,
+            step=self.step,
+            preprocessing=dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
+            resume_state=ResumeState(
+                best=self.best,
+                validations=self.validations,
+                validated_at=self.validated_at,
+                **self.learner.resume_state(),
+                loader=self.loader.state_dict(),
+                random=random_state(),
+                running_means=self.means.state_dict(),
+                log_position=self.log.position,
+            ),
+        )
 
     def _resume(self) -> tuple[int, list[str]]:
         """Go on from the newest checkpoint that is whole; return where the log was, and what there is to say about it.
 
         It is read once: all processes go on from the same one, also where they share no disk.
         """
-        found = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
-        state, faults = self.process.from_main(found)
-        if state is None:
+        newest = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
+        checkpoint, faults = self.process.from_main(newest)
+        if checkpoint is None:
             return 0, []
-        self._load_state(state)
-        notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
-        return state["log_position"], notes + [f"resumed: {line}" for line in changes(state, self.config)]
-
-    def _load_state(self, state: dict[str, Any]) -> None:
         source = self.config.run_dir / LAST
-        check_resumable(state, self.config, self.stage.image_size, source)
-        self.learner.load_state_dict(state, source)
-        self.loader.load_state_dict(state["loader"])
-        restore_random_state(state["random"])
-        self.step, self.best = state["step"], state["best"]
+        state = check_resumable(checkpoint, self.config, self.stage.image_size, source)
+        self.learner.resume(checkpoint.weights, state, source)
+        self.loader.load_state_dict(state.loader)
+        restore_random_state(state.random)
+        self.step, self.best = checkpoint.step, state.best
         self.saved_step = self.step
-        self.validations, self.validated_at = state["validations"], state["validated_at"]
-        self.means.load_state_dict(state["means"], self.process.device)
+        self.validations, self.validated_at = state.validations, state.validated_at
+        self.means.load_state_dict(state.running_means, self.process.device)
+        notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
+        return state.log_position, notes + [f"resumed: {line}" for line in changes(checkpoint, self.config)]
+
+
+def _seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators. Ours draw from torch alone; what users add may not."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is meant
+    torch.manual_seed(seed)

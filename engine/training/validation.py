@@ -40,7 +40,7 @@ def validate(
     sums: dict[str, Tensor] = {}
     for batch in batches:
         with precision.autocast():
-            prediction, terms = stage.learn(model, batch)
+            prediction, terms = stage.forward_and_loss(model, batch)
         found = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
         found["loss"] = torch.stack(list(found.values())).sum()
         found |= stage.errors(prediction, batch)

@@ -1,4 +1,4 @@
-"""What a network in training sees and says, as one image."""
+"""Images, predictions and targets of a network in training, as one image."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def draw_examples(stage: Stage, batch: PoseBatch, prediction: Prediction) -> Ima
     return tile([cell for row in zip(*columns, strict=True) for cell in row], len(columns))
 
 
-def _color(heatmap_BJHW: Tensor) -> list[Image]:
-    """Return (S, S, 3) images of the highest of all joints' heatmaps at each place, 0 dark to 1 bright."""
-    height_BHW = heatmap_BJHW.float().amax(1).clamp(0, 1).mul(255).byte().cpu().numpy()
+def _color(heatmaps: Tensor) -> list[Image]:
+    """Return (S, S, 3) images of the highest of all joints' heatmaps in each cell, 0 dark to 1 bright."""
+    heights = heatmaps.float().amax(1).clamp(0, 1).mul(255).byte().cpu().numpy()
     return [
         np.asarray(cv2.cvtColor(cv2.applyColorMap(_fit(height), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), np.uint8)
-        for height in height_BHW
+        for height in heights
     ]
 
 

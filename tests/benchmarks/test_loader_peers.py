@@ -17,7 +17,7 @@ from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from loaders import DataConfig, ShardSet, build_loader
-from models.heatmaps import encode_heatmaps, select_heatmap_joints
+from models.heatmaps import HeatmapEncoder, select_heatmap_joints
 from tests.shard_factory import make_shard_set, spoil_images
 
 SAMPLES, BATCH, SIDE = 12, 4, 64
@@ -167,7 +167,7 @@ def test_reference_way(generated):
     assert distance.abs().amax((2, 3)).amin(1).max() < 1e-4
     # its labels count from a pixel's corner, ours from its center
     joints_2d = select_heatmap_joints(expected.joints_2d[which]) + 0.5 * (1 - 368 / 800)
-    torch.testing.assert_close(heatmaps, encode_heatmaps(joints_2d, 368, 48, quantized=True), atol=1e-6, rtol=0)
+    torch.testing.assert_close(heatmaps, HeatmapEncoder(368, 48, quantized=True)(joints_2d), atol=1e-6, rtol=0)
     # its filter is a little wider than the area of a pixel
     assert ((image + 1) * 127.5 - expected.image[which].float()).abs().mean() < 4
 

@@ -14,7 +14,7 @@ from benchmarks.peers.reference_way import Frames, encode_heatmaps, frame_loader
 from engine.stages import STAGES, ModelConfig
 from models import heatmaps
 from models.heatmap_net import heatmap_size
-from models.losses import LossWeights, pose_terms, reconstruction_loss
+from models.losses import LossWeights, PoseLoss, reconstruction_loss
 
 SIDE, BATCH = 64, 4
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def test_heatmaps_are_ours_quantized(image_size):
     joints[0, :4] = [[-9e4, 5], [5, 9e4], [0, 0], [image_size, image_size]]
     drawn = np.stack([encode_heatmaps(one, image_size) for one in joints])
     selected = heatmaps.select_heatmap_joints(torch.from_numpy(joints))
-    expected = heatmaps.encode_heatmaps(selected, image_size, heatmap_size(image_size), quantized=True)
+    expected = heatmaps.HeatmapEncoder(image_size, heatmap_size(image_size), quantized=True)(selected)
     np.testing.assert_allclose(drawn, expected.numpy(), atol=1e-6)
     inside = drawn.any((2, 3))
     assert 0 < inside.sum() < inside.size
@@ -71,7 +71,7 @@ def test_epochs_join_without_an_end(dataset):
 
 def test_pose_error_is_ours():
     predicted, true = poses(0), poses(1)
-    expected = sum(pose_terms(LossWeights(), predicted, true).values())
+    expected = sum(PoseLoss(LossWeights())(predicted, true).values())
     torch.testing.assert_close(pose_error(predicted, true), expected)
 
 
@@ -96,11 +96,14 @@ def test_losses_are_our_stages(batch, monkeypatch, name):
         recipe.networks["lifting"].load_state_dict(ours["lifting_net"])
     assert sum(p.numel() for p in recipe.networks.parameters()) == sum(p.numel() for p in model.parameters())
 
-    # ours normalizes bytes itself; here they keep their fractions
-    as_bytes = SimpleNamespace(image=(image + 1) * 127.5, joints_3d=joints_3d)
+    # ours normalizes bytes itself
+    pixels = ((image + 1) * 127.5).round().byte()
+    as_bytes = SimpleNamespace(image=pixels, joints_3d=joints_3d)
     monkeypatch.setattr(stage, "targets", lambda _: drawn)
-    _, terms = stage.learn(model, as_bytes)
-    torch.testing.assert_close(recipe.loss(image, drawn, joints_3d), sum(terms.values()), rtol=1e-4, atol=1e-6)
+    _, terms = stage.forward_and_loss(model, as_bytes)
+    torch.testing.assert_close(
+        recipe.loss(pixels / 127.5 - 1, drawn, joints_3d), sum(terms.values()), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -15,7 +15,7 @@ from engine.checkpoint import format as checkpoint
 from engine.evaluate import main, mean_pose
 from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
-from models.heatmaps import decode_heatmaps, encode_heatmaps
+from models.heatmaps import HeatmapEncoder, decode_heatmaps
 from models.skeleton import HEATMAP_JOINTS, JOINTS, action_group
 from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import make_shard_set, spoil_images
@@ -192,7 +192,7 @@ def test_a_lifting_network_sees_true_heatmaps(tmp_path, capsys, shards):
     model = read_model(path, torch.device("cpu")).model
     pose = torch.from_numpy(ShardSet(shards, "test").labels()[0])
     with torch.no_grad():
-        predicted = model(encode_heatmaps(pose[:, list(HEATMAP_JOINTS), :2], 64, 8))[0]
+        predicted = model(HeatmapEncoder(64, 8)(pose[:, list(HEATMAP_JOINTS), :2]))[0]
     error = (predicted - (pose[..., 2:] - pose[:, :1, 2:])).norm(dim=-1).mean()
     assert metrics["mpjpe_mm"]["All"] == pytest.approx(1000 * float(error), rel=1e-4)
 
@@ -235,7 +235,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, shards, finetuned)
 
 def test_predictions_that_are_no_numbers_are_status_1(tmp_path, capsys, shards, finetuned):
     content = checkpoint.load(finetuned)
-    content["model"]["lifting_net"]["b1_fc3.weight"].fill_(3e38)
+    content.weights["lifting_net"]["b1_fc3.weight"].fill_(3e38)
     checkpoint.save(tmp_path / "huge.pt", content)
     assert main(flags(tmp_path / "huge.pt", shards, tmp_path / "r")) == 1
     assert "10 of 10 predictions are no finite numbers, the first is that of female_003_a_a" in capsys.readouterr().err

@@ -181,7 +181,7 @@ def test_a_signal_saves_and_ends(tmp_path, shards, number, status):
         time.sleep(0.1)
     process.send_signal(number)
     assert process.wait(60) == status
-    assert checkpoint.load(run_dir / "last.pt")["step"] > 0
+    assert checkpoint.load(run_dir / "last.pt").step > 0
 
 
 def test_a_spoilt_loss_stops_the_run(tmp_path, monkeypatch, capsys, shards):

@@ -67,7 +67,7 @@ def finish(process: subprocess.Popen[str], timeout: float = 240) -> str:
 
 
 def weights(run_dir: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
-    model = checkpoint.load(run_dir / name)["model"]
+    model = checkpoint.load(run_dir / name).weights
     return {f"{net}.{key}": tensor for net, state in model.items() for key, tensor in state.items()}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loaders import DataConfig, InputError, ShardSet, build_loader
-from loaders.codecs import encode_array
+from loaders.format.sample import encode_array
 from tests.shard_factory import encode_image, make_sample, make_shard_set, write_shard
 
 SHARD, INDEX, MANIFEST = "train/train-000001.tar", "train/train-000001.idx", "manifest.json"

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.heatmaps import decode_heatmaps, encode_heatmaps
+from models.heatmaps import HeatmapEncoder, decode_heatmaps, select_heatmap_joints
+from models.skeleton import HEATMAP_JOINTS, JOINTS
 
 
 def reference_heatmap(u, v, image_size, size, sigma=2):
@@ -21,41 +22,53 @@ def reference_heatmap(u, v, image_size, size, sigma=2):
 
 @given(st.floats(-120, 480), st.floats(-120, 480))
 def test_quantized_targets_are_the_references(u, v):
-    drawn = encode_heatmaps(torch.tensor([[[u, v]]], dtype=torch.float64), 368, 48, quantized=True)
-    np.testing.assert_allclose(drawn[0, 0].numpy(), reference_heatmap(u, v, 368, 48), atol=1e-6)
+    heatmaps = HeatmapEncoder(368, 48, quantized=True)(torch.tensor([[[u, v]]], dtype=torch.float64))
+    np.testing.assert_allclose(heatmaps[0, 0].numpy(), reference_heatmap(u, v, 368, 48), atol=1e-6)
 
 
 def test_the_window_has_13_cells_a_side():
-    drawn = encode_heatmaps(torch.tensor([[[184.0, 184.0]]]), 368, 48, quantized=True)
-    assert int((drawn > 0).sum()) == 13 * 13
-    assert float(drawn.max()) == 1
+    heatmaps = HeatmapEncoder(368, 48, quantized=True)(torch.tensor([[[184.0, 184.0]]]))
+    assert int((heatmaps > 0).sum()) == 13 * 13
+    assert float(heatmaps.max()) == 1
 
 
 def test_a_joint_far_outside_leaves_its_map_empty():
     joints = torch.tensor([[[-200.0, 100.0], [100.0, 900.0], [100.0, 100.0]]])
-    for rounded in (True, False):
-        assert (encode_heatmaps(joints, 368, 48, quantized=rounded).amax((2, 3)) > 0).tolist() == [[False, False, True]]
+    for quantized in (True, False):
+        heatmaps = HeatmapEncoder(368, 48, quantized=quantized)(joints)
+        assert (heatmaps.amax((2, 3)) > 0).tolist() == [[False, False, True]]
 
 
 @given(st.floats(20, 107), st.floats(20, 107))
 def test_exact_targets_are_gaussians_of_the_cells_distance_to_the_joint(u, v):
-    drawn = encode_heatmaps(torch.tensor([[[u, v]]]), 128, 16)[0, 0]
+    heatmaps = HeatmapEncoder(128, 16)(torch.tensor([[[u, v]]]))[0, 0]
     for y, x in ((4, 5), (8, 8), (11, 6)):
         # the middle of cell i lies at pixel 8 i + 3.5
         dx, dy = (x * 8 + 3.5 - u) / 8, (y * 8 + 3.5 - v) / 8
         inside = max(abs(dx), abs(dy)) <= 6
-        assert drawn[y, x] == pytest.approx(np.exp(-(dx**2 + dy**2) / 8) if inside else 0, abs=1e-5)
+        assert heatmaps[y, x] == pytest.approx(np.exp(-(dx**2 + dy**2) / 8) if inside else 0, abs=1e-5)
 
 
 @pytest.mark.parametrize(("image_size", "size"), [(128, 16), (368, 48), (96, 12)])
-def test_find_joints_inverts_draw_heatmaps(image_size, size):
+def test_decoding_inverts_encoding(image_size, size):
     joints = torch.rand(20, 15, 2, generator=torch.Generator().manual_seed(0)) * image_size * 0.8 + image_size * 0.1
-    found, height = decode_heatmaps(encode_heatmaps(joints, image_size, size), image_size)
+    found, height = decode_heatmaps(HeatmapEncoder(image_size, size)(joints), image_size)
     torch.testing.assert_close(found, joints, atol=0.01, rtol=0)
     assert (height > 0.8).all()
 
 
-def test_find_joints_stays_on_the_map():
+def test_decoded_joints_lie_on_the_map():
     found, _ = decode_heatmaps(torch.randn(4, 15, 16, 16), 128)
     assert (found >= -0.5).all()
     assert (found <= 127.5).all()
+
+
+def test_the_joints_of_heatmaps_are_all_but_the_head():
+    joints = torch.arange(2 * len(JOINTS) * 3).reshape(2, len(JOINTS), 3)
+    assert torch.equal(select_heatmap_joints(joints), joints[:, list(HEATMAP_JOINTS)])
+
+
+def test_constants_are_buffers_that_no_checkpoint_holds():
+    encoder = HeatmapEncoder(368, 48)
+    assert not encoder.state_dict()
+    assert {buffer.device.type for buffer in encoder.to("meta").buffers()} == {"meta"}

@@ -3,16 +3,10 @@ import math
 import pytest
 import torch
 
-from models.losses import (
-    LossWeights,
-    bone_loss,
-    cosine_loss,
-    heatmap_loss,
-    pose_loss,
-    pose_terms,
-    reconstruction_loss,
-)
+from models.losses import LossWeights, PoseLoss, heatmap_loss, reconstruction_loss
 from models.skeleton import BONES
+
+UNWEIGHTED = PoseLoss(LossWeights(pose=1, cosine=1, bone=1))
 
 
 @pytest.fixture
@@ -26,12 +20,13 @@ def test_by_hand():
     true[0, 1] = torch.tensor([0.0, 0.0, 0.2])
     predicted = true.clone()
     predicted[0, 1] = torch.tensor([0.0, 0.3, 0.0])
+    terms = UNWEIGHTED(predicted, true)
     # one of 16 joints is off by sqrt(.3^2 + .2^2)
-    assert float(pose_loss(predicted, true)) == pytest.approx(math.hypot(0.3, 0.2) / 16)
+    assert float(terms["pose"]) == pytest.approx(math.hypot(0.3, 0.2) / 16)
     # one bone (0 > 1) is 0.3 instead of 0.2 long, at a right angle; the others have no length
-    assert float(bone_loss(predicted, true)) == pytest.approx(math.hypot(0.3, 0.2))
-    assert float(cosine_loss(predicted, true)) == pytest.approx(0)
-    assert float(cosine_loss(true, true)) == pytest.approx(1)
+    assert float(terms["bone"]) == pytest.approx(math.hypot(0.3, 0.2))
+    assert float(terms["cosine"]) == pytest.approx(0)
+    assert float(UNWEIGHTED(true, true)["cosine"]) == pytest.approx(-1)
 
 
 def test_by_loops(poses):
@@ -45,10 +40,11 @@ def test_by_loops(poses):
             norm_p, norm_t = math.hypot(*bone_p), math.hypot(*bone_t)
             cosine += sum(x * y for x, y in zip(bone_p, bone_t, strict=True)) / (norm_p * norm_t)
             length += math.dist(bone_p, bone_t)
-    assert float(pose_loss(predicted, true)) == pytest.approx(distance / 3, rel=1e-5)
-    assert float(cosine_loss(predicted, true)) == pytest.approx(cosine / 3, rel=1e-5)
-    assert float(bone_loss(predicted, true)) == pytest.approx(length / 3, rel=1e-5)
-    terms = pose_terms(LossWeights(), predicted, true)
+    terms = UNWEIGHTED(predicted, true)
+    assert float(terms["pose"]) == pytest.approx(distance / 3, rel=1e-5)
+    assert float(terms["cosine"]) == pytest.approx(-cosine / 3, rel=1e-5)
+    assert float(terms["bone"]) == pytest.approx(length / 3, rel=1e-5)
+    terms = PoseLoss(LossWeights())(predicted, true)
     expected = 0.1 * distance / 3 - 0.01 * cosine / 3 + 0.5 * length / 3
     assert float(sum(terms.values())) == pytest.approx(expected, rel=1e-5)
 
@@ -65,6 +61,10 @@ def test_heatmap_losses_by_hand():
 def test_the_losses_are_in_full_precision_under_bf16(poses):
     predicted, true = poses
     with torch.autocast("cpu", torch.bfloat16):
-        assert all(
-            term.dtype == torch.float32 for term in pose_terms(LossWeights(), predicted.bfloat16(), true).values()
-        )
+        assert all(term.dtype == torch.float32 for term in UNWEIGHTED(predicted.bfloat16(), true).values())
+
+
+def test_constants_are_buffers_that_no_checkpoint_holds():
+    loss = PoseLoss(LossWeights())
+    assert not loss.state_dict()
+    assert {buffer.device.type for buffer in loss.to("meta").buffers()} == {"meta"}

@@ -18,7 +18,7 @@ def test_reference_sizes():
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_trunk_parameters_have_torchvisions_names_and_shapes(backbone):
+def test_backbone_parameters_have_torchvisions_names_and_shapes(backbone):
     expected = {
         name: tensor.shape
         for name, tensor in getattr(torchvision.models, backbone)().state_dict().items()
@@ -30,7 +30,7 @@ def test_trunk_parameters_have_torchvisions_names_and_shapes(backbone):
     assert rest == {"deconv_layers", "final_layer"}
 
 
-def test_heatmap_net_is_the_trunk_the_head_and_normalized_bytes():
+def test_heatmap_net_is_the_backbone_the_head_and_normalized_bytes():
     torch.manual_seed(0)
     net = HeatmapNet("resnet18").eval()
     backbone = torchvision.models.resnet18()
@@ -54,6 +54,14 @@ def test_heatmap_net_is_the_trunk_the_head_and_normalized_bytes():
         torch.testing.assert_close(net(image), x)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
+def test_only_bytes_are_images(dtype):
+    image = torch.zeros(1, 3, 64, 64, dtype=dtype)
+    for net in (HeatmapNet("resnet18"), PoseNet("resnet18", 64)):
+        with pytest.raises(TypeError, match=f"images are {dtype}: give uint8"):
+            net(image)
+
+
 def test_lifting_net_is_the_papers_auto_encoder():
     torch.manual_seed(0)
     net = LiftingNet(16)
@@ -65,11 +73,11 @@ def test_lifting_net_is_the_papers_auto_encoder():
     x = x.reshape(3, -1)
     x = F.leaky_relu(F.linear(x, s["fc1.weight"], s["fc1.bias"]), 0.2)
     x = F.leaky_relu(F.linear(x, s["fc2.weight"], s["fc2.bias"]), 0.2)
-    code = F.linear(x, s["fc3.weight"], s["fc3.bias"])
-    pose = code
+    latent = F.linear(x, s["fc3.weight"], s["fc3.bias"])
+    pose = latent
     for i in (1, 2, 3):
         pose = F.linear(pose, s[f"b1_fc{i}.weight"], s[f"b1_fc{i}.bias"])
-    x = code
+    x = latent
     for i in (1, 2, 3):
         x = F.leaky_relu(F.linear(x, s[f"b2_fc{i}.weight"], s[f"b2_fc{i}.bias"]), 0.2)
     x = x.reshape(3, 512, 2, 2)

@@ -37,16 +37,16 @@ def test_weights_come_back(tmp_path, capsys, stage):
     ours = make_checkpoint(tmp_path / "ours.pt", stage, image_size=image_size)
     assert run(ours, tmp_path / "theirs.pth") == 0
     theirs = torch.load(tmp_path / "theirs.pth", weights_only=True)
-    weights = checkpoint.load(ours)["model"]
+    weights = checkpoint.load(ours).weights
     names = {"heatmap_net": "resnet_state_dict", "lifting_net": "autoencoder_state_dict"}
     assert set(theirs) == {names[network] for network in weights}
     assert run(tmp_path / "theirs.pth", tmp_path / "new" / "back.pt") == 0
     assert f"a {stage} checkpoint" in capsys.readouterr().out
     back = checkpoint.load(tmp_path / "new" / "back.pt")
-    assert (back["stage"], back["image_size"]) == (stage, image_size)
+    assert (back.stage, back.image_size) == (stage, image_size)
     for network, state in weights.items():
-        assert list(state) == list(back["model"][network])
-        assert all(torch.equal(state[name], back["model"][network][name]) for name in state)
+        assert list(state) == list(back.weights[network])
+        assert all(torch.equal(state[name], back.weights[network][name]) for name in state)
     trained = read_model(tmp_path / "new" / "back.pt", torch.device("cpu"))
     assert trained.backbone == (None if stage == "train3d" else "resnet18")
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
@@ -55,16 +55,16 @@ def test_weights_come_back(tmp_path, capsys, stage):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_trunk_is_read_off_the_weights(backbone):
     described = describe_reference({"heatmap_net": heatmap_net(backbone)}, SOME)
-    assert described["config"]["model"]["backbone"] == backbone
-    assert (described["stage"], described["image_size"]) == ("train2d", 368)
+    assert described.config["model"]["backbone"] == backbone
+    assert (described.stage, described.image_size) == ("train2d", 368)
 
 
 @pytest.mark.parametrize(("heatmaps", "image_size"), [(48, 368), (16, 128), (8, 64)])
 def test_the_image_size_is_read_off_the_weights(heatmaps, image_size):
     described = describe_reference({"lifting_net": lifting_net(heatmaps)}, SOME)
-    assert (described["stage"], described["image_size"]) == ("train3d", image_size)
+    assert (described.stage, described.image_size) == ("train3d", image_size)
     # the reference recipe's targets lie on whole cells
-    assert described["config"]["model"]["quantized_targets"] is True
+    assert described.config["model"]["quantized_targets"] is True
 
 
 def test_what_is_not_the_references_is_refused():
@@ -76,7 +76,7 @@ def test_what_is_not_the_references_is_refused():
 
 
 def test_a_reference_checkpoint_from_data_parallel_is_loaded(tmp_path):
-    ours = checkpoint.load(make_checkpoint(tmp_path / "ours.pt"))["model"]
+    ours = checkpoint.load(make_checkpoint(tmp_path / "ours.pt")).weights
     theirs = {section: {f"module.{k}": v for k, v in state.items()} for section, state in to_reference(ours).items()}
     torch.save(theirs | {"optimizer_state_dict": {}, "scheduler": {}}, tmp_path / "theirs.pth")
     trained = read_model(tmp_path / "theirs.pth", torch.device("cpu"))

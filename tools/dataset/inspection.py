@@ -12,7 +12,7 @@ import cv2
 from tools.dataset.frame_faults import inspect_frame, name_fault, number_fault
 from tools.dataset.frames import PAIRED
 from tools.dataset.layout import SUBJECTS, Environment
-from tools.parallel import advance
+from tools.parallel import Progress
 
 REQUIRED: Final = ("rgba", "json")
 """Modalities without which there is no dataset."""
@@ -72,7 +72,7 @@ class Inspection:
         }
 
 
-def inspect_recording(job: InspectionJob) -> Inspection:
+def inspect_recording(job: InspectionJob, progress: Progress) -> Inspection:
     """Look at every file of a recording."""
     cv2.setNumThreads(1)  # every core has a process of its own
     recording = job.recording
@@ -86,7 +86,7 @@ def inspect_recording(job: InspectionJob) -> Inspection:
             faults[reason].append(frame)
         for reason in unusual:
             notes[reason].append(frame)
-        advance(1)
+        progress.add(1)
     return Inspection(
         recording,
         counts={modality: len(found) for modality, found in files.items()},

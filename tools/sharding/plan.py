@@ -19,7 +19,7 @@ from loaders.format.sample import META_SHAPE, sample_key
 from tools.dataset.frame_faults import distance_fault, double_fault, name_fault, number_fault
 from tools.dataset.frames import PAIRED, FrameError, frame_labels, read_file
 from tools.dataset.layout import SET_FOLDERS, Environment, LabelError, find_environments
-from tools.parallel import Meter, advance, over_processes
+from tools.parallel import Meter, Progress, over_processes
 
 Rows = NDArray[np.int32]
 
@@ -137,7 +137,7 @@ def _check_keys(scans: Sequence[_Scan]) -> None:
         owners[key] = scan.recording.path
 
 
-def _scan(job: _ScanJob) -> _Scan:
+def _scan(job: _ScanJob, progress: Progress) -> _Scan:
     """Check every frame of a recording by its files and its labels, not by its images."""
     recording = job.recording
     # a frame that has a file of another modality only is listed as skipped, too
@@ -146,7 +146,7 @@ def _scan(job: _ScanJob) -> _Scan:
     skipped = []
     notes = Counter[str]()
     for frame in sorted(set().union(*files.values())):
-        advance(0)
+        progress.add(0)
         mine = {modality: files[modality].get(frame, []) for modality in job.modalities}
         try:
             _check_files(recording, frame, mine)
@@ -159,7 +159,7 @@ def _scan(job: _ScanJob) -> _Scan:
             notes[f"{far}: stored, and a finding of tools.verify"] += 1
         if any(len(paths) > 1 for paths in mine.values()):
             notes["a file of the same content under two names"] += 1
-    advance(1)
+    progress.add(1)
     return _Scan(recording, tuple(usable), tuple(usable.values()), tuple(skipped), notes)
 
 

@@ -21,7 +21,7 @@ from loaders.system.disk import NO_ROOM, DiskFullError
 from loaders.system.files import publish, temporary_name
 from tools.dataset.frames import FrameError, SampleFormat, encode_sample
 from tools.dataset.layout import Environment
-from tools.parallel import advance
+from tools.parallel import Progress
 from tools.sharding.resume_state import ShardResult, save_result
 
 GO_ON: Final = "run the same command again; it goes on where it stopped"
@@ -45,7 +45,7 @@ class ShardJob:
     """Raise at the first unusable frame instead of skipping it."""
 
 
-def write_shard(job: ShardJob) -> ShardResult:
+def write_shard(job: ShardJob, progress: Progress) -> ShardResult:
     """Write a shard and its index; the tar appears last, complete.
 
     Raises DiskFullError if it does not fit, Failure if a file cannot be read or written, InputError at a defect if
@@ -56,7 +56,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     temporary, temporary_index = temporary_name(tar), temporary_name(tar)
     try:
         tar.parent.mkdir(parents=True, exist_ok=True)
-        result, entries = _write_tar(job, temporary)
+        result, entries = _write_tar(job, temporary, progress)
         if entries:
             write_index(temporary_index, entries)
             publish(temporary_index, tar.with_name(index_name(tar.name)))
@@ -73,7 +73,7 @@ def write_shard(job: ShardJob) -> ShardResult:
     return result
 
 
-def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[IndexEntry]]]:
+def _write_tar(job: ShardJob, path: Path, progress: Progress) -> tuple[ShardResult, list[list[IndexEntry]]]:
     entries: list[list[IndexEntry]] = []
     skipped = []
     with path.open("xb") as stream:
@@ -84,7 +84,7 @@ def _write_tar(job: ShardJob, path: Path) -> tuple[ShardResult, list[list[IndexE
                 skipped.append(SkippedFrame(recording.subject, recording.name, int(row[2]), str(sample)))
             else:
                 entries.append(tar.add(sample_key(recording.subject, recording.name, int(row[2])), sample))
-            advance(1, tar.bytes - before)
+            progress.add(1, tar.bytes - before)
         tar.finish()
     return ShardResult(Shard(job.name, len(entries), tar.bytes, tar.sha256()), tuple(skipped)), entries
 

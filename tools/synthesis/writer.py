@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loaders.system.os_errors import naming
 from models.skeleton import JOINTS
 from tools.dataset.layout import Environment
-from tools.parallel import advance
+from tools.parallel import Progress
 from tools.synthesis.body import INDEX
 from tools.synthesis.png import encode_png
 from tools.synthesis.recording import Frame, Recording
@@ -48,7 +48,7 @@ class Task:
     dots: bool
 
 
-def write(task: Task) -> None:
+def write(task: Task, progress: Progress) -> None:
     """Render and write the frames of a task into existing folders."""
     threads = cv2.getNumThreads()
     # the processes already fill the cores
@@ -61,7 +61,7 @@ def write(task: Task) -> None:
                 path = task.environment.file(modality, frame.number)
                 with naming(path):
                     path.write_bytes(content)
-            advance(1, sum(len(content) for _, content in contents))
+            progress.add(1, sum(len(content) for _, content in contents))
     finally:
         cv2.setNumThreads(threads)
 

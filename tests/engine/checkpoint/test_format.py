@@ -1,5 +1,6 @@
 import argparse
 import collections
+import math
 import pickle
 import tarfile
 import zipfile
@@ -12,12 +13,14 @@ import torchvision
 
 from engine import evaluate, infer
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.format import random_state, restore_random_state
+from engine.checkpoint.torch_file import DamagedError
 from engine.loaded_model import read_model
 from engine.stages import STAGES, ModelConfig
 from loaders import InputError
 from models.heatmap_net import HeatmapNet
 from models.pose_net import PoseNet
-from tests.checkpoint_factory import make_checkpoint
+from tests.checkpoint_factory import checkpoint_of, make_checkpoint, make_resume_state
 from tests.engine.training_runs import flags, run
 from tests.shard_factory import make_shard_set
 from tools import convert_checkpoint, export
@@ -29,11 +32,16 @@ PREPROCESSING = {"crop": "square", "image_size": 64, "format": "jpeg", "quality"
 
 def test_a_checkpoint_comes_back(tmp_path):
     path = tmp_path / "last.pt"
-    content = {"step": 3, "model": {"heatmap_net": {"a": torch.arange(5)}}, "best": float("inf")}
-    checkpoint.save(path, content)
+    state = make_resume_state(validations=[{"loss": 0.5}], averaged_steps=torch.tensor(2), random=random_state())
+    weights = {"heatmap_net": {"a": torch.arange(5)}}
+    saved = checkpoint_of(step=3, weights=weights, preprocessing={"crop": "square"}, resume_state=state)
+    checkpoint.save(path, saved)
     loaded = checkpoint.load(path)
-    assert loaded["step"] == 3
-    assert torch.equal(loaded["model"]["heatmap_net"]["a"], torch.arange(5))
+    assert (loaded.step, loaded.preprocessing) == (3, {"crop": "square"})
+    assert (loaded.resume_state.best, loaded.resume_state.validations) == (math.inf, [{"loss": 0.5}])
+    assert loaded.resume_state.random.keys() == state.random.keys()
+    restore_random_state(loaded.resume_state.random)
+    assert torch.equal(loaded.weights["heatmap_net"]["a"], torch.arange(5))
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
@@ -43,15 +51,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         checkpoint.load(tmp_path)
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(checkpoint.DamagedError, match="cannot be read"):
+    with pytest.raises(DamagedError, match="cannot be read"):
         checkpoint.load(tmp_path / "text.pt")
     (tmp_path / "empty.pt").touch()
-    with pytest.raises(checkpoint.DamagedError, match="is empty"):
+    with pytest.raises(DamagedError, match="is empty"):
         checkpoint.load(tmp_path / "empty.pt")
-    checkpoint.save(tmp_path / "cut.pt", {"model": {"x": {"w": torch.zeros(1000)}}})
+    checkpoint.save(tmp_path / "cut.pt", checkpoint_of(weights={"x": {"w": torch.zeros(1000)}}))
     data = (tmp_path / "cut.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(checkpoint.DamagedError, match="cannot be read"):
+    with pytest.raises(DamagedError, match="cannot be read"):
         checkpoint.load(tmp_path / "cut.pt")
     torch.save({"state_dict": {}, "epoch": 3}, tmp_path / "foreign.pt")
     with pytest.raises(InputError, match=r"neither.*it holds state_dict, epoch.*torch.save"):
@@ -59,14 +67,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     torch.save(WEIGHTS, tmp_path / "weights.pt")
     with pytest.raises(InputError, match="no run to go on with"):
         checkpoint.load(tmp_path / "weights.pt")
-    checkpoint.save(tmp_path / "old.pt", {"version": 0})
+    torch.save({"format": checkpoint.FORMAT, "version": 0}, tmp_path / "old.pt")
     with pytest.raises(InputError, match="version 0"):
         checkpoint.load(tmp_path / "old.pt")
-    checkpoint.save(tmp_path / "2d.pt", {"model": {"heatmap_net": {}}})
+    checkpoint.save(tmp_path / "2d.pt", checkpoint_of(weights={"heatmap_net": {}}))
     with pytest.raises(InputError, match="holds no lifting_net, only heatmap_net"):
         checkpoint.load_network(tmp_path / "2d.pt", "lifting_net")
-    with pytest.raises(InputError, match="holds no step"):
-        _ = checkpoint.load(tmp_path / "2d.pt")["step"]
+    torch.save({"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "stage": "train2d"}, tmp_path / "few.pt")
+    with pytest.raises(InputError, match="holds no image_size: it was altered"):
+        checkpoint.load(tmp_path / "few.pt")
 
 
 def write_zip_of(path, content):
@@ -123,7 +132,7 @@ def test_other_kinds_of_files_are_named(tmp_path, monkeypatch, write, expected):
     write(tmp_path / "given.pt", WEIGHTS)
     with pytest.raises(InputError, match=expected) as caught:
         checkpoint.load_any(tmp_path / "given.pt")
-    assert not isinstance(caught.value, checkpoint.DamagedError)
+    assert not isinstance(caught.value, DamagedError)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
 
@@ -142,13 +151,13 @@ def test_other_kinds_of_files_are_named(tmp_path, monkeypatch, write, expected):
 )
 def test_objects_of_other_programs_do_no_harm(tmp_path, extra, zipped):
     torch.save({**WEIGHTS, **extra}, tmp_path / "theirs.pt", _use_new_zipfile_serialization=zipped)
-    weights = checkpoint.load_weights(tmp_path / "theirs.pt")
+    weights = checkpoint.load_any(tmp_path / "theirs.pt")
     assert torch.equal(weights["heatmap_net"]["conv1.weight"], torch.arange(3.0))
 
 
 def test_the_dictionary_itself_may_be_another_programs(tmp_path):
     torch.save(collections.defaultdict(list, WEIGHTS), tmp_path / "theirs.pt")
-    assert list(checkpoint.load_weights(tmp_path / "theirs.pt")) == ["heatmap_net"]
+    assert list(checkpoint.load_any(tmp_path / "theirs.pt")) == ["heatmap_net"]
 
 
 def test_a_foreign_type_does_not_hide_damage(tmp_path):
@@ -156,8 +165,8 @@ def test_a_foreign_type_does_not_hide_damage(tmp_path):
     data = bytearray((tmp_path / "theirs.pt").read_bytes())
     data[data.index(np.arange(3, dtype="<f4").tobytes()) + 5] ^= 1
     (tmp_path / "theirs.pt").write_bytes(data)
-    with pytest.raises(checkpoint.DamagedError, match="checksum"):
-        checkpoint.load_weights(tmp_path / "theirs.pt")
+    with pytest.raises(DamagedError, match="checksum"):
+        checkpoint.load_any(tmp_path / "theirs.pt")
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +207,7 @@ def test_an_older_checkpoint_has_an_options_default(tmp_path, finetuned):
 
 
 def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
-    model = torch.load(finetuned, weights_only=True)["model"]
+    weights = torch.load(finetuned, weights_only=True)["weights"]
     changes = (
         ({"config": config_of(finetuned, new_option=1)}, "newer program, which knows new_option of ModelConfig"),
         ({"config": config_of(finetuned, sigma="wide")}, "sigma of ModelConfig is 'wide'"),
@@ -212,16 +221,18 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
         ({"stage": "train4d"}, "of stage train4d"),
         ({"image_size": 10**9}, "not for image_size 1000000000"),
         ({"image_size": "64"}, "its image_size is a str"),
-        ({"model": {"lifting_net": model["lifting_net"]}}, "holds no heatmap_net"),
-        ({"model": {}}, "holds no heatmap_net and no lifting_net"),
-        ({"model": {**model, "lifting_net": {}}}, "no conv3 and fc1"),
+        ({"weights": {"lifting_net": weights["lifting_net"]}}, "holds no heatmap_net"),
+        ({"weights": {}}, "holds no heatmap_net and no lifting_net"),
+        ({"weights": {**weights, "lifting_net": {}}}, "no conv3 and fc1"),
         ({"preprocessing": {**PREPROCESSING, "image_circle": {"x": 1.0}}}, "its Circle has no y and no radius"),
         (
             {"preprocessing": {**PREPROCESSING, "image_circle": {"x": 1, "y": 2, "radius": 3, "tilt": 4}}},
             "newer program, which knows tilt of Circle",
         ),
-        ({"preprocessing": [64, 90]}, "its Preprocessing is "),
+        ({"preprocessing": [64, 90]}, "its preprocessing is a list"),
         ({"preprocessing": {**PREPROCESSING, "crop": "round"}}, "crop of Preprocessing is 'round'"),
+        ({"resume_state": {"best": 1.0}}, "holds no validations"),
+        ({"resume_state": {**vars(make_resume_state()), "best": "low"}}, "its best is a str"),
     )
     for change, expected in changes:
         path = altered(finetuned, tmp_path / "altered.pt", **change)
@@ -255,10 +266,10 @@ def test_pretrained_weights_are_as_those_of_checkpoints(tmp_path):
 
 def test_every_command_refuses_non_finite_weights(tmp_path, monkeypatch, capsys, finetuned):
     content = torch.load(finetuned, weights_only=True)
-    content["model"]["lifting_net"]["b1_fc3.bias"][5] = float("nan")
-    spoilt = str(altered(finetuned, tmp_path / "spoilt.pt", **content))
+    content["weights"]["lifting_net"]["b1_fc3.bias"][5] = float("nan")
+    corrupted = str(altered(finetuned, tmp_path / "corrupted.pt", **content))
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/last.pt").hardlink_to(spoilt)
+    (tmp_path / "run/last.pt").hardlink_to(corrupted)
     (tmp_path / "run/config.yaml").write_text("stage: finetune\n")
     shards = make_shard_set(tmp_path / "shards", {"train": 4, "val": 4, "test": 4})
     data, output = ["--data.shards", str(shards)], str(tmp_path / "out")
@@ -267,12 +278,12 @@ def test_every_command_refuses_non_finite_weights(tmp_path, monkeypatch, capsys,
         return run(monkeypatch, *arguments)
 
     commands = (
-        (train, flags(shards, tmp_path / "new", "train3d", "--load-3d", spoilt)),
+        (train, flags(shards, tmp_path / "new", "train3d", "--load-3d", corrupted)),
         (train, flags(shards, tmp_path / "run", "finetune", "--resume")),
-        (evaluate.main, ["--checkpoint", spoilt, *data, "--output", output]),
-        (infer.main, ["--checkpoint", spoilt, "--input", __file__, "--output", output]),
-        (export.main, ["--checkpoint", spoilt, "--output", f"{output}.pt2"]),
-        (convert_checkpoint.main, ["--input", spoilt, "--output", f"{output}.pth"]),
+        (evaluate.main, ["--checkpoint", corrupted, *data, "--output", output]),
+        (infer.main, ["--checkpoint", corrupted, "--input", __file__, "--output", output]),
+        (export.main, ["--checkpoint", corrupted, "--output", f"{output}.pt2"]),
+        (convert_checkpoint.main, ["--input", corrupted, "--output", f"{output}.pth"]),
     )
     for command, arguments in commands:
         assert command(arguments) == 2
@@ -285,7 +296,8 @@ def test_every_command_refuses_non_finite_weights(tmp_path, monkeypatch, capsys,
 @pytest.mark.parametrize("value", [float("inf"), 1e39])
 def test_momentum_must_be_finite_to_go_on(tmp_path, value):
     state = {0: {"exp_avg": torch.tensor([0, value], dtype=torch.float64)}}
-    checkpoint.save(tmp_path / "last.pt", {"model": {}, "optimizer": {"state": state}})
+    resume_state = make_resume_state(optimizer={"state": state})
+    checkpoint.save(tmp_path / "last.pt", checkpoint_of(resume_state=resume_state))
     with pytest.raises(InputError, match=r"optimizer.state.0.exp_avg is non-finite in 1 of 2 values"):
         checkpoint.load(tmp_path / "last.pt")
-    assert checkpoint.load_any(tmp_path / "last.pt")["model"] == {}
+    assert checkpoint.load_any(tmp_path / "last.pt").weights == {}

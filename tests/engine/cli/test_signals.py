@@ -127,7 +127,7 @@ def test_a_long_validation_is_left(tmp_path, long_shards, processes):
     output, _ = process.communicate(timeout=240)
     assert "SIGHUP: ending with a checkpoint" in output
     assert process.returncode == (1 if processes else 129), output
-    assert checkpoint.load(run_dir / "last.pt")["step"] == 0
+    assert checkpoint.load(run_dir / "last.pt").step == 0
     assert read_metrics(run_dir / "metrics.jsonl") == []
 
 

@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint import torch_file
 from engine.training.checkpointer import CheckpointWriter, load_newest
 from loaders import InputError
+from tests.checkpoint_factory import checkpoint_of
 
 
 def state(step):
-    return {"step": step, "model": {"net": {"w": torch.full((1000,), float(step))}}}
+    return checkpoint_of(step=step, weights={"net": {"w": torch.full((1000,), float(step))}})
 
 
 def flip_a_byte(path):
@@ -28,13 +30,13 @@ def write(folder, steps, *, keep=2, best=()):
 
 def test_the_newest_are_kept_and_the_best(tmp_path):
     write(tmp_path, range(5), keep=3, best={1})
-    found = {path.name: checkpoint.load(path)["step"] for path in tmp_path.iterdir()}
+    found = {path.name: checkpoint.load(path).step for path in tmp_path.iterdir()}
     assert found == {"last.pt": 4, "last-1.pt": 3, "last-2.pt": 2, "best.pt": 1}
 
 
 def test_a_step_that_is_written_again_pushes_nothing_out(tmp_path):
     write(tmp_path, [1, 2, 2], best={2})
-    found = {path.name: checkpoint.load(path)["step"] for path in tmp_path.iterdir()}
+    found = {path.name: checkpoint.load(path).step for path in tmp_path.iterdir()}
     assert found == {"last.pt": 2, "last-1.pt": 1, "best.pt": 2}
 
 
@@ -45,21 +47,21 @@ def test_fewer_are_kept_from_now_on(tmp_path):
 
 
 def test_a_copy_is_written_whatever_becomes_of_the_original(tmp_path, monkeypatch):
-    slow = checkpoint.write
+    slow = torch_file.write
 
     def write_late(path, content):
         time.sleep(0.2)
         slow(path, content)
 
-    monkeypatch.setattr(checkpoint, "write", write_late)
+    monkeypatch.setattr(torch_file, "write", write_late)
     writer = CheckpointWriter(tmp_path, 2)
     current = state(1)
     before = time.perf_counter()
     writer.write(current)
     assert time.perf_counter() - before < 0.2  # what is waited for is the copy
-    current["model"]["net"]["w"].zero_()
+    current.weights["net"]["w"].zero_()
     writer.close()
-    assert torch.equal(checkpoint.load(tmp_path / "last.pt")["model"]["net"]["w"], torch.ones(1000))
+    assert torch.equal(checkpoint.load(tmp_path / "last.pt").weights["net"]["w"], torch.ones(1000))
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
@@ -73,7 +75,7 @@ def test_a_damaged_one_falls_back_to_the_one_before(tmp_path, damage):
     else:  # killed between two renames
         last.unlink()
     found, faults = load_newest(tmp_path)
-    assert found["step"] == 1
+    assert found.step == 1
     assert len(faults) == (damage != "gone")
     assert all("last.pt" in fault for fault in faults)
 
@@ -83,10 +85,10 @@ def test_older_ones_are_ordered_by_step_whatever_a_copy_made_of_names_and_times(
     flip_a_byte(tmp_path / "last.pt")
     for age, path in enumerate(["last-3.pt", "last-2.pt", "last-1.pt"]):
         os.utime(tmp_path / path, (1000 - age, 1000 - age))
-    assert load_newest(tmp_path)[0]["step"] == 3
+    assert load_newest(tmp_path)[0].step == 3
     (tmp_path / "last-1.pt").rename(tmp_path / "last-7.pt")
     found, faults = load_newest(tmp_path)
-    assert (found["step"], len(faults)) == (3, 1)
+    assert (found.step, len(faults)) == (3, 1)
 
 
 def test_where_all_are_damaged_the_best_one_is_named(tmp_path):

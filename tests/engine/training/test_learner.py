@@ -11,8 +11,10 @@ from torch._dynamo.utils import counters
 from engine.checkpoint import format as checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
+from engine.stages import STAGES, ModelConfig
+from engine.training.learner import Objective
 from engine.training.trainer import Trainer
-from loaders import ShardSet
+from loaders import PoseBatch, ShardSet
 from tests.engine.training_runs import flags, read_metrics, run, same, weights
 from tests.shard_factory import make_shard_set
 
@@ -80,7 +82,7 @@ def test_a_loss_that_is_no_number_names_step_samples_and_remedy(shards, tmp_path
     assert all(key in message for key in spoil.keys)
     assert "--resume with a lower optim.lr" in message
     assert set(spoil.keys) <= {ShardSet(shards, "train").key(i) for i in range(18)}
-    assert checkpoint.load(tmp_path / "run/last.pt")["step"] == 0  # what it spoilt was not kept
+    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # what it spoilt was not kept
 
 
 def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypatch):
@@ -103,7 +105,7 @@ def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypa
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[key.removeprefix("lifting_net.")])
     monkeypatch.undo()
-    raw = checkpoint.load(tmp_path / "whole/last.pt")["trained"]["lifting_net"]["fc1.weight"]
+    raw = checkpoint.load(tmp_path / "whole/last.pt").resume_state.training_weights["lifting_net"]["fc1.weight"]
     assert not torch.equal(raw, weights(tmp_path / "whole")["lifting_net.fc1.weight"])
     for steps in ("2", "4"):  # interrupted in between, the same
         arguments = flags(shards, tmp_path / "parts", "train3d", "--optim.ema", "0.9", "--max-steps", steps, "--resume")
@@ -131,6 +133,35 @@ def test_a_profile_is_written_with_named_ranges(shards, tmp_path, monkeypatch):
 def test_what_needs_a_gpu_says_so(shards, tmp_path, monkeypatch, capsys, name):
     assert run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", f"--{name}")) == 2
     assert f"{name.replace('-', '_')} works on GPUs only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_network_and_loss_are_one_graph(stage):
+    torch.manual_seed(0)
+    joints = 64 * torch.rand(2, 16, 5)
+    batch = PoseBatch(
+        image=torch.zeros(2, 3, 64, 64, dtype=torch.uint8),
+        joints_2d=joints[..., :2],
+        joints_3d=joints[..., 2:],
+        meta=torch.zeros(2, 4, dtype=torch.int32),
+        index=torch.arange(2),
+    )
+    built = STAGES[stage](ModelConfig(backbone="resnet18"), 64)
+    objective = Objective(built, built.build_model())
+    objective.eval()  # or statistics move between the two
+    with torch.no_grad():
+        _, expected = objective(batch)
+        # "eager" only traces; fullgraph raises where the graph breaks
+        _, terms = torch.compile(objective, backend="eager", fullgraph=True)(batch)
+    assert terms == expected
+
+
+def test_no_step_copies_constants_to_the_device(trainer):
+    one = trainer()
+    assert {buffer.device for buffer in one.stage.buffers()} == {CPU.device}
+    assert set(dict(one.stage.to("meta").named_buffers())) == {"encoder.cells", "pose_loss.starts", "pose_loss.ends"}
+    with pytest.raises(RuntimeError, match="meta"):  # all constants are buffers: none follow the batch's device
+        one.train_step(next(iter(one.loader)))
 
 
 def test_compiled_steps_equal_plain_ones(trainer):

@@ -140,7 +140,7 @@ def test_a_checkpoint_comes_before_anything_else(tmp_path, monkeypatch, shards):
     monkeypatch.setattr(trainer.log, "scalars", killed)
     with pytest.raises(RuntimeError, match="killed"):
         trainer.fit()
-    assert checkpoint.load(tmp_path / "run/last.pt")["step"] == 0
+    assert checkpoint.load(tmp_path / "run/last.pt").step == 0
     trainer.close()
     check_content(tmp_path / "run", "train3d", resume=True)
 
@@ -183,7 +183,7 @@ def test_what_changed_is_logged_and_obeyed(started, copied):
         "resumed: optim.weight_decay is 0.5, was 0.0 up to step 4",
         "resumed: max_steps is 6, was 4 up to step 4",
     ]
-    groups = checkpoint.load(copied / "last.pt")["optimizer"]["param_groups"]
+    groups = checkpoint.load(copied / "last.pt").resume_state.optimizer["param_groups"]
     assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
     assert not any(group["decoupled_weight_decay"] for group in groups)
 
@@ -206,7 +206,7 @@ def test_what_is_not_finite_is_never_written(shards, copied, where):
     with pytest.raises(Failure, match=r"not finite at step 5; continue from .*last.pt by --resume with a lower"):
         trainer.save()
     trainer.close()
-    assert checkpoint.load(copied / "last.pt")["step"] == 4
+    assert checkpoint.load(copied / "last.pt").step == 4
 
 
 def test_a_checkpoint_from_just_before_the_loss_is_not_advised(copied):
