@@ -178,7 +178,7 @@ def test_what_changed_is_logged_and_obeyed(started, copied):
     more = ["--max-steps", "6", "--checkpoint.every", "2", "--optim.name", "adam", "--optim.weight-decay", "0.5"]
     status, said = started(copied, "--resume", *more)
     assert status == 0
-    assert [line for line in said if line.startswith("resumed: ")] == [
+    assert [line.partition(" ")[2] for line in said if " resumed: " in line] == [
         "resumed: optim.name is adam, was adamw up to step 4",
         "resumed: optim.weight_decay is 0.5, was 0.0 up to step 4",
         "resumed: max_steps is 6, was 4 up to step 4",
