@@ -83,7 +83,7 @@ def test_a_loss_that_is_no_number_names_step_samples_and_remedy(shards, tmp_path
     assert all(key in message for key in corrupt.keys)
     assert "--resume with a lower optim.lr" in message
     assert set(corrupt.keys) <= {ShardSet(shards, "train").key(i) for i in range(18)}
-    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # the weights of that step were not kept
+    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # the non-finite weights were not kept
 
 
 def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypatch):
