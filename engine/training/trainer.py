@@ -153,23 +153,13 @@ class Trainer:
         """Write the means since the last entry. Waits for the device; raises Failure for a non-finite loss."""
         means = self.means.read(self.step, self.checkpointer.remedy)
         self.means.clear()
-        rate = self.stopwatch.read()
-        values = {
-            **{f"train/{name}": value for name, value in means.items()},
-            "train/lr": self.learner.lr,
-            "train/epoch": self.loader.progress,
-            "speed/images_per_second": rate.images_per_second,
-            "speed/data_wait_share": rate.wait_share,
-        }
+        figures = {"lr": self.learner.lr, "epoch": self.loader.progress}
         # fp16 that overflowed has no norm at this step: the update was skipped
         if gradient_norm is not None and math.isfinite(norm := float(gradient_norm)):
-            values["train/gradient_norm"] = norm
+            figures["gradient_norm"] = norm
         if self.learner.scaler.is_enabled():
-            values["train/gradient_scale"] = self.learner.scaler.get_scale()
-        if self.process.device.type == "cuda":
-            values["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self.log.scalars(self.step, values)
-        self.log.show({"loss": f"{means['loss']:.4g}", "images/s": f"{rate.images_per_second:.0f}"})
+            figures["gradient_scale"] = self.learner.scaler.get_scale()
+        self.log.training(self.step, means | figures, self.stopwatch.read())
 
     def validate(self) -> None:
         """Evaluate the network on the validation split, and keep it if it is the best so far."""
