@@ -14,8 +14,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["engine*", "loaders*", "models*", "tools*"]),
+    package_data={"engine.report": ["*.j2"]},
     install_requires=[
         "av>=18",
+        "jinja2",
         "kornia-rs",
         "matplotlib",
         "numba",

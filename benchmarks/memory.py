@@ -2,219 +2,157 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import contextlib
+import math
+import re
 import sys
+import tempfile
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean, linear_regression
 from typing import Any, Final
 
-from benchmarks import data, machine
-from benchmarks.harness import RESULTS, Row, at_least, not_installed, plain
-from benchmarks.plot import draw_series
-from benchmarks.resident import SIZES
-from benchmarks.results import heading, rows_table, table, write_result
-from benchmarks.statistics import slope
-from engine.cli.command import OK, Command, command
-from engine.cli.progress import progress_bar
+from benchmarks import data
+from benchmarks.harness import Candidate, Length, Measured, Reading, Row, Target, judge, measure
+from benchmarks.results import publish
+from engine.cli.command import OK, command
+from loaders import DataConfig, build_loader
 from loaders.errors import InputError
-from loaders.system.cores import available_cores
+from loaders.ranges import Range, check_ranges
 
-MOST: Final = 1.5
-"""What a loader process may hold at its peak (GiB)."""
+PROCESS: Final = Path("/proc/self/status")
+"""Where Linux tells what a process holds."""
 _TAIL: Final = 15
 """Last epochs, over which growth is looked for (epochs)."""
 _SETTLED: Final = 300
-"""Least batches in them: freed batches stay with the allocator, and how many do wanders for the first hundred."""
+"""Least batches in them: freed batches stay with the allocator, and how many do varies for the first hundred."""
+_GROWTH: Final = "growth, MiB per epoch"
+_ERROR: Final = "its standard error"
+_BATCHES: Final = "batches that tell of growth"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFlags(Command):
+class MemoryFlags(data.DataFlags):
     """Flags of ``benchmarks.memory``."""
 
+    repetitions: int = 1
+    """Processes of each kind (repetitions)."""
     shards: Path | None = None
     """Shard set of JPEG images; none generates one, and one of raw images."""
     raw_shards: Path | None = None
     """Shard set of raw images; with --shards alone, raw loading is not measured."""
-    frames: int = 96
-    """Size of the generated set (frames)."""
-    repeat: int = 8
+    repeat: int = 6
     """How often the generated set is strung together (times)."""
     epochs: int = 20
     """Epochs of each process (epochs)."""
-    image_size: int = 368
-    """Side of the generated images (pixels)."""
-    grain: float = data.GRAIN
-    """Standard deviation of the grain in generated images (gray levels)."""
-    batch_size: int = 32
-    """Samples of a batch (samples)."""
     threads: int = 0
     """Decoding threads of each process (threads); 0 takes all cores."""
-    seed: int = 0
-    """Of order, augmentation and grain (integer)."""
-    output: Path = RESULTS
-    """Folder for the result: json, md and png."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        at_least(self, frames=4, repeat=1, epochs=4, image_size=32, grain=0, batch_size=1, threads=0, seed=0)
+        super().__post_init__()
+        check_ranges(self, "--", epochs=Range(4), threads=Range(0))
         if self.raw_shards and not self.shards:
             raise InputError("--raw-shards needs --shards")
 
 
-@dataclass(frozen=True)
-class Process:
-    """What one process held."""
-
-    name: str
-    absent: str = ""
-    batches: int = 0
-    """Of an epoch (batches)."""
-    series: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    """resident, proportional and anonymous, after each epoch (MiB)."""
-    peak: float = 0.0
-    """Most that was resident at any time (MiB)."""
-    tars: float = 0.0
-    """Mapped shards that were resident in the end (MiB)."""
-
-    @property
-    def tail(self) -> int:
-        """How many of the last epochs tell of growth (epochs)."""
-        return min(_TAIL, len(self.series["resident"]) - 1)
-
-    def growth(self, kind: str) -> tuple[float, float]:
-        """Return how much a size grew, and the standard error of that (MiB per epoch)."""
-        return slope(self.series[kind][-self.tail :])
-
-
-@command("benchmarks.memory", "Measure loaders' memory.")
+@command("benchmarks.memory", "Measure the memory of loaders.")
 def main(flags: MemoryFlags) -> int:
     """Run the command and return its exit status."""
     benchmark(flags)
     return OK
 
 
-def benchmark(flags: MemoryFlags) -> Sequence[Row]:
-    """Measure, publish, and return the rows."""
-    if flags.shards is not None:
-        return _publish(flags, _measure(flags, flags.shards, flags.raw_shards))
-    with data.temporary_folder() as folder:
-        found = data.generate(
-            folder,
-            frames=flags.frames,
-            image_size=flags.image_size,
-            grain=flags.grain,
-            repeat=flags.repeat,
-            seed=flags.seed,
-            forms=("jpeg", "raw"),
-        )
-        return _publish(flags, _measure(flags, found.jpeg, found.raw))
+def benchmark(flags: MemoryFlags) -> list[Row]:
+    """Measure and publish."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        if flags.shards:
+            frames = data.Frames(flags.shards, raw=flags.raw_shards)
+        else:
+            frames = data.generate(flags, Path(folder), storages=("jpeg", "raw"))
+        measured = measure(_candidates(flags, frames), Length(), flags.repetitions)
+    peak = Target("memory of a loader process at its peak (GiB)", [one.candidate.name for one in measured], at_most=1.5)
+    return publish("memory", flags, measured, [*judge([peak], measured, flags.seed), growth(measured)], chosen={})
 
 
-def _measure(flags: MemoryFlags, shards: Path, raw_shards: Path | None) -> list[Process]:
-    kinds = [(backend, stored) for stored in ("JPEG", "raw") for backend in ("dali", "torch")]
-    processes = []
-    with progress_bar(total=len(kinds), unit="process") as bar:
-        for backend, stored in kinds:
-            bar.set_description(f"{backend} {stored}")
-            root = shards if stored == "JPEG" else raw_shards
-            processes.append(_process(flags, f"{backend} {stored}", backend, root))
-            bar.update()
-    return processes
+def _candidates(flags: MemoryFlags, frames: data.Frames) -> list[Candidate]:
+    no_account = "" if PROCESS.exists() else "the system keeps no account of a process's memory"
+    found = []
+    for storage, root in (("JPEG", frames.jpeg), ("raw", frames.raw)):
+        for backend, needs in (("dali", ("nvidia.dali",)), ("torch", ())):
+            options: dict[str, Any] = {"backend": backend, "batch_size": flags.batch_size, "threads": flags.threads}
+            config = DataConfig(shards=root or frames.jpeg, seed=flags.seed, augment=data.AUGMENT, **options)
+            found.append(
+                Candidate(
+                    f"{backend} {storage}",
+                    partial(_load, config, flags.epochs),
+                    group=f"{flags.epochs} epochs, augmented, in a process of its own",
+                    unit="GiB",
+                    needs=needs,
+                    absent=no_account or ("" if root else "no raw shards given"),
+                )
+            )
+    return found
 
 
-def _process(flags: MemoryFlags, name: str, backend: str, root: Path | None) -> Process:
-    """Run one process to its end."""
-    if root is None:
-        return Process(name, "no raw shards given")
-    if not SIZES.exists():
-        return Process(name, "the system keeps no account of a process's pages")
-    if backend == "dali" and (absent := not_installed("nvidia.dali")):
-        return Process(name, absent)
-    options = {
-        "--backend": backend,
-        "--epochs": flags.epochs,
-        "--batch-size": flags.batch_size,
-        "--threads": flags.threads or available_cores(),
-        "--seed": flags.seed,
-    }
-    words = [word for option in options.items() for word in option]
-    found = json.loads(data.run_tool("benchmarks.resident", "--shards", root.resolve(), *words))
-    return Process(name, **found)
+def _load(config: DataConfig, epochs: int, _: Length) -> Reading:
+    """Load in a new process; the reading's rate is the most that it held (GiB)."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        peak, own, batches = pool.submit(sizes_of_loading, config, epochs).result()
+    tail = min(_TAIL, epochs - 1)
+    slope, error = slope_and_error(own[-tail:])
+    figures = {_GROWTH: slope, _ERROR: error, "own memory at the end, MiB": own[-1], _BATCHES: tail * batches}
+    return Reading(peak / 1024, 1.0, figures)
 
 
-def _publish(flags: MemoryFlags, processes: Sequence[Process]) -> list[Row]:
-    rows = _judge(processes)
-    content: dict[str, Any] = {
-        "benchmark": "memory",
-        **machine.origin("benchmarks.memory"),
-        "configuration": plain(dataclasses.asdict(flags)),
-        "unit": "MiB",
-        "processes": [_plain(one) for one in processes],
-        "rows": [dataclasses.asdict(row) for row in rows],
-    }
-    shown = _sizes_table(processes) + "\n" + rows_table(content["rows"])
-    page = [
-        *heading("Memory of a loader process", content),
-        "![memory](memory.png)",
-        "",
-        f"{flags.epochs} epochs of training, augmented. Resident holds the mapped tars as well, page cache that the "
-        "kernel takes back; proportional divides what processes share; anonymous is the process's own. Growth is the "
-        f"slope over the last {_TAIL} epochs, never the first, with its standard error.",
-        "",
-        shown,
-    ]
-    write_result(flags.output, content, "\n".join(page))
-    draw_series(content, flags.output / "memory.png")
-    sys.stdout.write(shown)
-    return rows
+def sizes_of_loading(config: DataConfig, epochs: int) -> tuple[float, list[float], int]:
+    """Load so many epochs in this process.
+
+    Returns:
+        The most that was resident at any time, mapped shards included (MiB); the process's own memory after each epoch
+        (MiB); the batches of an epoch.
+    """
+    with contextlib.closing(build_loader(config, "train", training=True)) as loader:
+        batches, own = len(loader), []
+        for _ in range(epochs):
+            deque(loader, maxlen=0)
+            own.append(_mebibytes("RssAnon"))
+    return _mebibytes("VmHWM"), own, batches
 
 
-def _judge(processes: Sequence[Process]) -> list[Row]:
-    """Return the worst of what was measured: the peak, which has a target, and the growth."""
-    peak, growth = "memory of a loader process at its peak, GiB", "growth of its own memory, MiB per epoch"
-    present = [one for one in processes if not one.absent]
+def _mebibytes(field: str) -> float:
+    """Return a field of the kernel's account, which is in KiB."""
+    found = re.search(rf"^{field}:\s+(\d+) kB$", PROCESS.read_text(encoding="ascii"), re.MULTILINE)
+    if found is None:
+        raise OSError(f"{PROCESS} has no {field}")
+    return int(found[1]) / 1024
+
+
+def slope_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the least-squares slope of at least three equally spaced values, per step, and its standard error."""
+    steps = range(len(values))
+    slope, intercept = linear_regression(steps, values)
+    rest = sum((value - intercept - slope * step) ** 2 for step, value in zip(steps, values, strict=True))
+    spread = sum((step - fmean(steps)) ** 2 for step in steps)
+    return slope, math.sqrt(rest / (len(values) - 2) / spread)
+
+
+def growth(measured: Sequence[Measured]) -> Row:
+    """Return the fastest growth of a process's own memory, twice its standard error around it."""
+    what = "growth of a loader process's own memory (MiB per epoch)"
+    present = [one for one in measured if one.rates]
     if not present:
-        reason = "; ".join(f"{one.name}: {one.absent}" for one in processes)
-        return [Row(what, "", "", None, None, None, None, "not measured", reason) for what in (peak, growth)]
-    largest = max(present, key=lambda one: one.peak)
-    most = largest.peak / 1024
-    verdict = "met" if most <= MOST else "missed"
-    judged = Row(peak, largest.name, "", most, most, most, None, verdict, at_most=MOST)
-    if (seen := min(one.tail * one.batches for one in present)) < _SETTLED:
-        reason = f"{seen} batches do not tell it from the allocator's ups and downs: python -m benchmarks.memory"
-        return [judged, Row(growth, "", "", None, None, None, None, "not measured", reason)]
-    fastest = max(present, key=lambda one: one.growth("anonymous"))
-    rate, error = fastest.growth("anonymous")
-    return [judged, Row(growth, fastest.name, "", rate, rate - 2 * error, rate + 2 * error, None, "")]
-
-
-def _plain(one: Process) -> dict[str, Any]:
-    """Return a process as JSON can hold it; numbers are rounded to what they can mean."""
-    if one.absent:
-        return {"name": one.name, "absent": one.absent}
-    return {
-        "name": one.name,
-        "absent": "",
-        "batches": one.batches,
-        "peak": round(one.peak, 1),
-        "tars": round(one.tars, 2),
-        "growth": {kind: [round(value, 4) for value in one.growth(kind)] for kind in one.series},
-        "series": {kind: [round(value, 2) for value in values] for kind, values in one.series.items()},
-    }
-
-
-def _sizes_table(processes: Sequence[Process]) -> str:
-    def found(one: Process) -> tuple[str, ...]:
-        if one.absent:
-            return (one.name, f"did not run: {one.absent}", *[""] * 6)
-        growths = [f"{rate:+.3f} ± {error:.3f}" for rate, error in map(one.growth, ("resident", "anonymous"))]
-        last = [f"{one.series[kind][-1]:,.0f}" for kind in ("resident", "proportional", "anonymous")]
-        return (one.name, f"{one.peak:,.0f}", *last, f"{one.tars:,.0f}", *growths)
-
-    head = ("process", "peak (MiB)", "resident at the end", "proportional", "anonymous", "mapped tars")
-    return table((*head, "resident, per epoch", "anonymous, per epoch"), [found(one) for one in processes])
+        return Row(what, reason="; ".join(f"{one.candidate.name}: {one.absent}" for one in measured))
+    if (batches := min(one.figures[_BATCHES][0] for one in present)) < _SETTLED:
+        return Row(what, reason=f"{batches:.0f} batches are too few to tell: python -m benchmarks.memory")
+    fastest = max(present, key=lambda one: one.figures[_GROWTH][0])
+    rate, error = fastest.figures[_GROWTH][0], fastest.figures[_ERROR][0]
+    return Row(what, fastest.candidate.name, "", rate, rate - 2 * error, rate + 2 * error, verdict="")
 
 
 if __name__ == "__main__":

@@ -1,179 +1,207 @@
-"""A result on disk: JSON for programs, Markdown for people."""
+"""A result on disk: JSON for programs, Markdown for people, with the hardware, versions and commit it comes from."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import json
+import os
+import platform
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Final
 
-from benchmarks import machine
-from benchmarks.harness import BenchmarkFlags, Measured, Row, Target, judge, plain
-from benchmarks.plot import draw
+import torch
+
+from benchmarks.harness import ROOT, BenchmarkFlags, Measured, Row
+from loaders.system.cores import available_cores
 from loaders.system.files import write_whole
 
-
-@dataclass(frozen=True)
-class Projection:
-    """A number computed from measured ones; not a measurement."""
-
-    what: str
-    value: float
-    unit: str
-    assumes: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """One benchmark's outcome."""
-
-    name: str
-    program: str
-    """Module that was run."""
-    configuration: Mapping[str, Any]
-    """Everything that was set, and what was chosen for what was left open."""
-    measured: Sequence[Measured]
-    rows: Sequence[Row]
-    projections: Sequence[Projection] = ()
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return the content of the JSON file."""
-        return {
-            "benchmark": self.name,
-            **machine.origin(self.program),
-            "configuration": plain(self.configuration),
-            "candidates": [_candidate(one) for one in self.measured],
-            "rows": [dataclasses.asdict(row) for row in self.rows],
-            "projections": [dataclasses.asdict(projection) for projection in self.projections],
-        }
+_PACKAGES: Final = (
+    "torch",
+    "torchvision",
+    "nvidia-dali-cuda130",
+    "nvidia-dali-cuda120",
+    "numpy",
+    "opencv-python-headless",
+    "kornia-rs",
+    "numba",
+    "webdataset",
+    "scikit-image",
+    "ffcv",
+    "spdl-core",
+    "spdl-io",
+)
 
 
 def publish(
-    name: str,
-    flags: BenchmarkFlags,
-    measured: Sequence[Measured],
-    targets: Sequence[Target],
-    *,
-    chosen: Mapping[str, Any],
-    projections: Sequence[Projection] = (),
-) -> Result:
-    """Judge, write NAME.json, NAME.md and NAME.png into the output folder, and show the rows.
+    name: str, flags: BenchmarkFlags, measured: Sequence[Measured], rows: Sequence[Row], *, chosen: Mapping[str, Any]
+) -> list[Row]:
+    """Write NAME.json and NAME.md into the output folder, show both tables, and return the rows.
 
     Args:
         name: of the benchmark.
         flags: what it was told.
         measured: what it found.
-        targets: what it is held against.
+        rows: its targets beside what was measured.
         chosen: what it chose for what the flags left open.
-        projections: what follows under assumptions.
     """
-    settings = {**dataclasses.asdict(flags), **chosen}
-    result = Result(name, f"benchmarks.{name}", settings, measured, judge(targets, measured, flags.seed), projections)
-    content = result.to_plain()
-    write_result(flags.output, content, to_markdown(content))
-    draw(content, flags.output / f"{name}.png")
-    sys.stdout.write(rates_table(content) + "\n" + rows_table(content["rows"]) + "\n")
-    return result
+    content = {
+        "benchmark": name,
+        **origin(f"benchmarks.{name}"),
+        "configuration": plain({**dataclasses.asdict(flags), **chosen}),
+        "candidates": [_candidate(one) for one in measured],
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+    flags.output.mkdir(parents=True, exist_ok=True)
+    write_whole(flags.output / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(flags.output / f"{name}.md", page(content, rows).encode())
+    sys.stdout.write(f"{rates_table(content)}\n{rows_table(rows)}\n")
+    return list(rows)
 
 
-def write_result(output: Path, content: Mapping[str, Any], page: str) -> None:
-    """Write a benchmark's content as JSON and its page as Markdown."""
-    name = content["benchmark"]
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    write_whole(output / f"{name}.md", page.encode())
-
-
-def heading(title: str, content: Mapping[str, Any]) -> list[str]:
-    """Return the first lines of a result's page: its title, and where it comes from."""
+def page(content: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Return the Markdown page of a result."""
     hardware = content["hardware"]
-    return [
-        f"# {title}",
-        "",
-        f"`{content['command']}`, {content['date']}, commit {content['commit']}.",
-        "",
-        f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
-        f"GPU: {hardware['gpu'] or 'none'}.",
-        ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + ".",
-        "",
-    ]
-
-
-def to_markdown(content: Mapping[str, Any]) -> str:
-    """Return the page of a result."""
-    lines = [
-        *heading(content["benchmark"].capitalize(), content),
-        f"![rates]({content['benchmark']}.png)",
-        "",
-        rates_table(content),
-        rows_table(content["rows"]),
-    ]
-    for projection in content["projections"]:
-        lines.append(
-            f"Projection, not measured: {projection['what']}: {projection['value']:,.3g} {projection['unit']}, "
-            f"if {projection['assumes']}."
-        )
-        lines.append("")
-    lines += ["Configuration:", "", "```json", json.dumps(content["configuration"], indent=1), "```", ""]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"# {content['benchmark'].capitalize()}",
+            "",
+            f"`{content['command']}`, {content['date']}, commit {content['commit']}.",
+            "",
+            f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
+            f"GPU: {hardware['gpu'] or 'none'}.",
+            ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + ".",
+            "",
+            rates_table(content),
+            rows_table(rows),
+            "Configuration:",
+            "",
+            "```json",
+            json.dumps(content["configuration"], indent=1),
+            "```",
+            "",
+        ]
+    )
 
 
 def rates_table(content: Mapping[str, Any]) -> str:
     """Return the table of candidates."""
 
-    def found(one: Mapping[str, Any]) -> tuple[str, ...]:
+    def cells(one: Mapping[str, Any]) -> tuple[str, ...]:
         if not one["rates"]:
             return (one["name"], one["group"], "-", "-", one["unit"], f"did not run: {one['absent']}")
-        spread = f"{one['min']:,.1f} to {one['max']:,.1f}"
-        return (one["name"], one["group"], f"{one['median']:,.1f}", spread, one["unit"], _beside(one))
+        figures = [f"{name} {median(values):.3g}" for name, values in one["figures"].items()]
+        beside = "; ".join([*figures, one["note"]] if one["note"] else figures)
+        spread = f"{min(one['rates']):,.1f} to {max(one['rates']):,.1f}"
+        return (one["name"], one["group"], f"{median(one['rates']):,.1f}", spread, one["unit"], beside)
 
-    head = ("candidate", "work", "median", "range over rounds", "unit", "beside")
-    return table(head, [found(one) for one in content["candidates"]])
+    head = ("candidate", "work", "median", "range over repetitions", "unit", "beside")
+    return table(head, [cells(one) for one in content["candidates"]])
 
 
-def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def rows_table(rows: Sequence[Row]) -> str:
     """Return the table of targets and verdicts."""
 
-    def found(row: Mapping[str, Any]) -> tuple[str, ...]:
-        value = "-" if row["value"] is None else f"{row['value']:,.3g} ({row['low']:,.3g} to {row['high']:,.3g})"
-        limits = ((">=", row["target"]), ("<=", row.get("at_most")))
+    def cells(row: Row) -> tuple[str, ...]:
+        value = "-" if row.value is None else f"{row.value:,.3g} ({row.low:,.3g} to {row.high:,.3g})"
+        limits = ((">=", row.at_least), ("<=", row.at_most))
         target = ", ".join(f"{sign} {limit:,g}" for sign, limit in limits if limit is not None)
-        verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
-        names = " over ".join(name for name in (row["of"], row["over"]) if name)
-        return (row["what"], value, target, verdict, names)
+        verdict = row.verdict + (f": {row.reason}" if row.reason else "")
+        return (row.what, value, target, verdict, " over ".join(name for name in (row.of, row.over) if name))
 
-    return table(("what", "value (95 %)", "target", "verdict", "measured"), [found(row) for row in rows])
+    return table(("what", "value (95 %)", "target", "verdict", "measured"), [cells(row) for row in rows])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns line up."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    rule = "-|-".join("-" * width for width in widths)
+    return "".join(f"| {line} |\n" for line in (lines[0], rule, *lines[1:]))
 
 
 def _candidate(one: Measured) -> dict[str, Any]:
-    """Return a candidate's laps; numbers are rounded to what they can mean."""
-    rates = [round(rate, 3) for rate in one.rates]
+    """Return a candidate as JSON can hold it; numbers are rounded to what they can mean."""
     return {
         "name": one.candidate.name,
         "group": one.candidate.group,
         "unit": one.candidate.unit,
-        "ours": one.candidate.ours,
-        "rates": rates,
-        "median": round(one.median, 3) if rates else None,
-        "min": min(rates, default=None),
-        "max": max(rates, default=None),
+        "rates": [round(rate, 3) for rate in one.rates],
+        "median": round(median(one.rates), 3) if one.rates else None,
         "figures": {name: [round(value, 4) for value in values] for name, values in one.figures.items()},
         "absent": one.absent,
         "note": one.candidate.note,
     }
 
 
-def _beside(one: Mapping[str, Any]) -> str:
-    figures = [f"{name} {sorted(values)[len(values) // 2]:.3g}" for name, values in one["figures"].items()]
-    return "; ".join([*figures, *([one["note"]] if one["note"] else [])])
+def plain(value: Any) -> Any:
+    """Return a configuration's value as JSON can hold it; of a path, only the last name."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value.name if isinstance(value, Path) else value
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns line up."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)]
-    rule = "-|-".join("-" * width for width in widths)
-    return "".join(f"| {line} |\n" for line in (lines[0], rule, *lines[1:]))
+def origin(program: str) -> dict[str, Any]:
+    """Return when, how, of which commit and on what the module ``program`` is run."""
+    # of paths only the last name
+    arguments = [Path(argument).name if os.sep in argument else argument for argument in sys.argv[1:]]
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m", program, *arguments]),
+        "commit": _commit(),
+        "hardware": _hardware(),
+        "versions": _versions(),
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    gpu = torch.cuda.is_available()
+    return {
+        "cpu": _cpu_model(),
+        "cores": available_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if gpu else None,
+        "cuda": torch.version.cuda if gpu else None,
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter; of DALI's two builds, the one that is there."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    absent = {name: "absent" for name in _PACKAGES if name not in found and not name.startswith("nvidia-dali")}
+    return {**found, **absent}
+
+
+def _commit() -> str:
+    """Return the commit, and whether tracked files were changed since."""
+    head, changed = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    if head is None or changed is None:
+        return "unknown"
+    return f"{head} with changes" if changed else head
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -19,6 +19,7 @@ from concurrent.futures import (
     wait,
 )
 from multiprocessing.connection import wait as wait_for_sentinels
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -37,10 +38,17 @@ _CLUSTER_SECONDS = 15
 
 
 class CancelledJobError(Exception):
-    """Raised inside a job by `advance` when another job failed, so that nobody waits for it."""
+    """Ends a job at its next report when another job has failed, so that nobody waits for it."""
 
 
-class Meter:
+class Progress:
+    """Where a job reports what it has done; this one counts nothing."""
+
+    def add(self, units: int, written: int = 0) -> None:
+        """Count finished units, and bytes written. Raises CancelledJobError where another job failed."""
+
+
+class Meter(Progress):
     """A progress bar that also shows megabytes per second."""
 
     def __init__(self, total: int, unit: str, description: str, *, scale: bool = False) -> None:
@@ -56,7 +64,7 @@ class Meter:
         return max(time.monotonic() - self._start, 1e-9)
 
     def add(self, units: int, written: int = 0) -> None:
-        """Count finished units, and bytes."""
+        """Count finished units, and bytes written."""
         self.units += units
         self.bytes += written
         if written:
@@ -70,55 +78,70 @@ class Meter:
         self._bar.close()
 
 
-class _Sink:
-    """Where `advance` reports to; nowhere on a cluster, whose jobs are counted as they finish."""
+class _Shared(Progress):
+    """Counters that a pool's processes share."""
 
-    def __init__(self) -> None:
-        self.report: Callable[[int, int], None] = lambda units, written: None
+    def __init__(self, context: SpawnContext) -> None:
+        self._counters: Any = context.Array("q", 3)
+        """Units, bytes, and whether the jobs are cancelled."""
+
+    def add(self, units: int, written: int = 0) -> None:
+        counters = self._counters.get_obj()
+        if counters[2]:
+            raise CancelledJobError
+        with self._counters.get_lock():
+            counters[0] += units
+            counters[1] += written
+
+    def totals(self) -> tuple[int, int]:
+        """Return units and bytes, without the lock: a worker that was killed may hold it for ever."""
+        units, written = self._counters.get_obj()[:2]
+        return units, written
+
+    def cancel(self) -> None:
+        """Let the next `add` of every job end it."""
+        self._counters.get_obj()[2] = 1
 
 
-_sink = _Sink()
-
-
-def advance(units: int, written: int = 0) -> None:
-    """Report progress from inside a job: units done and bytes written."""
-    _sink.report(units, written)
-
-
-def over_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, meter: Meter) -> list[Result]:
+def over_processes(
+    function: Callable[[Job, Progress], Result], jobs: Sequence[Job], workers: int, meter: Meter
+) -> list[Result]:
     """Return the results in the order of the jobs; the first exception of a job ends all of them.
 
-    Jobs report to the meter through `advance`. Up to one worker, everything happens in this process. Workers end
-    with their parent, even if that was killed.
+    The function takes a job and reports to its second argument, which the meter shows. With one worker, everything
+    happens in this process. Workers end with their parent, even if that was killed.
     """
     workers = min(workers, len(jobs))
     if workers <= 1:
-        _sink.report = meter.add
-        return [function(job) for job in jobs]
+        return [function(job, meter) for job in jobs]
     end_unguarded_worker()
     _check_importable()
     context = multiprocessing.get_context("spawn")
-    shared = context.Array("q", 3)
+    shared = _Shared(context)
     processes: list[BaseProcess] = []
     try:
         with ProcessPoolExecutor(workers, context, _start_worker, (shared,)) as pool:
             try:
                 # a worker inherits what is blocked: Ctrl-C does not reach it before `_start_worker` does
                 with _interrupts_blocked():
-                    futures = [pool.submit(function, job) for job in jobs]
+                    futures = [pool.submit(_work, function, job) for job in jobs]
                     processes = multiprocessing.active_children()
                 _follow(futures, shared, meter)
                 return [future.result() for future in futures]
             finally:
-                # jobs still run only if one has failed; the next `advance` ends them
-                shared.get_obj()[2] = 1
+                shared.cancel()  # jobs still run only if one has failed
                 pool.shutdown(wait=True, cancel_futures=True)
     except BrokenExecutor:
         raise _why_broken(processes) from None
 
 
-def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Result]]:
-    """Yield (place of the job, result) as a Dask cluster finishes them; a lost worker's jobs go to the others."""
+def over_cluster(
+    function: Callable[[Job, Progress], Result], jobs: Sequence[Job], address: str
+) -> Iterator[tuple[int, Result]]:
+    """Yield (index of the job, result) as a Dask cluster finishes them; a lost worker's jobs go to the others.
+
+    What jobs report is not counted.
+    """
     try:
         from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415 - only clusters need it
     except ImportError:
@@ -138,13 +161,13 @@ def over_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], address
             client.wait_for_workers(1, timeout=2 * _CLUSTER_SECONDS)
         except TimeoutError:
             raise InputError(f"the Dask scheduler at {address} has no workers: {remedy}") from None
-        futures = client.map(function, jobs, pure=False)
-        places = {future.key: place for place, future in enumerate(futures)}
+        futures = client.map(function, jobs, progress=Progress(), pure=False)
+        indices = {future.key: index for index, future in enumerate(futures)}
         try:
             for future, result in as_completed(futures, with_results=True):
                 if future.cancelled():
                     raise Failure(f"the Dask scheduler at {address} was lost: {remedy}, then run again")
-                yield places[future.key], result
+                yield indices[future.key], result
         except KilledWorker as error:
             raise Failure(
                 f"the cluster gave a job up ({error}): see its workers' memory and logs, then run again"
@@ -191,30 +214,30 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _follow(futures: Sequence[Future[Any]], shared: Any, meter: Meter) -> None:
+def _follow(futures: Sequence[Future[Any]], shared: _Shared, meter: Meter) -> None:
     pending: Iterable[Future[Any]] = futures
     while pending:
         done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
-        # without the lock, which a worker that was killed may hold for ever
-        units, written = shared.get_obj()[:2]
+        units, written = shared.totals()
         meter.add(units - meter.units, written - meter.bytes)
         for future in done:
             future.result()
 
 
-def _start_worker(shared: Any) -> None:
-    """Prepare a worker process: leave Ctrl-C to the parent, end with it, report through shared memory."""
+_progress: Progress
+"""A worker's: shared memory reaches it only when it starts."""
+
+
+def _start_worker(progress: Progress) -> None:
+    """Prepare a worker process: leave Ctrl-C to the parent, end with it."""
+    global _progress  # noqa: PLW0603
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _progress = progress
 
-    def report(units: int, written: int) -> None:
-        if shared.get_obj()[2]:
-            raise CancelledJobError
-        with shared.get_lock():
-            shared[0] += units
-            shared[1] += written
 
-    _sink.report = report
+def _work(function: Callable[[Job, Progress], Result], job: Job) -> Result:
+    return function(job, _progress)
 
 
 def _end_with_parent() -> None:

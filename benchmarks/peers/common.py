@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from types import ModuleType
+from typing import Any, Final, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ SHUFFLE_BUFFER: Final = 256
 """Samples that a reader of shards mixes (samples)."""
 
 T = TypeVar("T")
-
+Dtype = Literal["uint8", "float32"]
 Batch = tuple[Tensor, Any, Any]
 """Images of B samples, (B, 3, H, W) or (B, H, W, 3), and their labels: pose and meta as they are stored."""
 
@@ -26,8 +27,8 @@ class Batches:
     stream: Iterator[Batch]
     """Never ends; one epoch follows the other."""
     at_once: int = 1
-    """Batches that its workers finish at nearly the same time (batches). What is measured should be a multiple: a lap
-    that ends between two such bursts counts too many or too few."""
+    """Batches that its workers finish at nearly the same time (batches). A step takes so many: one that ended between
+    two such bursts would count too many or too few."""
 
 
 def endless(epochs: Iterable[T]) -> Generator[T, None, None]:
@@ -55,9 +56,17 @@ def torch_threads(threads: int | None = None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def decode_jpeg(encoded: Tensor, planes: bool) -> Tensor:
+def import_ffcv_reader() -> ModuleType:
+    """Import the module that needs FFCV, which sets torch's threads for the whole process when it is imported."""
+    with torch_threads():
+        from benchmarks.peers import ffcv_reader  # noqa: PLC0415 - absent on some machines
+
+    return ffcv_reader
+
+
+def decode_jpeg(encoded: Tensor, dtype: Dtype) -> Tensor:
     """Decode (n,) bytes with torchvision to (3, H, W): uint8, or float32 in [-1, 1]."""
     from torchvision.io import ImageReadMode, decode_image  # noqa: PLC0415 - slow to import
 
     image: Tensor = decode_image(encoded, ImageReadMode.RGB)
-    return image.float().div_(127.5).sub_(1) if planes else image
+    return image.float().div_(127.5).sub_(1) if dtype == "float32" else image

@@ -9,7 +9,7 @@ import io
 import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -26,12 +26,10 @@ from ffcv.writer import DatasetWriter
 from numpy.typing import NDArray
 from torchvision.transforms import Normalize
 
-from benchmarks.peers.common import Batch, Batches, torch_threads
+from benchmarks.peers.common import Batch, Batches, Dtype, torch_threads
 from loaders import ShardSet
 from loaders.format.sample import META, POSE
 from loaders.format.shard_set import image_data
-
-Output = Literal["uint8", "stock float32", "one-pass float32"]
 
 _HALF: Final = [127.5] * 3
 
@@ -116,7 +114,7 @@ def write_beton(root: Path, path: Path, samples: int, workers: int) -> None:
 
 @contextlib.contextmanager
 def ffcv_reader(
-    path: Path, epoch: int, batch_size: int, threads: int, *, output: Output, seed: int
+    path: Path, epoch: int, batch_size: int, threads: int, *, dtype: Dtype, one_pass: bool, seed: int
 ) -> Iterator[Batches]:
     """A global shuffle out of the page cache; labels are (B, n) uint8: the bytes as stored.
 
@@ -125,12 +123,13 @@ def ffcv_reader(
         epoch: samples of an epoch; if there are fewer, they come again and again.
         batch_size: samples of a batch.
         threads: of the compiled pipeline.
-        output: uint8, channels_last; float32 NCHW by what comes with FFCV and torchvision; or by `OnePass`.
+        dtype: uint8, channels_last; float32, NCHW.
+        one_pass: normalize by `OnePass` instead of what comes with FFCV and torchvision.
         seed: of the shuffle.
     """
     # FFCV sets torch's threads for the whole process
     with torch_threads(), contextlib.ExitStack() as stack:
-        loader = _loader(path, epoch, batch_size, threads, output=output, seed=seed)
+        loader = _loader(path, epoch, batch_size, threads, dtype=dtype, one_pass=one_pass, seed=seed)
 
         def stream() -> Iterator[Batch]:
             while True:
@@ -148,19 +147,16 @@ def ffcv_reader(
 
 
 @functools.cache
-def _loader(path: Path, epoch: int, batch_size: int, threads: int, *, output: Output, seed: int) -> Any:
+def _loader(path: Path, epoch: int, batch_size: int, threads: int, *, dtype: Dtype, one_pass: bool, seed: int) -> Any:
     """Return FFCV's loader; kept, so that its pipeline is compiled once."""
-    transforms = {
-        "uint8": [ToTensor(), ToTorchImage()],
+    if dtype == "uint8":
+        transforms = [ToTensor(), ToTorchImage()]
+    elif one_pass:
+        transforms = [OnePass(), ToTensor()]
+    else:
         # faster than FFCV's own NormalizeImage, which leaves the floats to be transposed
-        "stock float32": [
-            ToTensor(),
-            ToTorchImage(channels_last=False),
-            Convert(torch.float32),
-            Normalize(_HALF, _HALF, inplace=True),
-        ],
-        "one-pass float32": [OnePass(), ToTensor()],
-    }
+        normalize = Normalize(_HALF, _HALF, inplace=True)
+        transforms = [ToTensor(), ToTorchImage(channels_last=False), Convert(torch.float32), normalize]
     labels = {name: [BytesDecoder(), ToTensor()] for name in ("pose", "meta")}
     common = {"batch_size": batch_size, "num_workers": threads, "order": OrderOption.RANDOM, "seed": seed}
     fields = {"image": RGBImageField}
@@ -170,6 +166,6 @@ def _loader(path: Path, epoch: int, batch_size: int, threads: int, *, output: Ou
         **common,
         os_cache=True,
         indices=np.arange(epoch, dtype=np.uint64) % samples,
-        pipelines={"image": [SimpleRGBImageDecoder(), *transforms[output]], **labels},
+        pipelines={"image": [SimpleRGBImageDecoder(), *transforms], **labels},
         custom_fields=fields,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from benchmarks.harness import Session
+from benchmarks.harness import Steps
 from benchmarks.peers.common import from_workers
 from benchmarks.peers.reference_way import Sample, frame_loader
-from benchmarks.train_steps import training_session
 from engine.stages import StageName
-from engine.training.throughput import Stopwatch
 from models.heatmap_net import HeatmapNet, heatmap_size
 from models.lifting_net import LiftingNet
 from models.skeleton import BONES
@@ -101,8 +99,8 @@ def reference_training(
     workers: int,
     device: torch.device,
     seed: int,
-) -> Iterator[Session]:
-    """Train on the extracted dataset; a step of the session is one of the optimizer for each worker.
+) -> Iterator[Steps]:
+    """Train on the extracted dataset; a step is one of the optimizer for each worker.
 
     Args:
         dataset: folder that holds TrainSet.
@@ -116,24 +114,19 @@ def reference_training(
     """
     torch.manual_seed(seed)
     recipe = Recipe(stage, backbone, image_size, device)
-    watch = Stopwatch()
-    steps = 0
+    steps = itertools.count(1)
     loader = frame_loader(dataset, image_size, batch_size, workers, seed=seed)
     with from_workers(loader, workers) as batches:
-        stream = watch.waiting(batches.stream)
 
         def train() -> int:
-            nonlocal steps
-            batch = next(stream)
+            batch = next(batches.stream)
             loss = recipe.step(batch)
-            steps += 1
-            if steps % _PRINT_EVERY[stage] == 0:
+            if next(steps) % _PRINT_EVERY[stage] == 0:
                 loss.item()  # printing it waits for the device
-            watch.count(len(batch[0]))
             return len(batch[0])
 
         def step() -> int:
             return sum(train() for _ in range(batches.at_once))
 
         # two batches of each worker are there when training begins
-        yield dataclasses.replace(training_session(step, watch, device), start=3)
+        yield Steps(step, torch.cuda.synchronize if device.type == "cuda" else None, start=3)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.peers.common import Batch, Batches, decode_jpeg, torch_threads
+from benchmarks.peers.common import Batch, Batches, Dtype, decode_jpeg, torch_threads
 from loaders import ShardSet
 from loaders.format.sample import META, POSE
-
-Decoder = Literal["torchvision", "spdl.io"]
 
 
 def ffmpeg_absent() -> str:
@@ -34,23 +31,23 @@ def ffmpeg_absent() -> str:
 
 @contextlib.contextmanager
 def spdl_pipeline(
-    root: Path, batch_size: int, threads: int, *, decoder: Decoder, planes: bool, seed: int
+    root: Path, batch_size: int, threads: int, *, decoder: str, dtype: Dtype, seed: int
 ) -> Iterator[Batches]:
     """A global shuffle; each thread makes whole batches; labels are lists of bytes.
 
-    Args:
-        root: the shard set.
-        batch_size: samples of a batch.
-        threads: of the pipeline.
-        decoder: of JPEG.
-        planes: normalize to float32 NCHW; otherwise uint8, NCHW from torchvision and NHWC from spdl.io.
-        seed: of the shuffle.
+    ``decoder`` is "torchvision", or "spdl.io", whose uint8 images are NHWC.
     """
     from spdl.pipeline import PipelineBuilder  # noqa: PLC0415 - absent on some machines
 
     shard_set = ShardSet(root, "train")
+    member = shard_set.manifest.image_member or ""
     decode = _with_torchvision if decoder == "torchvision" else _with_spdl
-    load = _Load(shard_set, decode, planes)
+
+    def load(indices: NDArray[np.int64]) -> Batch:
+        images = decode(shard_set.read(indices, member), dtype)
+        pose, meta = ([data.tobytes() for data in shard_set.read(indices, name)] for name in (POSE, META))
+        return images, pose, meta
+
     pipeline = (
         PipelineBuilder()
         .add_source(_orders(len(shard_set), batch_size, seed))
@@ -63,37 +60,19 @@ def spdl_pipeline(
         yield Batches(iter(pipeline), threads)
 
 
-class _Load:
-    """Indices of a batch to the batch."""
-
-    def __init__(
-        self, shard_set: ShardSet, decode: Callable[[Sequence[NDArray[np.uint8]], bool], Tensor], planes: bool
-    ):
-        self._shard_set = shard_set
-        self._member = shard_set.manifest.image_member or ""
-        self._decode = decode
-        self._planes = planes
-
-    def __call__(self, indices: NDArray[np.int64]) -> Batch:
-        images = self._decode(self._shard_set.read(indices, self._member), self._planes)
-        pose, meta = ([data.tobytes() for data in self._shard_set.read(indices, name)] for name in (POSE, META))
-        return images, pose, meta
-
-
-def _with_torchvision(encoded: Sequence[NDArray[np.uint8]], planes: bool) -> Tensor:
+def _with_torchvision(encoded: Sequence[NDArray[np.uint8]], dtype: Dtype) -> Tensor:
     # copies: torch warns of memory that may not be written
-    return torch.stack([decode_jpeg(torch.from_numpy(np.array(one)), planes) for one in encoded])
+    return torch.stack([decode_jpeg(torch.from_numpy(np.array(one)), dtype) for one in encoded])
 
 
-def _with_spdl(encoded: Sequence[NDArray[np.uint8]], planes: bool) -> Tensor:
+def _with_spdl(encoded: Sequence[NDArray[np.uint8]], dtype: Dtype) -> Tensor:
     from spdl.io import load_image_batch, to_torch  # noqa: PLC0415 - absent on some machines
 
     images: Tensor = to_torch(load_image_batch([one.tobytes() for one in encoded], width=None, height=None))
-    if not planes:
+    if dtype == "uint8":
         return images
-    count, height, width, _ = images.shape
-    out = torch.empty(count, 3, height, width).copy_(images.permute(0, 3, 1, 2))
-    return out.div_(127.5).sub_(1)
+    planes = images.permute(0, 3, 1, 2)
+    return torch.empty(planes.shape).copy_(planes).div_(127.5).sub_(1)
 
 
 def _orders(samples: int, batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.peers.common import Batches, decode_jpeg, from_workers
+from benchmarks.peers.common import Batches, Dtype, decode_jpeg, from_workers
 from loaders import ShardSet
 from loaders.format.sample import META, POSE
 
@@ -19,11 +19,11 @@ from loaders.format.sample import META, POSE
 class EncodedSamples(Dataset[tuple[Tensor, bytes, bytes]]):
     """Samples of a shard set as (image, pose bytes, meta bytes), the image decoded by torchvision."""
 
-    def __init__(self, root: Path, *, planes: bool) -> None:
-        """Open the training split; ``planes`` asks for float32 in [-1, 1] instead of uint8."""
+    def __init__(self, root: Path, *, dtype: Dtype) -> None:
+        """Open the training split."""
         self._shard_set = ShardSet(root, "train")
         self._member = self._shard_set.manifest.image_member or ""
-        self._planes = planes
+        self._dtype = dtype
 
     def __len__(self) -> int:
         return len(self._shard_set)
@@ -32,22 +32,14 @@ class EncodedSamples(Dataset[tuple[Tensor, bytes, bytes]]):
         # a copy: torch warns of memory that may not be written
         encoded = torch.from_numpy(np.array(self._shard_set.member(index, self._member)))
         pose, meta = (self._shard_set.member(index, name).tobytes() for name in (POSE, META))
-        return decode_jpeg(encoded, self._planes), pose, meta
+        return decode_jpeg(encoded, self._dtype), pose, meta
 
 
 @contextlib.contextmanager
-def torch_dataloader(root: Path, batch_size: int, workers: int, *, planes: bool, seed: int) -> Iterator[Batches]:
-    """A global shuffle, workers that stay; labels are tuples of bytes.
-
-    Args:
-        root: the shard set.
-        batch_size: samples of a batch.
-        workers: processes.
-        planes: normalize to float32 NCHW; otherwise uint8 NCHW.
-        seed: of the shuffle.
-    """
+def torch_dataloader(root: Path, batch_size: int, workers: int, *, dtype: Dtype, seed: int) -> Iterator[Batches]:
+    """A global shuffle, workers that stay; labels are tuples of bytes."""
     loader = DataLoader(
-        EncodedSamples(root, planes=planes),
+        EncodedSamples(root, dtype=dtype),
         batch_size,
         shuffle=True,
         num_workers=workers,

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.peers.common import SHUFFLE_BUFFER, Batches, decode_jpeg, from_workers
+from benchmarks.peers.common import SHUFFLE_BUFFER, Batches, Dtype, decode_jpeg, from_workers
 from loaders import ShardSet
 from loaders.format.sample import META, POSE
 
 
 @contextlib.contextmanager
-def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, planes: bool, seed: int) -> Iterator[Batches]:
-    """Shards shuffled, and samples within a buffer; labels are lists of bytes.
-
-    Args:
-        root: the shard set.
-        batch_size: samples of a batch.
-        workers: processes.
-        planes: normalize to float32 NCHW; otherwise uint8 NCHW.
-        seed: of the shuffle.
-    """
+def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, dtype: Dtype, seed: int) -> Iterator[Batches]:
+    """Shards shuffled, and samples within a buffer; labels are lists of bytes."""
     import webdataset  # noqa: PLC0415 - absent on some machines
 
     shard_set = ShardSet(root, "train")
-    decode = _Decode(shard_set.manifest.image_member or "", planes)
+    decode = partial(_decode, shard_set.manifest.image_member or "", dtype)
     urls = [str(shard_set.folder / shard.name) for shard in shard_set.shards]
     workers = min(workers, len(urls))
     samples = (
@@ -44,13 +37,7 @@ def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, planes:
         yield batches
 
 
-class _Decode:
-    """One sample of webdataset to (image, pose bytes, meta bytes)."""
-
-    def __init__(self, member: str, planes: bool) -> None:
-        self._member = member
-        self._planes = planes
-
-    def __call__(self, sample: dict[str, Any]) -> tuple[Tensor, bytes, bytes]:
-        encoded = torch.frombuffer(bytearray(sample[self._member]), dtype=torch.uint8)
-        return decode_jpeg(encoded, self._planes), sample[POSE], sample[META]
+def _decode(member: str, dtype: Dtype, sample: dict[str, Any]) -> tuple[Tensor, bytes, bytes]:
+    """Turn a sample of webdataset into (image, pose bytes, meta bytes)."""
+    encoded = torch.frombuffer(bytearray(sample[member]), dtype=torch.uint8)
+    return decode_jpeg(encoded, dtype), sample[POSE], sample[META]

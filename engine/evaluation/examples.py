@@ -9,11 +9,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evaluation.frame_errors import FrameErrors
+from engine.evaluation.metrics import FrameErrors
 from engine.evaluation.predictions import Predictions
-from loaders import DataConfig, PoseBatch, ReaderConfig, ShardSet, build_loader
-from loaders.format.manifest import Manifest
+from loaders import InputError, ShardSet
+from loaders.codecs import Image, decode_stored
 from loaders.format.sample import JSON
+from loaders.format.shard_set import image_data
+from loaders.preprocessing import center_square, resize
 from models.camera import world_to_camera
 from models.skeleton import JOINTS, NECK
 
@@ -36,7 +38,7 @@ class Example:
     key: str
     """The sample's key: subject, environment, frame."""
     action: str
-    image: NDArray[np.uint8] | None
+    image: Image | None
     """(S, S, 3) RGB; None if the shard set has no images."""
     predicted_2d: Points
     """(J, 2), pixels of ``image``; a pose is projected by the camera, J = 16; otherwise the heatmaps' peaks, J = 15."""
@@ -56,55 +58,41 @@ class Example:
 
 
 def collect_examples(
-    data: ReaderConfig,
-    split: str,
-    found: Predictions,
-    errors: FrameErrors,
-    meta: NDArray[np.int32],
-    *,
-    image_size: int,
-    count: int,
+    shard_set: ShardSet, predictions: Predictions, errors: FrameErrors, *, image_size: int, count: int
 ) -> list[Example]:
-    """Return ``count`` frames of each kind, fewer in a small split; their images are loaded one by one.
+    """Return ``count`` frames of each kind, fewer in a small split, with images of the network's ``image_size``.
 
-    ``meta`` (n, 4) is that of the frames in ``found``.
+    Raises InputError for an image that cannot be decoded.
     """
-    # OpenCV needs no warming up for a few images
-    one_by_one = DataConfig(
-        shards=data.shards, batch_size=1, prefetch=1, threads=1, backend="torch", image_size=image_size
-    )
-    loader = build_loader(one_by_one, split, outputs=("image",) if Manifest.read(data.shards).image_member else ())
-    shard_set = loader.shard_set
-    standing = found.true_3d.mean(0)
+    camera = shard_set.camera.center_square(image_size)
+    standing = predictions.true_3d.mean(0)
     examples = []
-    for kind, row in choose(errors.ranked, meta[:, [0, 3]], count):
-        index = int(found.frames[row])
-        # a loader's cursor goes to any sample
-        loader.load_state_dict({**loader.state_dict(), "consumed": index})
-        batch = next(iter(loader))
-        predicted_3d = None if found.joints_3d is None else found.joints_3d[row]
-        if predicted_3d is not None:
-            neck = shard_set.pose([index])[0, NECK, 2:]
-            predicted_2d, true_2d = loader.camera.project(predicted_3d + neck), batch.joints_2d[0].numpy()
+    for kind, row in choose(errors.ranked, predictions.meta[:, [0, 3]], count):
+        index = int(predictions.index[row])
+        if predictions.joints_3d is not None:
+            label = shard_set.pose([index])[0]
+            predicted_3d = predictions.joints_3d[row]
+            predicted_2d = camera.project(predicted_3d + label[NECK, 2:])
+            true_2d: Points = shard_set.camera.transfer(label[:, :2], camera)
         else:
-            assert found.joints_2d is not None
-            predicted_2d, true_2d = found.joints_2d[row], found.true_2d[row]
+            assert predictions.joints_2d is not None
+            predicted_3d = None
+            predicted_2d, true_2d = predictions.joints_2d[row], predictions.true_2d[row]
         examples.append(
             Example(
                 kind=kind,
                 error=float(errors.ranked[row]),
                 unit=errors.unit,
                 key=shard_set.key(index),
-                action=shard_set.manifest.actions[meta[row, 3]],
-                image=_image(batch),
+                action=shard_set.manifest.actions[predictions.meta[row, 3]],
+                image=_image(shard_set, index, image_size),
                 predicted_2d=predicted_2d,
                 true_2d=true_2d,
                 predicted_3d=predicted_3d,
-                true_3d=found.true_3d[row],
+                true_3d=predictions.true_3d[row],
                 vertical=_vertical(shard_set, index, standing),
             )
         )
-    loader.close()
     return examples
 
 
@@ -131,9 +119,9 @@ def _varied(order: NDArray[np.int64], recording: NDArray[np.int32], count: int) 
     chosen: list[int] = []
     seen: set[tuple[int, ...]] = set()
     for index in order:
-        place = tuple(recording[index].tolist())
-        if place not in seen:
-            seen.add(place)
+        key = tuple(recording[index].tolist())
+        if key not in seen:
+            seen.add(key)
             chosen.append(int(index))
         if len(chosen) == count:
             return chosen
@@ -141,12 +129,27 @@ def _varied(order: NDArray[np.int64], recording: NDArray[np.int32], count: int) 
     return [*chosen, *others[: count - len(chosen)]]
 
 
-def _image(batch: PoseBatch) -> NDArray[np.uint8] | None:
-    return None if batch.image is None else np.ascontiguousarray(batch.image[0].permute(1, 2, 0).numpy())
+def _image(shard_set: ShardSet, index: int, size: int) -> Image | None:
+    """Return a stored image as the network sees it: the center square, resized; None if the shard set has none."""
+    member = shard_set.manifest.image_member
+    if member is None:
+        return None
+    stored: NDArray[Any] = image_data(shard_set, [index], member)[0]
+    if stored.ndim == 1:
+        try:
+            stored = decode_stored(
+                stored, member, np.empty((shard_set.camera.height, shard_set.camera.width, 3), np.uint8)
+            )
+        except ValueError as error:
+            raise InputError(
+                f"{shard_set.describe(index, member)} cannot be decoded ({error}): copy the shard again, or run "
+                "tools.verify --deep to find all such samples"
+            ) from None
+    return resize(center_square(stored), size)
 
 
 def _vertical(shard_set: ShardSet, index: int, standing: Points) -> Points:
-    """Return which way is up in a frame: as its JSON says, else from the feet of the mean pose to its neck."""
+    """Return which way is up in a frame: from its JSON, else from the feet of the mean pose to its neck."""
     if JSON in shard_set.members:
         try:
             # integers may be too long for Python and for a float

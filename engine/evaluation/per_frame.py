@@ -6,24 +6,19 @@ import csv
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engine.evaluation.frame_errors import FrameErrors
+from engine.evaluation.metrics import FrameErrors
+from engine.evaluation.predictions import Predictions
 from loaders import ShardSet
 from loaders.errors import InputError
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
-Form = Literal["csv", "parquet"]
-Columns = dict[str, Any]
-"""Name -> n values."""
-
+PerFrameFormat = Literal["csv", "parquet"]
 _DECIMALS: Final = 4
 
 
-def check_form(form: Form | None) -> None:
-    """Raise InputError if a form cannot be written here."""
-    if form == "parquet":
+def check_installed(format: PerFrameFormat | None) -> None:
+    """Raise InputError if a format needs a library that is not installed."""
+    if format == "parquet":
         try:
             import pyarrow.parquet  # noqa: F401, PLC0415
         except ImportError:
@@ -32,45 +27,38 @@ def check_form(form: Form | None) -> None:
             ) from None
 
 
-def frame_columns(shard_set: ShardSet, frames: NDArray[np.int64], errors: FrameErrors) -> Columns:
-    """Return a column for what names each of the n frames, for each measure, and for each joint.
+def write_per_frame(
+    folder: Path, format: PerFrameFormat, shard_set: ShardSet, predictions: Predictions, errors: FrameErrors
+) -> None:
+    """Write per_frame.csv or per_frame.parquet into ``folder``."""
+    path = folder / f"per_frame.{format}"
+    columns = _columns(shard_set, predictions, errors)
+    if format == "parquet":
+        import pyarrow  # noqa: PLC0415
+        import pyarrow.parquet  # noqa: PLC0415
 
-    Args:
-        shard_set: of the split.
-        frames: (n,), positions in the split.
-        errors: of these frames.
-    """
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _columns(shard_set: ShardSet, predictions: Predictions, errors: FrameErrors) -> dict[str, Any]:
+    """Return name -> n values: what names each frame, each metric, and each joint's error."""
     manifest = shard_set.manifest
-    subject, environment, frame, action = shard_set.labels()[1][frames].T
-    columns: Columns = {
-        "key": [shard_set.key(int(index)) for index in frames],
+    subject, environment, frame, action = predictions.meta.T
+    columns: dict[str, Any] = {
+        "key": [shard_set.key(int(index)) for index in predictions.index],
         "subject": [manifest.subjects[number] for number in subject],
         "environment": [manifest.environments[number] for number in environment],
         "frame": frame,
         "action": [manifest.actions[number] for number in action],
         "group": [group or "" for group in errors.groups],
     }
-    numbers = errors.measures()
-    for form, values, joints in (
-        ("error_mm_{}", errors.pose, range(len(JOINTS))),
-        ("error_px_{}", errors.pixels, HEATMAP_JOINTS),
-    ):
+    numbers = errors.metrics()
+    for unit, values, joints in (("mm", errors.pose, range(len(JOINTS))), ("px", errors.pixels, HEATMAP_JOINTS)):
         if values is not None:
-            numbers |= {form.format(JOINTS[j]): column for j, column in zip(joints, values.T, strict=True)}
+            numbers |= {f"error_{unit}_{JOINTS[j]}": column for j, column in zip(joints, values.T, strict=True)}
     return columns | {name: values.round(_DECIMALS) for name, values in numbers.items()}
-
-
-def write_per_frame(folder: Path, form: Form, columns: Columns) -> Path:
-    """Write per_frame.csv or per_frame.parquet into ``folder``; return its path."""
-    path = folder / f"per_frame.{form}"
-    if form == "parquet":
-        import pyarrow  # noqa: PLC0415
-        import pyarrow.parquet  # noqa: PLC0415
-
-        pyarrow.parquet.write_table(pyarrow.table(columns), path)
-        return path
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    return path

@@ -1,7 +1,8 @@
-"""Bar charts of an evaluation, drawn with Matplotlib."""
+"""Bar charts of an evaluation, drawn with Matplotlib, and what all figures share: colors that suit a page, and PNGs."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,13 +12,40 @@ from matplotlib.figure import Figure
 
 from engine.evaluation.metrics import ALL
 from engine.report.baselines import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
-from engine.report.figures import DPI, Theme, hex_color, to_png
-from engine.visualization.overlay import ORANGE
+from engine.visualization.overlay import ORANGE, Color
 from models.skeleton import ACTION_GROUPS, JOINTS
 
-_ORANGE: Final = hex_color(ORANGE)
+DPI: Final = 160
+
 _OURS: Final = "this checkpoint"
 _MEAN_POSE: Final = "mean pose of the training split"
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colors that suit a page."""
+
+    text: str
+    grid: str
+    background: str
+    baselines: tuple[str, str, str]
+    """Bars of the mean pose, and of the published single and dual branch."""
+
+
+LIGHT: Final = Theme("#1d2129", "#d9dce3", "#ffffff", ("#b9bec9", "#a3b3d1", "#5b6b8c"))
+DARK: Final = Theme("#e8eaf0", "#3a3f4b", "#171a21", ("#565c6a", "#5f7196", "#93a5cc"))
+
+
+def hex_color(color: Color) -> str:
+    """Return an RGB color as Matplotlib writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Draw a figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -34,8 +62,8 @@ class Bars:
 
 def per_action_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
     """Return a PNG: MPJPE of All and each group, ours with its interval, the mean pose, and the published results."""
-    mean_pose, single, dual = theme.others
-    bars = [Bars(f"{_OURS}, with 95 % interval", metrics["mpjpe_mm"], _ORANGE, metrics["ci95"]["mpjpe_mm"])]
+    mean_pose, single, dual = theme.baselines
+    bars = [Bars(f"{_OURS}, with 95 % interval", metrics["mpjpe_mm"], hex_color(ORANGE), metrics["ci95"]["mpjpe_mm"])]
     if "baseline_mpjpe_mm" in metrics:
         bars.append(Bars(_MEAN_POSE, metrics["baseline_mpjpe_mm"], mean_pose))
     bars.append(Bars("published single branch, real test set", SINGLE_BRANCH_MM, single))
@@ -45,9 +73,9 @@ def per_action_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
 
 def per_joint_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
     """Return a PNG: MPJPE of each joint, ours and the mean pose."""
-    bars = [Bars(_OURS, metrics["joint_mpjpe_mm"], _ORANGE)]
+    bars = [Bars(_OURS, metrics["joint_mpjpe_mm"], hex_color(ORANGE))]
     if "baseline_joint_mpjpe_mm" in metrics:
-        bars.append(Bars(_MEAN_POSE, metrics["baseline_joint_mpjpe_mm"], theme.others[0]))
+        bars.append(Bars(_MEAN_POSE, metrics["baseline_joint_mpjpe_mm"], theme.baselines[0]))
     return _chart(JOINTS, bars, theme)
 
 
@@ -59,19 +87,18 @@ def _chart(rows: Sequence[str], series: Sequence[Bars], theme: Theme) -> bytes:
     axes.set_facecolor(theme.background)
     thickness = 0.8 / len(series)
     for i, bars in enumerate(series):
-        present = [place for place, row in enumerate(rows) if row in bars.values]
-        values = np.array([bars.values[rows[place]] for place in present])
-        reach = None
+        present = [position for position, row in enumerate(rows) if row in bars.values]
+        values = np.array([bars.values[rows[position]] for position in present])
+        error_bars = None
         if bars.intervals is not None:
-            bounds = np.array([bars.intervals[rows[place]] for place in present])
-            reach = np.abs(bounds.T - values)
+            error_bars = np.abs(np.transpose([bars.intervals[rows[position]] for position in present]) - values)
         drawn = axes.barh(
-            [place - 0.4 + (i + 0.5) * thickness for place in present],
+            [position - 0.4 + (i + 0.5) * thickness for position in present],
             values,
             height=0.92 * thickness,
             color=bars.color,
             label=bars.label,
-            xerr=reach,
+            xerr=error_bars,
             error_kw={"ecolor": theme.text, "elinewidth": 1.2},
         )
         axes.bar_label(drawn, fmt="%.0f", padding=2, fontsize=8, color=theme.text)

@@ -1,8 +1,8 @@
-"""Figures laid out in rows, for the terminal and the report."""
+"""Tables of metrics, for the terminal and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,28 +15,22 @@ BODY_HALVES: Final = {"Upper body": "upper_body_mpjpe_mm", "Lower body": "lower_
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a table."""
-
-    title: str
-    cells: dict[str, str]
-    """By row; a row that is absent has no such figure."""
-
-
-@dataclass(frozen=True)
 class Table:
-    """Rows of figures."""
+    """Rows of numbers."""
 
-    rows: tuple[str, ...]
-    columns: tuple[Column, ...]
+    titles: list[str]
+    """Of the columns."""
+    rows: dict[str, list[str]]
+    """A row's name -> its cells; "-" where there is no number."""
 
-    def cells(self, row: str) -> list[str]:
-        """Return a row's cells; "-" where there is no figure."""
-        return [column.cells.get(row, "-") for column in self.columns]
+    @classmethod
+    def of(cls, rows: Sequence[str], columns: Mapping[str, Mapping[str, str]]) -> Table:
+        """Make a table of columns: title -> row -> cell."""
+        return cls(list(columns), {row: [cells.get(row, "-") for cells in columns.values()] for row in rows})
 
     def to_text(self) -> str:
         """Lay the table out for a terminal."""
-        lines = [["", *(column.title for column in self.columns)], *([row, *self.cells(row)] for row in self.rows)]
+        lines = [["", *self.titles], *([row, *cells] for row, cells in self.rows.items())]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
@@ -46,41 +40,40 @@ class Table:
 
 
 def action_table(metrics: dict[str, Any]) -> Table:
-    """Return All, the nine groups in the paper's order, upper and lower body: ours, baseline, published."""
-    columns = [_numbers("frames", metrics["frames_per_group"], ",d")]
+    """Return All, the groups in the paper's order, upper and lower body: ours, mean pose, published baselines."""
+    columns = {"frames": _numbers(metrics["frames_per_group"], ",d")}
     has_poses = "mpjpe_mm" in metrics
     if has_poses:
-        halves = {row: metrics["ci95"][key][ALL] for row, key in BODY_HALVES.items()}
-        columns.append(_numbers("MPJPE mm", metrics["mpjpe_mm"] | _halves(metrics, "")))
-        columns.append(_intervals("95 %", metrics["ci95"]["mpjpe_mm"] | halves))
+        ci95 = metrics["ci95"]
+        intervals = ci95["mpjpe_mm"] | {row: ci95[key][ALL] for row, key in BODY_HALVES.items()}
+        columns["MPJPE mm"] = _numbers(metrics["mpjpe_mm"] | _halves(metrics, ""))
+        columns["95 %"] = {row: f"{low:.1f}-{high:.1f}" for row, (low, high) in intervals.items()}
         if "baseline_mpjpe_mm" in metrics:
-            columns.append(_numbers("mean pose", metrics["baseline_mpjpe_mm"] | _halves(metrics, "baseline_")))
-        columns.append(_numbers("single branch", SINGLE_BRANCH_MM))
-        columns.append(_numbers("dual branch", DUAL_BRANCH_MM))
-        columns.append(_numbers("PA-MPJPE", metrics["group_pa_mpjpe_mm"]))
-        columns.append(_numbers("PCK %", metrics["group_pck_150mm_percent"]))
-        columns.append(_numbers("AUC %", metrics["group_auc_150mm_percent"]))
+            columns["mean pose"] = _numbers(metrics["baseline_mpjpe_mm"] | _halves(metrics, "baseline_"))
+        columns["single branch"] = _numbers(SINGLE_BRANCH_MM)
+        columns["dual branch"] = _numbers(DUAL_BRANCH_MM)
+        columns["PA-MPJPE"] = _numbers(metrics["group_pa_mpjpe_mm"])
+        columns["PCK %"] = _numbers(metrics["group_pck_150mm_percent"])
+        columns["AUC %"] = _numbers(metrics["group_auc_150mm_percent"])
     if "error_2d_px" in metrics:
-        columns.append(_numbers("2D px", metrics["group_error_2d_px"], ".2f"))
-    return Table((ALL, *ACTION_GROUPS, *(BODY_HALVES if has_poses else ())), tuple(columns))
+        columns["2D px"] = _numbers(metrics["group_error_2d_px"], ".2f")
+    return Table.of((ALL, *ACTION_GROUPS, *(BODY_HALVES if has_poses else ())), columns)
 
 
 def joint_table(metrics: dict[str, Any]) -> Table:
-    """Return the joints: ours, baseline, 2D."""
-    named = (
-        ("MPJPE mm", "joint_mpjpe_mm", ".1f"),
-        ("mean pose", "baseline_joint_mpjpe_mm", ".1f"),
-        ("2D px", "joint_error_2d_px", ".2f"),
+    """Return the joints: ours, the mean pose, 2D."""
+    columns = {
+        "MPJPE mm": ("joint_mpjpe_mm", ".1f"),
+        "mean pose": ("baseline_joint_mpjpe_mm", ".1f"),
+        "2D px": ("joint_error_2d_px", ".2f"),
+    }
+    return Table.of(
+        JOINTS, {title: _numbers(metrics[key], spec) for title, (key, spec) in columns.items() if key in metrics}
     )
-    return Table(JOINTS, tuple(_numbers(title, metrics[key], form) for title, key, form in named if key in metrics))
 
 
-def _numbers(title: str, values: Mapping[str, float], form: str = ".1f") -> Column:
-    return Column(title, {row: format(value, form) for row, value in values.items()})
-
-
-def _intervals(title: str, values: Mapping[str, tuple[float, float]]) -> Column:
-    return Column(title, {row: f"{low:.1f}-{high:.1f}" for row, (low, high) in values.items()})
+def _numbers(values: Mapping[str, float], spec: str = ".1f") -> dict[str, str]:
+    return {row: format(value, spec) for row, value in values.items()}
 
 
 def _halves(metrics: dict[str, Any], prefix: str) -> dict[str, float]:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluation.examples import Example
-from engine.report.charts import per_action_chart, per_joint_chart
-from engine.report.figures import DARK, LIGHT
+from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
 from engine.report.page import page
 from engine.report.pose_plots import pose_image, poses_chart
 from engine.visualization.overlay import encode_image, overlay_grid
@@ -23,7 +22,7 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
 
     Args:
         folder: made if absent.
-        metrics: `engine.evaluation.metrics.summarize`, with "evaluation": what was evaluated and how.
+        metrics: what metrics.json holds.
         examples: in the order in which they are shown.
         run: configuration of the run that trained the network.
     """
@@ -32,20 +31,27 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
     if all(example.image is not None for example in examples):
         per_row = max(1, sum(example.kind == examples[0].kind for example in examples))
         labels = [example.label for example in examples]
-        (folder / "overlays.png").write_bytes(encode_image(".png", overlays(examples, columns=per_row, labels=labels)))
+        (folder / "overlays.png").write_bytes(encode_image(".png", _overlays(examples, per_row, labels)))
     charts = {}
     if "mpjpe_mm" in metrics:
         for name, chart in (("per_action", per_action_chart), ("per_joint", per_joint_chart)):
-            charts[name] = chart(metrics, LIGHT), chart(metrics, DARK)
-            (folder / f"{name}.png").write_bytes(charts[name][0])
+            charts[name] = {"light": chart(metrics, LIGHT), "dark": chart(metrics, DARK)}
+            (folder / f"{name}.png").write_bytes(charts[name]["light"])
         (folder / "poses_3d.png").write_bytes(poses_chart(examples, LIGHT))
-    imaged = [(example, _overlay_jpeg(example), _views(example)) for example in examples]
+    illustrated = [
+        (
+            example,
+            None if example.image is None else encode_image(".jpg", _overlays([example], 1)),
+            None if example.predicted_3d is None else pose_image(example),
+        )
+        for example in examples
+    ]
     path = folder / "report.html"
-    path.write_text(page(metrics, imaged, charts, run), encoding="utf-8")
+    path.write_text(page(metrics, illustrated, charts, run), encoding="utf-8")
     return path
 
 
-def overlays(examples: Sequence[Example], *, columns: int, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
+def _overlays(examples: Sequence[Example], columns: int, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
     """Return one image of examples that have images, with both poses drawn."""
     return overlay_grid(
         np.stack([example.image for example in examples if example.image is not None]),
@@ -54,11 +60,3 @@ def overlays(examples: Sequence[Example], *, columns: int, labels: Sequence[str]
         columns=columns,
         labels=labels,
     )
-
-
-def _overlay_jpeg(example: Example) -> bytes | None:
-    return None if example.image is None else encode_image(".jpg", overlays([example], columns=1))
-
-
-def _views(example: Example) -> bytes | None:
-    return None if example.predicted_3d is None else pose_image(example)

@@ -21,12 +21,12 @@ status = main(["--output", "{output}", "--train-subjects", "2", "--val-subjects"
                "--frames-per-subject", "2", "--modalities", "json", "--workers", "2"])
 """
 DIRECTLY = """
-import math, sys
+import sys
 from engine.cli.command import InputError
 from tools.parallel import Meter, over_processes
 try:
-    with Meter(2, "number", "squares") as meter:
-        over_processes(math.sqrt, [1, 4], 2, meter)
+    with Meter(2, "number", "powers") as meter:
+        over_processes(pow, [1, 4], 2, meter)
 except InputError as error:
     sys.exit(f"told: {{error}}")
 """

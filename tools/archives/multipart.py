@@ -19,7 +19,7 @@ from zlib_ng import gzip_ng, zlib_ng
 from loaders.errors import InputError
 from tools.archives.tar_members import ArchiveError, File, Member, MemberReader
 from tools.archives.tar_stream import TarStream
-from tools.parallel import advance
+from tools.parallel import Progress
 
 _PART: Final = re.compile(r"(?P<subject>[^.].*)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?(?:\.unpacked)?")
 _UNPACKED: Final = ".unpacked"
@@ -74,14 +74,16 @@ def find_archives(folder: Path) -> list[Archive]:
     ]
 
 
-def read_archive(archive: Archive, take: Callable[[Member], None]) -> None:
+def read_archive(archive: Archive, take: Callable[[Member], None], progress: Progress) -> None:
     """Hand out the members in turn; when this returns, all were there and the checksum was right.
+
+    Progress is counted in bytes of the archive.
 
     Raises ArchiveError if the archive is damaged or holds what it must not, and whatever ``take`` raises.
     """
     if archive.fault:
         raise ArchiveError(archive.fault)
-    with _JoinedParts(archive.parts) as joined:
+    with _JoinedParts(archive.parts, progress) as joined:
         # gzip apart from tarfile: that one would not compare the checksum at the end
         stream = TarStream(gzip_ng.GzipNGFile(fileobj=joined, mode="rb"))  # type: ignore[no-untyped-call]
         files = 0
@@ -107,7 +109,8 @@ def read_archive(archive: Archive, take: Callable[[Member], None]) -> None:
 class _JoinedParts(io.RawIOBase):
     """Several files read one after the other, as if they were one."""
 
-    def __init__(self, parts: Sequence[Path]) -> None:
+    def __init__(self, parts: Sequence[Path], progress: Progress) -> None:
+        self._progress = progress
         self._later = list(parts[::-1])
         self.part = parts[0]
         self._stream: io.FileIO | io.BytesIO = io.BytesIO()  # empty
@@ -123,7 +126,7 @@ class _JoinedParts(io.RawIOBase):
                 self._stream = self.part.open("rb", buffering=0)
         except OSError as error:
             raise ArchiveError(f"{self.part} cannot be read ({error.strerror}): see to its disk") from None
-        advance(count)
+        self._progress.add(count)
         return count
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from loaders.system.locks import held
 from tools.archives.member_writer import MemberWriter, difference
 from tools.archives.multipart import Archive, read_archive
 from tools.archives.tar_members import ArchiveError, Member, quoted
+from tools.parallel import Progress
 
 GO_ON: Final = "run the same command again; finished subjects stay"
 _TEMPORARY: Final = ".unpacking"
@@ -72,7 +73,7 @@ def temporary_folder(output: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def unpack_subject(job: UnpackJob) -> Outcome:
+def unpack_subject(job: UnpackJob, progress: Progress) -> Outcome:
     """Unpack a subject; delete its parts if that is wanted and all of it is there."""
     with held(job.output / _TEMPORARY, fcntl.LOCK_SH):
         # a worker outlives its killed parent by a moment: it must not begin once the next run has stopped waiting
@@ -82,9 +83,9 @@ def unpack_subject(job: UnpackJob) -> Outcome:
         skipped = ""
         try:
             if not job.is_finished():
-                skipped = _unpack(job)
+                skipped = _unpack(job, progress)
             elif not job.archive.half_deleted:
-                _compare(job)
+                _compare(job, progress)
             if not job.delete_parts:
                 return Outcome(note=skipped)
             if skipped:
@@ -95,14 +96,14 @@ def unpack_subject(job: UnpackJob) -> Outcome:
     return Outcome()
 
 
-def _unpack(job: UnpackJob) -> str:
+def _unpack(job: UnpackJob, progress: Progress) -> str:
     """Make a subject appear when all of it is on the disk and its checksum was right; return what is left out."""
     if os.path.lexists(job.subject) and not (job.subject.is_dir() and not any(job.subject.iterdir())):
         raise ArchiveError(f"{job.subject} is in the way and holds no subject: remove it")
     try:
         job.temporary.mkdir()
         writer = MemberWriter(job.temporary)
-        read_archive(job.archive, writer.take)
+        read_archive(job.archive, writer.take, progress)
         os.sync()  # one for thousands of files; parts may be deleted next
         publish(job.temporary, job.subject)
         return writer.skipped()
@@ -115,7 +116,7 @@ def _unpack(job: UnpackJob) -> str:
         shutil.rmtree(job.temporary, ignore_errors=True)
 
 
-def _compare(job: UnpackJob) -> None:
+def _compare(job: UnpackJob, progress: Progress) -> None:
     """Make sure that a subject is what its archive holds. Raises ArchiveError if not."""
     differences: dict[str, str] = {}
 
@@ -125,7 +126,7 @@ def _compare(job: UnpackJob) -> None:
             differences[member.name] = why
 
     try:
-        read_archive(job.archive, take)
+        read_archive(job.archive, take, progress)
         for name, why in differences.items():
             raise ArchiveError(f"{quoted(name)} {why}")
     except (ArchiveError, OSError) as error:

@@ -19,7 +19,7 @@ from models.camera import XR_EGOPOSE, FisheyeCamera
 from tools.dataset.frame_faults import distance_fault
 from tools.dataset.frames import FrameError, frame_labels, read_file
 from tools.dataset.layout import Environment, LabelError
-from tools.parallel import advance
+from tools.parallel import Progress
 from tools.sharding.image_check import foreign_images, read_array, undecodable
 
 FrameName = tuple[str, str, int]
@@ -28,7 +28,7 @@ FrameName = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class CheckJob:
-    """A shard, and how to look at it."""
+    """A shard, and how to check it."""
 
     folder: Path
     """Folder of the split."""
@@ -62,8 +62,8 @@ def expected_members(manifest: Manifest) -> list[str]:
     ]
 
 
-def check_shard_file(job: CheckJob) -> Check:
-    """Look at everything a shard says and holds."""
+def check_shard_file(job: CheckJob, progress: Progress) -> Check:
+    """Check a shard, its index and its samples."""
     cv2.setNumThreads(1)  # every core has a process of its own
     path = job.folder / job.shard.name
     findings: list[str] = []
@@ -72,7 +72,7 @@ def check_shard_file(job: CheckJob) -> Check:
         check_shard(job.folder, job.shard, checksum=True)
         index = read_index(job.folder / index_name(job.shard.name), job.shard)
     except InputError as error:
-        advance(job.shard.samples)
+        progress.add(job.shard.samples)
         return Check((str(error),), ())
     if list(index.members) != expected_members(job.manifest):
         findings.append(
@@ -83,7 +83,7 @@ def check_shard_file(job: CheckJob) -> Check:
         compare_headers(path, data, index, range(job.shard.samples))
     except InputError as error:
         findings.append(str(error))
-    for row, sample in enumerate(index.places.tolist()):
+    for row, sample in enumerate(index.spans.tolist()):
         key = index.keys[row].decode()
         contents = {
             name: data[offset : offset + size].tobytes()
@@ -95,7 +95,7 @@ def check_shard_file(job: CheckJob) -> Check:
             if key != sample_key(*frame):
                 said.append(f"its labels belong to {sample_key(*frame)}")
         findings += [f"{path}: {key}: {finding}" for finding in said]
-        advance(1)
+        progress.add(1)
     return Check(tuple(findings), tuple(frames))
 
 

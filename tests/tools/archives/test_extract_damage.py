@@ -30,6 +30,7 @@ from tests.tools.archive_factory import (
 )
 from tools.archives.multipart import Archive, read_archive
 from tools.archives.tar_members import ArchiveError
+from tools.parallel import Progress
 
 NAMES = [f"{SUBJECTS[0]}.tar.gz.parta{letter}" for letter in "abcd"]
 
@@ -147,7 +148,7 @@ def test_what_is_unusual_is_unpacked(parts: Path, tmp_path: Path, peculiarity: C
 
 def test_a_part_that_vanishes_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"partaa cannot be read \(No such file"):
-        read_archive(Archive("x", (tmp_path / "x.tar.gz.partaa",)), lambda member: None)
+        read_archive(Archive("x", (tmp_path / "x.tar.gz.partaa",)), lambda member: None, Progress())
 
 
 def test_parts_may_end_anywhere(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_nothing_is_taken_that_the_data_filter_refuses_or_alters(names: list[str
         path.write_bytes(zipped(b"".join(member(name) for name in names)))
         taken: list[str] = []
         with contextlib.suppress(ArchiveError):
-            read_archive(Archive("x", (path,)), lambda member: taken.append(member.name))
+            read_archive(Archive("x", (path,)), lambda member: taken.append(member.name), Progress())
         for name, place in zip(names, taken, strict=False):
             filtered = tarfile.data_filter(tarfile.TarInfo(name), folder).name
             assert os.path.normpath(filtered) == os.path.normpath(name) == os.path.normpath(place)
@@ -227,7 +228,7 @@ def test_two_hundred_damaged_tars_are_refused_or_unpacked(tmp_path: Path) -> Non
             tar[header + 148 : header + 156] = b"%06o\0 " % total
         path.write_bytes(gzip.compress(bytes(tar[: chance.choice((-1024, -100, None))]), 1))
         try:
-            read_archive(Archive("x", (path,)), lambda member: taken.append(member.name))
+            read_archive(Archive("x", (path,)), lambda member: taken.append(member.name), Progress())
         except ArchiveError:
             refused += 1
     assert 50 < refused < 190

@@ -16,6 +16,7 @@ from tests.tools.archive_factory import contents, link, member, unpack, zipped
 from tools.archives.member_writer import MemberWriter
 from tools.archives.multipart import Archive, read_archive
 from tools.archives.tar_members import ArchiveError
+from tools.parallel import Progress
 
 S = "male_001_a_a"
 ROT = member(f"{S}/env_001/cam_down/rot/{S}_000001.json", content=b"{}")
@@ -134,7 +135,7 @@ def test_no_archive_leads_outside_and_every_link_leads_where_it_led(members: lis
             new.mkdir(parents=True)
         path = packed(folder, member("file"), *(member(name, kind, text) for kind, name, text in members), subject="x")
         try:
-            read_archive(Archive("x", (path,)), MemberWriter(ours).take)
+            read_archive(Archive("x", (path,)), MemberWriter(ours).take, Progress())
         except ArchiveError:
             accepted = False
         else:

@@ -1,0 +1,100 @@
+"""The evaluation of a network on one split."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.distributed import Process
+from engine.evaluation.examples import Example, collect_examples
+from engine.evaluation.metrics import FrameErrors, frame_errors, summarize
+from engine.evaluation.predictions import Predictions, predict_split
+from engine.loaded_model import LoadedModel
+from engine.precision import Precision
+from loaders import InputError, Loader, ShardSet
+from models.camera import XR_EGOPOSE
+from models.skeleton import NECK
+
+logger = logging.getLogger(__name__)
+
+_NOTES: Final = {
+    "train2d": "This checkpoint holds the heatmap network alone: it predicts no pose, only positions in the image.",
+    "train3d": "This checkpoint holds the lifting network alone: its poses come from the true heatmaps.",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known about a network after a split."""
+
+    predictions: Predictions
+    errors: FrameErrors
+    metrics: dict[str, Any]
+    """What metrics.json holds; "evaluation" says what was evaluated, and how."""
+    examples: list[Example]
+
+
+def evaluate_split(
+    loaded: LoadedModel, loader: Loader, process: Process, precision: Precision, *, examples: int
+) -> Evaluation | None:
+    """Evaluate a network on ``loader``'s split; every process must call it, and the main one gets the result.
+
+    Args:
+        loaded: the network.
+        loader: of the images or labels that its stage needs, of its image size; it is closed.
+        process: this process.
+        precision: of the network's matrix products.
+        examples: frames of each kind to show.
+    """
+    started = time.perf_counter()
+    predictions = predict_split(loaded, loader, process, precision)
+    seconds = time.perf_counter() - started
+    skipped = process.everyones_keys(dict.fromkeys(loader.skipped.values()))
+    loader.close()
+    if not process.is_main:
+        return None
+    shard_set, stage = loader.shard_set, loaded.stage
+    errors = frame_errors(predictions, shard_set.manifest.actions, mean_pose(shard_set))
+    notes = [_NOTES[stage.name]] if stage.name in _NOTES else []
+    if skipped:
+        notes.append(f"{len(skipped)} frames skipped, the first: {skipped[0]}")
+    # a pixel of the network's image is so many of the dataset's frame
+    metrics = summarize(errors, frame_pixels=XR_EGOPOSE.fy / loader.camera.fy)
+    metrics["evaluation"] = {
+        "checkpoint": str(loaded.source),
+        "stage": stage.name,
+        "backbone": loaded.backbone,
+        "image_size": stage.image_size,
+        "shards": str(shard_set.folder.parent),
+        "split": shard_set.folder.name,
+        "fingerprint": shard_set.fingerprint,
+        "device": process.device.type,
+        "processes": process.world_size,
+        "precision": precision.name,
+        "images_per_second": round(metrics["frames"] / seconds, 1),
+        "skipped": skipped,
+        "notes": notes,
+    }
+    chosen = collect_examples(shard_set, predictions, errors, image_size=stage.image_size, count=examples)
+    return Evaluation(predictions, errors, metrics, chosen)
+
+
+def mean_pose(shard_set: ShardSet) -> NDArray[np.float64] | None:
+    """Return the mean pose (16, 3) of a shard set's training split, metres relative to Neck; None without that split.
+
+    ``shard_set`` is any split.
+    """
+    try:
+        training = ShardSet(shard_set.folder.parent, "train", manifest=shard_set.manifest)
+    except InputError as error:
+        logger.warning("no mean pose to compare with: %s", error)
+        return None
+    if not len(training):
+        return None
+    poses = training.labels()[0][:, :, 2:].astype(np.float64)
+    return np.asarray((poses - poses[:, NECK : NECK + 1]).mean(0))
