@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -18,13 +19,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
-from engine.cli.progress import note, progress_bar
+from engine.cli.progress import progress_bar
 from engine.stages import Stage
 from engine.training.run_folder import METRICS, SUMMARY
 from engine.training.validation import Validation
 from engine.visualization.training import draw_examples
 from loaders.system.files import write_whole
 from loaders.system.os_errors import naming
+
+logger = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -85,10 +88,10 @@ class RunLog:
         if self._on:
             self._bar.set_postfix(figures, refresh=False)
 
-    def note(self, text: str) -> None:
-        """Write a line above the progress bar."""
+    def note(self, text: str, level: int = logging.INFO) -> None:
+        """Tell the user something, above the progress bar."""
         if self._on:
-            note(text)
+            logger.log(level, text)
 
     def note_skipped(self, samples: Iterable[str]) -> None:
         """Note those of ``samples``, which could not be decoded, that were not noted before."""
