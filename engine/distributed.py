@@ -19,10 +19,9 @@ from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from loaders.errors import Failure, InputError
+from loaders.errors import Failure, InputError, warn_once
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import cores_per_process
-from loaders.system.warn import warn_once
 
 T = TypeVar("T")
 

@@ -1,7 +1,8 @@
-"""LoadedModel networks out of checkpoints, ours or the reference code's."""
+"""Trained networks out of checkpoints, ours or the reference code's."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -10,8 +11,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import format as checkpoint
-from engine.config import to_plain
-from engine.stages import STAGES, ModelConfig, Stage, StageName
+from engine.stages import STAGES, Backbone, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing
@@ -21,8 +21,10 @@ T = TypeVar("T")
 
 REFERENCE_IMAGE_SIZE: Final = 368
 """Side of the reference recipe's images (pixels)."""
+_LARGEST: Final = 2**16
+"""Largest side of images that a checkpoint is believed to be for (pixels)."""
 
-_BLOCKS: Final = {
+_BLOCKS: Final[dict[tuple[str, int], Backbone]] = {
     ("conv2", 2): "resnet18",
     ("conv2", 6): "resnet34",
     ("conv3", 6): "resnet50",
@@ -54,29 +56,21 @@ class LoadedModel:
 def read_model(path: Path, device: torch.device) -> LoadedModel:
     """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""
     found = checkpoint.load_any(path)
-    content = found if isinstance(found, checkpoint.Checkpoint) else describe_reference(found, path)
-    config = content.config
-    # weights come from the checkpoint: the pretrained backbone that the run began with is not needed
-    model_config = _restored(ModelConfig, {**_mapping(config, "model", path), "pretrained": None}, path)
-    if content.stage not in STAGES:
-        raise InputError(f"{path} is of stage {content.stage}, this program knows {', '.join(STAGES)}: update it")
-    if not _size_fits(content.image_size, content.weights, path):
-        raise InputError(f"{path} was altered: its networks are not for image_size {content.image_size}")
-    stage = STAGES[content.stage](model_config, content.image_size)
+    saved = found if isinstance(found, checkpoint.Checkpoint) else describe_reference(found, path)
+    if saved.stage not in STAGES:
+        raise InputError(f"{path} is of stage {saved.stage}, this program knows {', '.join(STAGES)}: update it")
+    if not _size_fits(saved.image_size, saved.weights, path):
+        raise InputError(f"{path} was altered: its networks are not for image_size {saved.image_size}")
+    # the checkpoint holds all weights: the pretrained backbone that the run began with may be gone
+    config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
+    preprocessing = _restored(Preprocessing, saved.preprocessing, path) if saved.preprocessing else None
+    stage = STAGES[saved.stage](config, saved.image_size)
     model = stage.build_model()
-    if absent := stage.networks(model).keys() - content.weights.keys():
+    if absent := stage.networks(model).keys() - saved.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
-    stage.load_weights(model, content.weights, path)
+    stage.load_weights(model, saved.weights, path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    preprocessing = _restored(Preprocessing, content.preprocessing, path) if content.preprocessing else None
-    return LoadedModel(path, stage, model, config, preprocessing)
-
-
-def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
-    found = content.get(key)
-    if not isinstance(found, dict):
-        raise InputError(f"{path} was altered: its {key} is {found!r}, not a dictionary")
-    return found
+    return LoadedModel(path, stage.to(device), model, saved.config, preprocessing)
 
 
 def _restored(kind: type[T], values: Any, path: Path) -> T:
@@ -89,11 +83,11 @@ def _restored(kind: type[T], values: Any, path: Path) -> T:
         raise InputError(f"{path} was altered: {error}") from None
 
 
-def _size_fits(image_size: int, model: checkpoint.Weights, path: Path) -> bool:
-    """Whether networks can be for images of this side (pixels); a heatmap network takes any."""
-    if "lifting_net" not in model:
-        return image_size > 0
-    return heatmap_size(image_size) == heatmap_size(image_size_of(model["lifting_net"], path))
+def _size_fits(image_size: int, weights: checkpoint.Weights, path: Path) -> bool:
+    """Whether networks can be for images of this side (pixels); a heatmap network takes any reasonable one."""
+    if "lifting_net" not in weights:
+        return 0 < image_size <= _LARGEST
+    return heatmap_size(image_size) == heatmap_size(image_size_of(weights["lifting_net"], path))
 
 
 def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Checkpoint:
@@ -103,19 +97,21 @@ def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Ch
     """
     image_size = REFERENCE_IMAGE_SIZE
     stage: StageName = "train2d"
-    backbone = "resnet50"
+    config = ModelConfig(quantized_targets=True)
     if "lifting_net" in weights:
         stage = "finetune" if "heatmap_net" in weights else "train3d"
         image_size = image_size_of(weights["lifting_net"], path)
     if "heatmap_net" in weights:
-        backbone = backbone_of(weights["heatmap_net"], path)
-    model = {**to_plain(ModelConfig(quantized_targets=True)), "backbone": backbone}
+        config = dataclasses.replace(config, backbone=backbone_of(weights["heatmap_net"], path))
     return checkpoint.Checkpoint(
-        stage=stage, image_size=image_size, weights=weights, config={"stage": stage, "model": model}
+        stage=stage,
+        image_size=image_size,
+        weights=weights,
+        config={"stage": stage, "model": dataclasses.asdict(config)},
     )
 
 
-def backbone_of(state: dict[str, torch.Tensor], path: Path) -> str:
+def backbone_of(state: dict[str, torch.Tensor], path: Path) -> Backbone:
     """Return the name of a heatmap network's backbone."""
     blocks = {name.split(".")[1] for name in state if name.startswith("layer3.")}
     last = "conv3" if "layer1.0.conv3.weight" in state else "conv2"

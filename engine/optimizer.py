@@ -41,7 +41,7 @@ class OptimConfig:
     apex: bool = False
     """Take NVIDIA Apex's fused optimizer."""
     ema: float | None = None
-    """Decay of an exponential average of the weights, such as 0.999, which is then judged and kept; None has none."""
+    """Decay of an exponential average of the weights, such as 0.999; the average is evaluated and kept. None: none."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -69,7 +69,7 @@ class OptimConfig:
     def lr_at(self, epochs: float, horizon: float) -> float:
         """Return the learning rate after ``epochs`` of a run of ``horizon`` epochs."""
         if epochs < self.warmup_epochs:
-            # the first step would be lost at exactly zero
+            # at a rate of exactly zero the first step would change nothing
             return self.lr * max(epochs / self.warmup_epochs, 1e-3)
         if self.schedule == "step":
             return self.lr * self.gamma ** math.floor(epochs / self.step_epochs)
@@ -90,14 +90,14 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
         return _apex_optimizer(config, groups)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
-    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=config.lr, fused=True)
+    adam = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return adam(groups, lr=config.lr, fused=True)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Go on from a saved state of the same kind; the options stay those that the optimizer was built with."""
+    """Load the state of the same optimizer; the options stay those that this one was built with."""
     groups = [
-        # what is no option is state: Apex counts its steps here
+        # what is not an option is state: Apex counts its steps here
         {**saved, **{name: group[name] for name in optimizer.defaults}}
         for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
@@ -119,7 +119,7 @@ def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.
         if config.name == "sgd":
             optimizer = FusedSGD(groups, lr=config.lr, momentum=config.momentum)
         elif config.name == "lamb":
-            # of its own accord it would clip to 1; that is optim.max_grad_norm's business
+            # by default it clips to 1, which optim.max_grad_norm decides here
             optimizer = FusedLAMB(groups, lr=config.lr, max_grad_norm=math.inf)
         else:
             optimizer = FusedAdam(groups, lr=config.lr, adam_w_mode=config.name == "adamw")

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import torch
 
-from loaders.system.warn import warn_once
+from loaders.errors import warn_once
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 

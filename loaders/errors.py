@@ -1,6 +1,14 @@
-"""What is said to users: the exceptions that become one line, and text that can be printed."""
+"""What is said to users: the exceptions that become one line, warnings, and text that can be printed."""
 
+import contextlib
+import logging
+import multiprocessing
+import os
 import unicodedata
+from typing import Final
+
+_WARNED: Final[set[str]] = set()
+logger = logging.getLogger(__name__)
 
 
 class InputError(Exception):
@@ -12,6 +20,19 @@ class InputError(Exception):
 
 class Failure(Exception):
     """The work was asked for properly and cannot go on; the message is one line, the exit status 1."""
+
+
+def warn_once(lack: str, message: str) -> None:
+    """Warn of something that this machine lacks, unless its processes have been told of this lack already.
+
+    Worker processes leave it to their parent, and processes that torchrun started to the first one of the machine.
+    """
+    # a worker's `parent_process` is not known yet while it imports
+    worker = multiprocessing.current_process().name != "MainProcess"
+    if lack not in _WARNED and not worker and os.environ.get("LOCAL_RANK", "0") == "0":
+        _WARNED.add(lack)
+        with contextlib.suppress(ValueError):  # standard error may be closed
+            logger.warning(message)
 
 
 def printable(text: str) -> str:

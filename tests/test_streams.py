@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from typing import TextIO
 import pytest
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
-from engine.cli.progress import note, progress_bar
+from engine.cli.progress import progress_bar, shown_log
 from engine.cli.streams import forgiving_streams, lost_output
 from loaders.errors import Failure
 
@@ -27,6 +29,7 @@ COMMANDS = (
     *(f"benchmarks.{path.stem}" for path in Path("benchmarks").glob("*.py") if "def main(" in path.read_text()),
 )
 PIPE_CLOSED = 141
+logger = logging.getLogger("engine.test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +203,7 @@ def test_an_error_has_a_line_of_its_own_whole(
         bar = progress_bar(total=10, unit="step")
         bar.update(3)
         bar.set_description("a step")
-        note("a note, which draws the bar again")
+        logger.info("a note, which draws the bar again")
         if closed:
             bar.close()
         else:
@@ -212,7 +215,7 @@ def test_an_error_has_a_line_of_its_own_whole(
     # what a carriage return goes back over is drawn anew, or blank
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in written.split("\n")]
     assert f"test: error: {LONG} is full" in lines
-    assert "a note, which draws the bar again" in lines
+    assert [line[9:] for line in lines if "note" in line] == ["a note, which draws the bar again"]
     if where is in_a_log:
         assert "\r" not in written
 
@@ -235,6 +238,29 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     assert [line.partition("%")[0].rpartition(" ")[2] for line in lines] == ["10", "30"]
 
 
-def test_a_note_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    note("a\nname\x1b[31m")
-    assert capsys.readouterr().err == "a\\nname\\x1b[31m\n"
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_log_record_is_one_line_with_its_time_and_rank(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], processes: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    monkeypatch.setenv("RANK", "0")
+    others = logging.getLogger("another.package")
+    with shown_log(), shown_log():
+        logger.info("a\nname\x1b[31m")
+        logger.warning("%d%% of it", 50)
+        others.info("nothing for a user")
+        others.warning("something")
+    logger.info("after the command")
+    rank = "" if processes == "1" else " rank 0:"
+    lines = capsys.readouterr().err.splitlines()
+    said = [r"a\nname\x1b[31m", "warning: 50% of it", "warning: something"]
+    assert [re.sub(r"^\d\d:\d\d:\d\d", "", line) for line in lines] == [f"{rank} {text}" for text in said]
+
+
+def test_a_log_that_nobody_can_read_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed, full_device()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with shown_log():
+            logger.info("a note")

@@ -1,4 +1,4 @@
-"""Carry weights over between our checkpoints and the reference code's, in either direction.
+"""Convert weights between our checkpoints and the reference code's, in either direction.
 
 ``python -m tools.convert_checkpoint --input FILE --output FILE``
 """
@@ -33,7 +33,7 @@ class ConvertFlags(Command):
 
 @command(PROGRAM, "Convert a checkpoint of ours to one of the reference code, or the other way round.")
 def main(flags: ConvertFlags) -> int:
-    """Write the other form of a checkpoint. Only weights go over: neither form can resume the other's run."""
+    """Write the other code's checkpoint, weights alone: neither can resume the other's run."""
     if flags.output.exists():
         raise InputError(f"{flags.output} exists: remove it, or give another output")
     found = checkpoint.load_any(flags.input)
@@ -42,12 +42,12 @@ def main(flags: ConvertFlags) -> int:
         sections = reference_weights.to_reference(found.weights)
         with appearing(flags.output) as temporary:
             torch_file.write(temporary, sections)
-        form = f"the reference code's dictionary with {' and '.join(sections)}"
+        converted = f"the reference code's dictionary with {' and '.join(sections)}"
     else:
         ours = describe_reference(found, flags.input)
         checkpoint.save(flags.output, ours)
-        form = f"a {ours.stage} checkpoint of this engine, {ours.image_size} px"
-    sys.stdout.write(f"{flags.output}: {form}\n")
+        converted = f"a {ours.stage} checkpoint of this engine, {ours.image_size} px"
+    sys.stdout.write(f"{flags.output}: {converted}\n")
     return OK
 
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.cli.command import OK, Command, run
+from engine.cli.command import OK, Command, command
 from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
 from loaders.preprocessing import center_square, resize
@@ -77,18 +77,8 @@ class Exported(nn.Module):
         return heatmap, self.lifting_net.pose(self.lifting_net.encode(heatmap))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(
-        ExportFlags,
-        export,
-        program=PROGRAM,
-        description="Export a trained network as ONNX or as a torch.export package, and compare it with PyTorch.",
-        arguments=arguments,
-    )
-
-
-def export(flags: ExportFlags) -> int:
+@command(PROGRAM, "Export a trained network as ONNX or as a torch.export package, and compare it with PyTorch.")
+def main(flags: ExportFlags) -> int:
     """Write the network, run it in the other runtime, and return the exit status; a network that differs is removed."""
     if flags.output.exists():
         raise InputError(f"{flags.output} exists: remove it, or give another output")

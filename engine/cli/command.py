@@ -17,7 +17,7 @@ from tyro._errors import ParseErrorEvent, on_parse_error
 
 from engine.cli.flags import VALUES, keys_of
 from engine.cli.parse_errors import complaint
-from engine.cli.progress import note
+from engine.cli.progress import shown_log, write_line
 from engine.cli.streams import forgiving_streams, lost_output
 from loaders.errors import Failure, InputError, printable
 from loaders.system.os_errors import in_words, is_of_a_path
@@ -99,7 +99,7 @@ def command(
         def main(arguments: Sequence[str] | None = None) -> int:
             end_unguarded_worker()
             given = list(sys.argv[1:] if arguments is None else arguments)
-            with forgiving_streams():
+            with forgiving_streams(), shown_log():
                 try:
                     if parser is None:
                         flags = next(iter(get_type_hints(action).values()))
@@ -113,7 +113,7 @@ def command(
                         traceback.print_exc()
                     return _tell(error, program)
                 except KeyboardInterrupt:
-                    note(f"{program}: interrupted")
+                    write_line(f"{program}: interrupted")
                     return INTERRUPTED
                 return _printed(status, program)
 
@@ -127,7 +127,7 @@ def _tell(error: InputError | Failure | OSError, program: str) -> int:
     words, status = str(error), BAD_INPUT if isinstance(error, InputError) else CHECK_FAILED
     if isinstance(error, OSError):
         words, status = in_words(error), BAD_INPUT if is_of_a_path(error) else CHECK_FAILED
-    note(f"{program}: error: {words}")
+    write_line(f"{program}: error: {words}")
     return status
 
 
@@ -138,7 +138,7 @@ def _printed(status: StatusT, program: str) -> StatusT | int:
         return status
     if isinstance(fault, BrokenPipeError):  # whoever read it has seen enough
         return 128 + signal.SIGPIPE
-    note(
+    write_line(
         f"{program}: error: standard output cannot be written ({fault.strerror}): what it should have shown is lost, "
         "all else is done; send it elsewhere"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.cli.progress import note
 from engine.distributed import Process
 from engine.evaluation.examples import Example, collect_examples
 from engine.evaluation.metrics import FrameErrors, frame_errors, summarize
@@ -19,6 +19,8 @@ from engine.precision import Precision
 from loaders import InputError, Loader, ShardSet
 from models.camera import XR_EGOPOSE
 from models.skeleton import NECK
+
+logger = logging.getLogger(__name__)
 
 _NOTES: Final = {
     "train2d": "This checkpoint holds the heatmap network alone: it predicts no pose, only positions in the image.",
@@ -90,7 +92,7 @@ def mean_pose(shard_set: ShardSet) -> NDArray[np.float64] | None:
     try:
         training = ShardSet(shard_set.folder.parent, "train", manifest=shard_set.manifest)
     except InputError as error:
-        note(f"evaluate: no mean pose to compare with: {error}")
+        logger.warning("no mean pose to compare with: %s", error)
         return None
     if not len(training):
         return None

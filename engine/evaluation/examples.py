@@ -119,9 +119,9 @@ def _varied(order: NDArray[np.int64], recording: NDArray[np.int32], count: int) 
     chosen: list[int] = []
     seen: set[tuple[int, ...]] = set()
     for index in order:
-        place = tuple(recording[index].tolist())
-        if place not in seen:
-            seen.add(place)
+        key = tuple(recording[index].tolist())
+        if key not in seen:
+            seen.add(key)
             chosen.append(int(index))
         if len(chosen) == count:
             return chosen
@@ -134,11 +134,12 @@ def _image(shard_set: ShardSet, index: int, size: int) -> Image | None:
     member = shard_set.manifest.image_member
     if member is None:
         return None
-    stored = image_data(shard_set, [index], member)[0]
+    stored: NDArray[Any] = image_data(shard_set, [index], member)[0]
     if stored.ndim == 1:
-        memory = np.empty((shard_set.camera.height, shard_set.camera.width, 3), np.uint8)
         try:
-            stored = decode_stored(stored, member, memory)
+            stored = decode_stored(
+                stored, member, np.empty((shard_set.camera.height, shard_set.camera.width, 3), np.uint8)
+            )
         except ValueError as error:
             raise InputError(
                 f"{shard_set.describe(index, member)} cannot be decoded ({error}): copy the shard again, or run "
@@ -148,7 +149,7 @@ def _image(shard_set: ShardSet, index: int, size: int) -> Image | None:
 
 
 def _vertical(shard_set: ShardSet, index: int, standing: Points) -> Points:
-    """Return which way is up in a frame: as its JSON says, else from the feet of the mean pose to its neck."""
+    """Return which way is up in a frame: from its JSON, else from the feet of the mean pose to its neck."""
     if JSON in shard_set.members:
         try:
             # integers may be too long for Python and for a float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from engine.distributed import Process
 from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders import Loader
-from loaders.errors import Failure
+from loaders.errors import Failure, InputError
 from models.heatmaps import decode_heatmaps, select_heatmap_joints
 
 
@@ -40,7 +41,7 @@ class Predictions:
 def predict_split(loaded: LoadedModel, loader: Loader, process: Process, precision: Precision) -> Predictions:
     """Run a network over ``loader``'s split, every frame once; every process gets all predictions.
 
-    Raises Failure for a prediction that is not finite.
+    Raises Failure for a prediction that is not finite, InputError if every frame was skipped.
     """
     frames = len(loader.shard_set)
     batches: dict[str, list[Tensor]] = {}
@@ -63,20 +64,23 @@ def predict_split(loaded: LoadedModel, loader: Loader, process: Process, precisi
                 batches.setdefault(name, []).append(tensor)
             bar.update(min(len(batch) * process.world_size, frames - bar.n))
     own = {name: torch.cat(tensors) for name, tensors in batches.items()}
-    predictions = Predictions(**_gather(own, frames, process, may_skip=loader.config.on_bad_sample == "skip"))
+    gathered = _gather(own, frames, process, may_skip=loader.config.on_bad_sample == "skip")
+    if not gathered:
+        raise InputError(f"{loader.shard_set.folder} has no image that can be decoded: copy the shard set again")
+    predictions = Predictions(**gathered)
     for joints in (predictions.joints_3d, predictions.joints_2d):
-        if joints is not None and not (finite := np.isfinite(joints).all((1, 2))).all():
-            first = loader.shard_set.key(int(predictions.index[~finite][0]))
+        if joints is None:
+            continue
+        non_finite = predictions.index[~np.isfinite(joints).all((1, 2))]
+        if len(non_finite):
             raise Failure(
-                f"{(~finite).sum()} of {len(finite)} predictions are no finite numbers, the first is that of {first}: "
-                "take --precision fp32, or another checkpoint"
+                f"{len(non_finite)} of {len(joints)} predictions are no finite numbers, the first is that of "
+                f"{loader.shard_set.key(int(non_finite[0]))}: take --precision fp32, or another checkpoint"
             )
     return predictions
 
 
-def _gather(
-    own: dict[str, Tensor], frames: int, process: Process, *, may_skip: bool
-) -> dict[str, NDArray[np.generic]]:
+def _gather(own: dict[str, Tensor], frames: int, process: Process, *, may_skip: bool) -> dict[str, Any]:
     """Return the rows of all processes by their positions in the split; ``own`` is empty on one that had no batch."""
     # a sum of arrays that are zero where other processes have rows
     index = own.get("index", torch.empty(0, dtype=torch.int64, device=process.device))

@@ -57,8 +57,8 @@ def _draw_views(axes: Any, example: Example) -> None:
     true, predicted = example.true_3d @ body.T, example.predicted_3d @ body.T
     # the floor lies under the lowest true joint, its center under the middle of the body
     floor = (true.min(0) + true.max(0)) / 2 * [1, 0, 1] + true.min(0) * [0, 1, 0]
-    for place, azimuth in zip(axes, _VIEWS.values(), strict=True):
-        _draw_view(place, azimuth, ((true - floor, BLUE, 3.6), (predicted - floor, ORANGE, 1.8)))
+    for view, azimuth in zip(axes, _VIEWS.values(), strict=True):
+        _draw_view(view, azimuth, ((true - floor, BLUE, 3.6), (predicted - floor, ORANGE, 1.8)))
 
 
 def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, float]]) -> None:

@@ -40,7 +40,7 @@ class Table:
 
 
 def action_table(metrics: dict[str, Any]) -> Table:
-    """Return All, the nine groups in the paper's order, upper and lower body: ours, baseline, published."""
+    """Return All, the groups in the paper's order, upper and lower body: ours, mean pose, published baselines."""
     columns = {"frames": _numbers(metrics["frames_per_group"], ",d")}
     has_poses = "mpjpe_mm" in metrics
     if has_poses:
@@ -61,7 +61,7 @@ def action_table(metrics: dict[str, Any]) -> Table:
 
 
 def joint_table(metrics: dict[str, Any]) -> Table:
-    """Return the joints: ours, baseline, 2D."""
+    """Return the joints: ours, the mean pose, 2D."""
     columns = {
         "MPJPE mm": ("joint_mpjpe_mm", ".1f"),
         "mean pose": ("baseline_joint_mpjpe_mm", ".1f"),

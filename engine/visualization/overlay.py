@@ -97,22 +97,22 @@ def encode_image(extension: str, image: Image) -> bytes:
 
 def _draw_pose(image: Image, positions: Positions, color: Color, thickness: int, radius: float) -> None:
     joints = range(len(JOINTS)) if len(positions) == len(JOINTS) else HEATMAP_JOINTS
-    near = {joint: place for joint, place in zip(joints, positions, strict=True) if _near(image, place)}
+    near = {joint: position for joint, position in zip(joints, positions, strict=True) if _near(image, position)}
     bones = [(near[start], near[end]) for start, end in BONES if start in near and end in near]
     # the dark outline of everything first: no bone is crossed out by another's
     outline = max(1, round(min(image.shape[:2]) / 256))
     for width, paint in ((thickness + outline, _OUTLINE), (thickness, color)):
         for start, end in bones:
             cv2.line(image, _fixed(start), _fixed(end), paint, width, cv2.LINE_AA, _SHIFT)
-        for place in near.values():
+        for position in near.values():
             size = _fixed(radius + (width - thickness) / 2)
-            cv2.circle(image, _fixed(place), size, paint, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+            cv2.circle(image, _fixed(position), size, paint, cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
 
-def _near(image: Image, place: Positions) -> bool:
+def _near(image: Image, position: Positions) -> bool:
     """Whether a position is finite and at most an image's side outside, which OpenCV's integers can hold."""
     size = np.array([image.shape[1], image.shape[0]])
-    return bool((np.isfinite(place) & (place > -size) & (place < 2 * size)).all())
+    return bool((np.isfinite(position) & (position > -size) & (position < 2 * size)).all())
 
 
 def _fixed(value: Any) -> Any:
@@ -126,5 +126,4 @@ def _write(image: Image, text: str) -> None:
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
     strip = image[: height + below + 2 * margin, : width + 2 * margin]
     strip //= 4
-    place = (margin, height + margin)
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, _TEXT, thickness, cv2.LINE_AA)
+    cv2.putText(image, text, (margin, height + margin), cv2.FONT_HERSHEY_SIMPLEX, size, _TEXT, thickness, cv2.LINE_AA)

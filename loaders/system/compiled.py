@@ -13,7 +13,7 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.serialize import dumps
 
-from loaders.system.warn import warn_once
+from loaders.errors import warn_once
 
 
 class _Checked(CompileResultCacheImpl):

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from loaders.errors import InputError
-from loaders.system.warn import warn_once
+from loaders.errors import InputError, warn_once
 
 _NO_LOCKS: Final = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems without locks answer: Lustre mounted without them, NFS without its lock service, some of FUSE's."""

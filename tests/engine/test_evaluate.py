@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
-from engine.evaluate import main, mean_pose
+from engine.evaluate import main
+from engine.evaluation.evaluation import mean_pose
 from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import HeatmapEncoder, decode_heatmaps
@@ -44,13 +45,13 @@ def evaluated(*arguments):
     return json.loads((arguments[2] / "metrics.json").read_text())
 
 
-def figures(metrics, prefix=""):
+def numbers(metrics, prefix=""):
     """All numbers but those about the run itself, by the path to them."""
     flat = {}
     for key, value in metrics.items():
         if isinstance(value, dict | list):
             inner = value if isinstance(value, dict) else dict(enumerate(value))
-            flat |= {} if key == "evaluation" else figures(inner, f"{prefix}{key}/")
+            flat |= {} if key == "evaluation" else numbers(inner, f"{prefix}{key}/")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -58,12 +59,12 @@ def figures(metrics, prefix=""):
 
 def frame_by_frame(path, shards, split):
     """Yield each frame's action with the network's and the true 3D and 2D positions, all from first principles."""
-    trained = read_model(path, torch.device("cpu"))
+    loaded = read_model(path, torch.device("cpu"))
     data = DataConfig(shards=shards, batch_size=1, backend="torch", image_size=64)
     shard_set = ShardSet(shards, split)
     for batch in build_loader(data, split):
         with torch.no_grad():
-            output = trained.model(batch.image)
+            output = loaded.model(batch.image)
         pose = shard_set.pose([int(batch.index)])[0].astype(np.float64)
         action = shard_set.manifest.actions[shard_set.meta([int(batch.index)])[0, 3]]
         seen = decode_heatmaps(output.heatmap, 64)[0][0].numpy()
@@ -71,7 +72,7 @@ def frame_by_frame(path, shards, split):
         yield action, output.joints_3d[0].numpy(), pose[:, 2:] - pose[0, 2:], seen, true_2d
 
 
-def test_the_figures_are_those_of_the_frames(tmp_path, capsys, shards, finetuned):
+def test_the_metrics_are_those_of_the_frames(tmp_path, capsys, shards, finetuned):
     metrics = evaluated(finetuned, shards, tmp_path / "report", "--data.backend", "torch")
     mean = np.mean([p[:, 2:] - p[0, 2:] for p in ShardSet(shards, "train").labels()[0].astype(float)], axis=0)
     ours, baseline, pixels = {}, {}, []
@@ -101,11 +102,11 @@ def test_the_figures_are_those_of_the_frames(tmp_path, capsys, shards, finetuned
     }
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_row_for_every_frame(tmp_path, shards, finetuned, form):
-    metrics = evaluated(finetuned, shards, tmp_path / "report", "--per-frame", form)
-    path = tmp_path / "report" / f"per_frame.{form}"
-    if form == "csv":
+@pytest.mark.parametrize("file_format", ["csv", "parquet"])
+def test_a_row_for_every_frame(tmp_path, shards, finetuned, file_format):
+    metrics = evaluated(finetuned, shards, tmp_path / "report", "--per-frame", file_format)
+    path = tmp_path / "report" / f"per_frame.{file_format}"
+    if file_format == "csv":
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     else:
@@ -134,7 +135,7 @@ def test_batch_size_does_not_matter(tmp_path, shards, finetuned):
         evaluated(finetuned, shards, tmp_path / str(size), "--data.batch-size", str(size), "--data.backend", "torch")
         for size in (1, 7)
     )
-    assert figures(one) == pytest.approx(figures(seven), rel=1e-4)
+    assert numbers(one) == pytest.approx(numbers(seven), rel=1e-4)
 
 
 def run_processes(count, folder, *arguments):
@@ -156,25 +157,32 @@ def test_processes_do_not_matter(tmp_path, shards, finetuned):
     common = ("--split", "val", "--data.backend", "torch", "--data.batch-size")
     three = run_processes(3, tmp_path, finetuned, shards, tmp_path / "three", *common, "4")
     one = evaluated(finetuned, shards, tmp_path / "one", *common, "2")
-    assert figures(one) == pytest.approx(figures(three), rel=1e-4)
+    assert numbers(one) == pytest.approx(numbers(three), rel=1e-4)
 
 
 def test_skipped_frames_are_skipped_and_listed(tmp_path, capsys, finetuned):
     shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 10})
     common = ("--data.backend", "torch", "--data.batch-size", "2", "--data.on-bad-sample")
     whole = evaluated(finetuned, shards, tmp_path / "whole", *common, "fail")
-    # the second batch of two is left out whole
+    # the second batch of two is skipped whole
     spoil_images(shards, "test", {2, 3, 8})
     assert main(flags(finetuned, shards, tmp_path / "refused", *common, "fail")) == 2
     assert "000003.rgba.jpg at byte" in capsys.readouterr().err
     one = evaluated(finetuned, shards, tmp_path / "one", *common, "skip")
     two = run_processes(2, tmp_path, finetuned, shards, tmp_path / "two", *common, "skip")
-    assert figures(one) == pytest.approx(figures(two), rel=1e-4)
+    assert numbers(one) == pytest.approx(numbers(two), rel=1e-4)
     assert (whole["frames"], one["frames"]) == (10, 7)
     for metrics in (one, two):
         listed = metrics["evaluation"]["skipped"]
         assert [number for number in (3, 4, 9) for line in listed if f"{number:06}.rgba.jpg" in line] == [3, 4, 9]
-        assert metrics["evaluation"]["notes"][-1].startswith("3 frames left out, the first: ")
+        assert metrics["evaluation"]["notes"][-1].startswith("3 frames skipped, the first: ")
+
+
+def test_a_split_without_any_usable_image_is_one_line(tmp_path, capsys, finetuned):
+    shards = make_shard_set(tmp_path / "shards", {"test": 3})
+    spoil_images(shards, "test", range(3))
+    assert main(flags(finetuned, shards, tmp_path / "r", "--data.on-bad-sample", "skip")) == 2
+    assert "has no image that can be decoded" in capsys.readouterr().err
 
 
 def test_a_heatmap_network_has_its_2d_error_alone(tmp_path, capsys, shards):
@@ -202,12 +210,12 @@ def test_a_reference_checkpoint_gives_the_same(tmp_path, shards, finetuned):
     theirs = evaluated(tmp_path / "theirs.pth", shards, tmp_path / "theirs", "--data.backend", "torch")
     ours = evaluated(finetuned, shards, tmp_path / "ours", "--data.backend", "torch")
     assert theirs["evaluation"]["backbone"] == "resnet18"
-    assert figures(theirs) == figures(ours)
+    assert numbers(theirs) == numbers(ours)
 
 
 def test_without_a_training_split_there_is_no_baseline(tmp_path, capsys, finetuned):
     shards = make_shard_set(tmp_path / "shards", {"test": 3})
-    assert mean_pose(shards) is None
+    assert mean_pose(ShardSet(shards, "test")) is None
     metrics = evaluated(finetuned, shards, tmp_path / "report")
     assert "baseline_mpjpe_mm" not in metrics
     assert "no mean pose to compare with" in capsys.readouterr().err

@@ -35,12 +35,12 @@ def test_norms_and_biases_do_not_decay():
     assert decaying == {id(model[0].weight), id(model[2].weight)}
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
-def test_every_kind_descends(kind):
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_every_optimizer_descends(name):
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     x, y = torch.randn(64, 3), torch.randn(64, 1)
-    optimizer = build_optimizer(OptimConfig(name=kind, lr=0.05), model)
+    optimizer = build_optimizer(OptimConfig(name=name, lr=0.05), model)
     losses = []
     for _ in range(50):
         loss = (model(x) - y).square().mean()
@@ -108,13 +108,15 @@ class ApexAdam(torch.optim.Adam):
 
 def install_apex(monkeypatch, **more):
     names = ("FusedAdam", "FusedLAMB", "FusedSGD")
-    kinds = {name: type(name, (ApexAdam,), {"__init__": partialmethod(ApexAdam.__init__, **more)}) for name in names}
+    optimizers = {
+        name: type(name, (ApexAdam,), {"__init__": partialmethod(ApexAdam.__init__, **more)}) for name in names
+    }
     monkeypatch.setitem(sys.modules, "apex", ModuleType("apex"))
-    monkeypatch.setitem(sys.modules, "apex.optimizers", SimpleNamespace(**kinds))
+    monkeypatch.setitem(sys.modules, "apex.optimizers", SimpleNamespace(**optimizers))
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "more"),
+    ("name", "fused", "more"),
     [
         ("adam", "FusedAdam", {"adam_w_mode": False}),
         ("adamw", "FusedAdam", {"adam_w_mode": True}),
@@ -122,12 +124,12 @@ def install_apex(monkeypatch, **more):
         ("lamb", "FusedLAMB", {"max_grad_norm": math.inf}),
     ],
 )
-def test_apex_is_told_what_torch_would_be(monkeypatch, kind, name, more):
+def test_apex_is_told_what_torch_would_be(monkeypatch, name, fused, more):
     install_apex(monkeypatch)
     model = nn.Linear(2, 3)
-    config = OptimConfig(name=kind, apex=True, lr=0.5, weight_decay=0.1, momentum=0.7)
+    config = OptimConfig(name=name, apex=True, lr=0.5, weight_decay=0.1, momentum=0.7)
     optimizer = build_optimizer(config, model)
-    assert type(optimizer).__name__ == name
+    assert type(optimizer).__name__ == fused
     assert optimizer.more == more
     found = [(group["params"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
     assert found == [([model.weight], 0.5, 0.1), ([model.bias], 0.5, 0.0)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.precision import Precision, is_native
-from loaders.system import warn
+from loaders import errors
 
 CPU = torch.device("cpu")
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
@@ -43,16 +43,16 @@ def test_an_older_torch_leaves_the_question_to_the_kernel(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_an_emulated_type_is_warned_of_once(monkeypatch, capsys, name):
-    monkeypatch.setattr(warn, "_SAID", set())
+def test_an_emulated_type_is_warned_of_once(monkeypatch, caplog, name):
+    monkeypatch.setattr(errors, "_WARNED", set())
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
     assert Precision.choose("auto", CPU).name == Precision.choose("fp32", CPU).name == "fp32"
-    assert capsys.readouterr().err == ""
+    assert not caplog.messages
     for _ in range(2):
         assert Precision.choose(name, CPU).name == name
-    assert capsys.readouterr().err.startswith(f"warning: this CPU emulates {name}, which can take 20 times as long")
-    Precision.choose(name, CPU)
-    assert capsys.readouterr().err == ""
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message.startswith(f"this CPU emulates {name}, which can take 20 times as long")
 
 
 def test_onednn_limited_to_avx2_makes_auto_fp32():

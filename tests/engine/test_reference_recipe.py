@@ -15,8 +15,8 @@ from tests.shard_factory import make_shard_set
 
 STEPS = 50
 SAMPLES = 3 * 16 + 2
-"""Three batches an epoch, so that the rate falls after step 30; two samples are over and left out."""
-TRUNK = "resnet18"
+"""Three batches an epoch, so that the rate falls after step 30; two samples are over and dropped."""
+BACKBONE = "resnet18"
 IMAGE_SIZE = {"train2d": 64, "train3d": 128, "finetune": 64}
 # Both add in another order, which alone makes 1e-7. Adam's first updates are as large for a gradient that is all
 # rounding as for any other, and BatchNorm over 16 small images is steep: from step 3 on, one recipe computed in two
@@ -35,7 +35,7 @@ def shards(tmp_path_factory):
 def flags(stage, shards, run_dir):
     """Return the reference configuration, made small; batch size, loss and optimizer stay as they are."""
     small = {
-        "--model.backbone": TRUNK,
+        "--model.backbone": BACKBONE,
         "--model.pretrained": None,
         "--data.shards": shards,
         "--data.image-size": IMAGE_SIZE[stage],
@@ -64,7 +64,7 @@ def train_theirs(arguments, stage):
         networks = []
         for name, ours in trainer.stage.networks(trainer.learner.model).items():
             if name == "heatmap_net":
-                network = reference_recipe.HeatmapNetwork(TRUNK)
+                network = reference_recipe.HeatmapNetwork(BACKBONE)
             else:
                 network = reference_recipe.LiftingNetwork(IMAGE_SIZE[stage])
             network.load_state_dict(ours.state_dict())

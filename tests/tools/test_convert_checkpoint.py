@@ -53,7 +53,7 @@ def test_weights_come_back(tmp_path, capsys, stage):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_trunk_is_read_off_the_weights(backbone):
+def test_the_backbone_is_read_off_the_weights(backbone):
     described = describe_reference({"heatmap_net": heatmap_net(backbone)}, SOME)
     assert described.config["model"]["backbone"] == backbone
     assert (described.stage, described.image_size) == ("train2d", 368)

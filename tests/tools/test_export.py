@@ -1,4 +1,4 @@
-"""Exported networks say what PyTorch says, at any batch size, without this project's code."""
+"""Exported networks compute what PyTorch computes, at any batch size, without this project's code."""
 
 import json
 import subprocess

@@ -214,7 +214,7 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
         ({"config": config_of(finetuned, sigma=np.float64(1))}, "sigma of ModelConfig is a numpy"),
         ({"config": config_of(finetuned, backbone="resnet7")}, "backbone of ModelConfig is 'resnet7'"),
         ({"config": config_of(finetuned, backbone="resnet34")}, "does not fit this configuration"),
-        ({"config": {"stage": "finetune"}}, "its model is None"),
+        ({"config": {"stage": "finetune"}}, "its ModelConfig is None, not a dictionary"),
         ({"config": "x"}, "its config is a str"),
         ({"config": None}, "holds no config"),
         ({"stage": None}, "holds no stage"),

@@ -1,5 +1,6 @@
 """Metrics against explicit loops, and the table."""
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -7,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.evaluation.frame_errors import frame_errors
-from engine.evaluation.metrics import ALL, bootstrap, summarize
+from engine.evaluation.metrics import ALL, bootstrap, frame_errors, summarize
 from engine.evaluation.predictions import Predictions
 from engine.report.baselines import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
 from engine.report.tables import action_table, joint_table
@@ -20,12 +20,21 @@ GROUPS = ["Gaming", "Walking", "Gaming", None, "Gaming", "Walking", "Patting"]
 
 
 @pytest.fixture(scope="module")
-def found():
+def predictions():
     random = np.random.default_rng(0)
     true_3d = random.normal(size=(7, 16, 3)).astype(np.float32)
     true_2d = random.uniform(0, 64, (7, 15, 2)).astype(np.float32)
     noise = [random.normal(size=a.shape).astype(np.float32) * scale for a, scale in ((true_3d, 0.1), (true_2d, 3))]
-    return Predictions(true_3d, true_2d, true_3d + noise[0], true_2d + noise[1], np.arange(len(true_3d)))
+    meta = np.zeros((7, 4), np.int32)
+    meta[:, 3] = np.arange(7)
+    return Predictions(
+        index=np.arange(7),
+        meta=meta,
+        true_3d=true_3d,
+        true_2d=true_2d,
+        joints_3d=true_3d + noise[0],
+        joints_2d=true_2d + noise[1],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +43,8 @@ def mean_pose():
 
 
 @pytest.fixture(scope="module")
-def metrics(found, mean_pose):
-    return summarize(frame_errors(found, ACTIONS, mean_pose), frame_pixels=12.5)
+def metrics(predictions, mean_pose):
+    return summarize(frame_errors(predictions, ACTIONS, mean_pose), frame_pixels=12.5)
 
 
 def mean_mm(predicted, true, frames, joints=range(16)):
@@ -60,31 +69,31 @@ def test_groups_follow_the_papers_table(metrics):
 
 
 @pytest.mark.parametrize("group", ["All", "Gaming", "Patting", "Walking"])
-def test_mpjpe_is_the_mean_over_frames_and_joints(found, mean_pose, metrics, group):
+def test_mpjpe_is_the_mean_over_frames_and_joints(predictions, mean_pose, metrics, group):
     frames = frames_of(group)
     ours, baseline = metrics["mpjpe_mm"][group], metrics["baseline_mpjpe_mm"][group]
-    assert ours == pytest.approx(mean_mm(found.joints_3d, found.true_3d, frames), rel=1e-6)
-    assert baseline == pytest.approx(mean_mm([mean_pose] * 7, found.true_3d, frames), rel=1e-6)
-    aligned = align(found.joints_3d, found.true_3d)
-    assert metrics["group_pa_mpjpe_mm"][group] == pytest.approx(mean_mm(aligned, found.true_3d, frames), rel=1e-6)
+    assert ours == pytest.approx(mean_mm(predictions.joints_3d, predictions.true_3d, frames), rel=1e-6)
+    assert baseline == pytest.approx(mean_mm([mean_pose] * 7, predictions.true_3d, frames), rel=1e-6)
+    aligned = align(predictions.joints_3d, predictions.true_3d)
+    assert metrics["group_pa_mpjpe_mm"][group] == pytest.approx(mean_mm(aligned, predictions.true_3d, frames), rel=1e-6)
     assert metrics["group_pa_mpjpe_mm"][group] < ours
 
 
-def test_halves_and_joints(found, mean_pose, metrics):
+def test_halves_and_joints(predictions, mean_pose, metrics):
     frames = range(7)
-    for prefix, predicted in (("", found.joints_3d), ("baseline_", [mean_pose] * 7)):
+    for prefix, predicted in (("", predictions.joints_3d), ("baseline_", [mean_pose] * 7)):
         for half, joints in (("upper", range(8)), ("lower", range(8, 16))):
-            expected = mean_mm(predicted, found.true_3d, frames, joints)
+            expected = mean_mm(predicted, predictions.true_3d, frames, joints)
             assert metrics[f"{prefix}{half}_body_mpjpe_mm"] == pytest.approx(expected, rel=1e-6)
         by_joint = metrics[f"{prefix}joint_mpjpe_mm"]
         assert list(by_joint) == list(JOINTS)
         for joint, name in enumerate(JOINTS):
-            assert by_joint[name] == pytest.approx(mean_mm(predicted, found.true_3d, frames, [joint]), rel=1e-6)
+            assert by_joint[name] == pytest.approx(mean_mm(predicted, predictions.true_3d, frames, [joint]), rel=1e-6)
     assert metrics["pa_mpjpe_mm"] == metrics["group_pa_mpjpe_mm"]["All"]
 
 
-def test_error_in_the_image(found, metrics):
-    offsets = (found.joints_2d - found.true_2d).astype(float)
+def test_error_in_the_image(predictions, metrics):
+    offsets = (predictions.joints_2d - predictions.true_2d).astype(float)
     expected = [[float(np.hypot(*offsets[frame, joint])) for joint in range(15)] for frame in range(7)]
     assert metrics["error_2d_px"] == pytest.approx(np.mean(expected), rel=1e-6)
     assert metrics["error_2d_frame_px"] == pytest.approx(12.5 * np.mean(expected), rel=1e-6)
@@ -94,18 +103,18 @@ def test_error_in_the_image(found, metrics):
     assert metrics["joint_error_2d_px"]["RightToeBase"] == pytest.approx(np.mean([row[14] for row in expected]))
 
 
-def test_what_is_not_predicted_is_skipped(found, mean_pose):
-    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d, found.frames)
+def test_what_is_not_predicted_is_skipped(predictions, mean_pose):
+    flat = dataclasses.replace(predictions, joints_3d=None)
     errors = frame_errors(flat, ACTIONS, mean_pose)
     assert errors.unit == "px"
     metrics = summarize(errors, frame_pixels=1.0)
     assert not [key for key in metrics if "mpjpe" in key]
     assert "mean pose" not in action_table(metrics).to_text()
-    lifted = Predictions(found.true_3d, found.true_2d, found.joints_3d, None, found.frames)
+    lifted = dataclasses.replace(predictions, joints_2d=None)
     metrics = summarize(frame_errors(lifted, ACTIONS, None), frame_pixels=1.0)
     assert not [key for key in metrics if "2d" in key or "baseline" in key]
     assert "dual branch" in action_table(metrics).to_text()
-    assert [column.title for column in joint_table(metrics).columns] == ["MPJPE mm"]
+    assert joint_table(metrics).titles == ["MPJPE mm"]
 
 
 def test_the_table_has_the_papers_rows(metrics):
@@ -113,9 +122,7 @@ def test_the_table_has_the_papers_rows(metrics):
     lines = table.to_text().splitlines()
     assert len({len(line) for line in lines}) == 1
     assert [line[:18].strip() for line in lines[2:]] == ["All", *ACTION_GROUPS, "Upper body", "Lower body"]
-    cells = {
-        row: dict(zip([column.title for column in table.columns], table.cells(row), strict=True)) for row in table.rows
-    }
+    cells = {row: dict(zip(table.titles, cells, strict=True)) for row, cells in table.rows.items()}
     low, high = metrics["ci95"]["mpjpe_mm"]["All"]
     assert cells["All"] == {
         "frames": "7",
@@ -135,10 +142,10 @@ def test_the_table_has_the_papers_rows(metrics):
     assert cells["Upper body"]["mean pose"] == f"{metrics['baseline_upper_body_mpjpe_mm']:.1f}"
 
 
-def test_found_joints_and_bones(found, metrics):
+def test_pck_auc_and_bones(predictions, metrics):
     """3D-PCK, its area, and bone lengths, written out."""
     distances, bones = [], []
-    for predicted, true in zip(found.joints_3d.astype(float), found.true_3d.astype(float), strict=True):
+    for predicted, true in zip(predictions.joints_3d.astype(float), predictions.true_3d.astype(float), strict=True):
         distances.append([1000 * math.dist(p, t) for p, t in zip(predicted, true, strict=True)])
         bones.append(
             [1000 * abs(math.dist(predicted[a], predicted[b]) - math.dist(true[a], true[b])) for a, b in BONES]
@@ -167,7 +174,7 @@ def test_intervals_are_those_of_the_mean():
     assert (bootstrap(values, seed=1) != bootstrap(values)).any()
 
 
-def test_every_measure_has_an_interval_around_it(metrics):
+def test_every_metric_has_an_interval_around_it(metrics):
     for name, groups in metrics["ci95"].items():
         value = metrics[name]
         assert groups.keys() == metrics["frames_per_group"].keys()

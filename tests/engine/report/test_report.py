@@ -1,5 +1,6 @@
 """The report's images and page."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -7,15 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.evaluate import mean_pose
+from engine.evaluation.evaluation import mean_pose
 from engine.evaluation.examples import choose, collect_examples
-from engine.evaluation.frame_errors import frame_errors
-from engine.evaluation.metrics import summarize
+from engine.evaluation.metrics import frame_errors, summarize
 from engine.evaluation.predictions import Predictions
 from engine.report.pose_plots import body_axes, look
 from engine.report.writer import write_report
 from engine.visualization.overlay import BLUE, ORANGE
-from loaders import ReaderConfig, ShardSet
+from loaders import DataConfig, ShardSet, build_loader
 from models.camera import world_to_camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.shard_factory import COLORS, make_shard_set
@@ -37,21 +37,30 @@ def shards(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(shards):
+def predictions(shards):
+    return predictions_of(ShardSet(shards, "test"))
+
+
+def predictions_of(shard_set):
     """Predictions that are off by a little, more in later frames."""
-    pose, _ = ShardSet(shards, "test").labels()
+    pose, meta = shard_set.labels()
     true_3d, true_2d = pose[..., 2:] - pose[:, :1, 2:], pose[:, list(HEATMAP_JOINTS), :2]
-    noise = np.random.default_rng(0).normal(size=true_3d.shape) * 0.02 * np.arange(9)[:, None, None]
-    return Predictions(true_3d, true_2d, (true_3d + noise).astype(np.float32), true_2d + 1, np.arange(len(true_3d)))
+    noise = np.random.default_rng(0).normal(size=true_3d.shape) * 0.02 * np.arange(len(meta))[:, None, None]
+    return Predictions(
+        index=np.arange(len(meta)),
+        meta=meta,
+        true_3d=true_3d,
+        true_2d=true_2d,
+        joints_3d=(true_3d + noise).astype(np.float32),
+        joints_2d=true_2d + 1,
+    )
 
 
-def write(folder, shards, found, **changes):
+def write(folder, shards, predictions, **changes):
     shard_set = ShardSet(shards, "test")
-    actions = [shard_set.manifest.actions[action] for action in shard_set.labels()[1][:, 3]]
-    errors = frame_errors(found, actions, mean_pose(shards))
+    errors = frame_errors(predictions, shard_set.manifest.actions, mean_pose(shard_set))
     metrics = summarize(errors, frame_pixels=6.25) | {"evaluation": EVALUATION | changes}
-    meta = ShardSet(shards, "test").labels()[1]
-    examples = collect_examples(ReaderConfig(shards=shards), "test", found, errors, meta, image_size=128, count=2)
+    examples = collect_examples(shard_set, predictions, errors, image_size=128, count=2)
     return write_report(folder, metrics, examples, {"optim": {"lr": 0.001}}), examples
 
 
@@ -77,8 +86,8 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, found):
-    path, _ = write(tmp_path / "report", shards, found)
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, predictions):
+    path, _ = write(tmp_path / "report", shards, predictions)
     names = {"metrics.json", "overlays.png", "per_action.png", "per_joint.png", "poses_3d.png", "report.html"}
     assert {file.name for file in path.parent.iterdir()} == names
     text = path.read_text()
@@ -94,10 +103,10 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, found):
     assert "width=device-width" in text
 
 
-def test_truth_lies_on_the_painted_joints(tmp_path, shards, found):
-    _, examples = write(tmp_path / "report", shards, found)
+def test_truth_lies_on_the_painted_joints(tmp_path, shards, predictions):
+    _, examples = write(tmp_path / "report", shards, predictions)
     assert [example.kind for example in examples] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
-    perfect = Predictions(found.true_3d, found.true_2d, found.true_3d, found.joints_2d, found.frames)
+    perfect = dataclasses.replace(predictions, joints_3d=predictions.true_3d)
     for example in examples:
         _check_painted(example)
     _, examples = write(tmp_path / "perfect", shards, perfect)
@@ -113,8 +122,25 @@ def _check_painted(example):
     assert hits >= 13  # a blob may lie under another joint's
 
 
-def test_overlays_show_both_colors(tmp_path, shards, found):
-    path, _ = write(tmp_path / "report", shards, found)
+@pytest.mark.parametrize("image_format", ["jpeg", "png", "raw", "source"])
+def test_an_example_shows_what_the_network_sees(tmp_path, image_format):
+    shards = make_shard_set(tmp_path / "shards", {"test": 3}, image_size=96, image_format=image_format)
+    shard_set = ShardSet(shards, "test")
+    predictions = predictions_of(shard_set)
+    errors = frame_errors(predictions, shard_set.manifest.actions, None)
+    examples = collect_examples(shard_set, predictions, errors, image_size=64, count=1)
+    loader = build_loader(DataConfig(shards=shards, batch_size=3, backend="torch", image_size=64), "test")
+    batch = next(iter(loader))
+    assert len(examples) == 3
+    for example in examples:
+        index = [shard_set.key(index) for index in range(3)].index(example.key)
+        np.testing.assert_array_equal(example.image, batch.image[index].permute(1, 2, 0))
+        np.testing.assert_allclose(example.true_2d, batch.joints_2d[index], atol=1e-4)
+    loader.close()
+
+
+def test_overlays_show_both_colors(tmp_path, shards, predictions):
+    path, _ = write(tmp_path / "report", shards, predictions)
     overlays = cv2.imread(str(path.with_name("overlays.png")))[:, :, ::-1]
     assert overlays.shape == (3 * 256 + 8, 2 * 256 + 4, 3)
     poses = cv2.imread(str(path.with_name("poses_3d.png")))[:, :, ::-1]
@@ -126,17 +152,17 @@ def test_overlays_show_both_colors(tmp_path, shards, found):
         assert (chart == ORANGE).all(2).sum() > 500
 
 
-def test_a_checkpoint_without_poses(tmp_path, shards, found):
-    flat = Predictions(found.true_3d, found.true_2d, None, found.joints_2d, found.frames)
+def test_a_checkpoint_without_poses(tmp_path, shards, predictions):
+    flat = dataclasses.replace(predictions, joints_3d=None)
     path, examples = write(tmp_path / "report", shards, flat, stage="train2d")
     assert {file.name for file in path.parent.iterdir()} == {"metrics.json", "overlays.png", "report.html"}
     assert examples[0].unit == "px"
     assert len(Page(path.read_text()).sources) == 6
 
 
-def test_shards_without_images(tmp_path, found):
+def test_shards_without_images(tmp_path, predictions):
     shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 9}, image_size=128, components=("json",))
-    path, examples = write(tmp_path / "report", shards, found)
+    path, examples = write(tmp_path / "report", shards, predictions)
     assert all(example.image is None for example in examples)
     assert "overlays.png" not in {file.name for file in path.parent.iterdir()}
     assert len(Page(path.read_text()).sources) == 4 + 6

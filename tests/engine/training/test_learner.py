@@ -1,4 +1,4 @@
-"""Steps that go wrong, and what follows the weights."""
+"""Steps that fail, averaged weights, profiles and compiled steps."""
 
 import contextlib
 import gzip
@@ -43,10 +43,12 @@ def state(trainer):
     return {name: tensor.clone() for name, tensor in trainer.learner.model.state_dict().items()}
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("clip", ["None", "1.0"])
-def test_an_overflow_skips_the_step_and_halves_the_scale(trainer, kind, clip):
-    one = trainer("--precision", "fp16", "--optim.name", kind, "--optim.max-grad-norm", clip, "--log-every", "1")
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("max_grad_norm", ["None", "1.0"])
+def test_an_overflow_skips_the_step_and_halves_the_scale(trainer, name, max_grad_norm):
+    one = trainer(
+        "--precision", "fp16", "--optim.name", name, "--optim.max-grad-norm", max_grad_norm, "--log-every", "1"
+    )
     batches = iter(one.loader)
     one.train_step(next(batches))
     before, scale = state(one), one.learner.scaler.get_scale()
@@ -56,33 +58,32 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(trainer, kind, clip):
     hook.remove()
     assert same(before, state(one))
     assert one.learner.scaler.get_scale() == scale / 2
-    one.write_log()  # an overflow is no reason to stop
+    # an overflow is no reason to stop
     one.train_step(next(batches))
     assert not same(before, state(one))
-    one.write_log()
     entries = read_metrics(one.config.run_dir / "metrics.jsonl")
-    assert ["train/gradient_norm" in entry for entry in entries] == [False, True]
+    assert ["train/gradient_norm" in entry for entry in entries] == [True, False, True]
     assert entries[-1]["train/gradient_scale"] == scale / 2
 
 
 def test_a_loss_that_is_no_number_names_step_samples_and_remedy(shards, tmp_path, monkeypatch, capsys):
     original = Trainer.train_step
 
-    def spoil(self, batch):
+    def corrupt(self, batch):
         if self.step == 2:  # the third step
             batch.joints_3d[1, 3] = math.nan
-            spoil.keys = [self.loader.shard_set.key(i) for i in batch.index.tolist()]
+            corrupt.keys = [self.loader.shard_set.key(i) for i in batch.index.tolist()]
         original(self, batch)
 
-    monkeypatch.setattr(Trainer, "train_step", spoil)
+    monkeypatch.setattr(Trainer, "train_step", corrupt)
     arguments = flags(shards, tmp_path / "run", "train3d", "--epochs", "4", "--log-every", "5")
     assert run(monkeypatch, *arguments) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "not finite at step 3, process 0, samples" in message
-    assert all(key in message for key in spoil.keys)
+    assert all(key in message for key in corrupt.keys)
     assert "--resume with a lower optim.lr" in message
-    assert set(spoil.keys) <= {ShardSet(shards, "train").key(i) for i in range(18)}
-    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # what it spoilt was not kept
+    assert set(corrupt.keys) <= {ShardSet(shards, "train").key(i) for i in range(18)}
+    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # the non-finite weights were not kept
 
 
 def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypatch):
@@ -116,7 +117,7 @@ def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypa
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "once"))
 
 
-def test_a_run_too_short_for_a_profile_says_so(shards, tmp_path, monkeypatch, capsys):
+def test_a_run_too_short_for_a_profile_warns(shards, tmp_path, monkeypatch, capsys):
     arguments = flags(shards, tmp_path / "run", "train3d", "--max-steps", "6", "--epochs", "9", "--profile")
     assert run(monkeypatch, *arguments) == 0
     assert "no profile.json.gz" in capsys.readouterr().err
@@ -130,7 +131,7 @@ def test_a_profile_is_written_with_named_ranges(shards, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["distributed.sync-batchnorm", "optim.apex"])
-def test_what_needs_a_gpu_says_so(shards, tmp_path, monkeypatch, capsys, name):
+def test_what_needs_a_gpu_is_refused_on_a_cpu(shards, tmp_path, monkeypatch, capsys, name):
     assert run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", f"--{name}")) == 2
     assert f"{name.replace('-', '_')} works on GPUs only" in capsys.readouterr().err
 

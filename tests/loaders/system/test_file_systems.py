@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from loaders.system import warn
+from loaders import errors
 from loaders.system.files import publish, write_whole
 from loaders.system.locks import held, locked
 
 
 @pytest.fixture
-def warnings(monkeypatch, capsys):
+def warnings(monkeypatch, caplog):
     """Return a function that gives the warnings of a process that has given none yet."""
-    monkeypatch.setattr(warn, "_SAID", set())
-    return lambda: [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    monkeypatch.setattr(errors, "_WARNED", set())
+    return lambda: caplog.messages
 
 
 def failing(monkeypatch, module, name, number, applies=lambda argument: True):
