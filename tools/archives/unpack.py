@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from loaders.errors import Failure
-from loaders.system.disk import NO_ROOM, DiskFullError
 from loaders.system.files import publish
 from loaders.system.locks import held
+from loaders.system.os_errors import NO_ROOM, DiskFullError
 from tools.archives.member_writer import MemberWriter, difference
 from tools.archives.multipart import Archive, read_archive
 from tools.archives.tar_members import ArchiveError, Member, quoted

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loaders.errors import Failure, InputError
-from loaders.system.disk import in_words
+from loaders.system.os_errors import format_bytes
 from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection
 from tools.dataset.links import target_inside
@@ -93,6 +93,6 @@ def _check(moves: Moves) -> None:
         folder, total = next(iter(needed)), sum(needed.values())
         if total > (free := shutil.disk_usage(folder).free):
             raise InputError(
-                f"the files need {in_words(total)}, the disk of {folder} has {in_words(free)} free, so nothing was "
-                "moved: give --prune another folder"
+                f"the files need {format_bytes(total)}, the disk of {folder} has {format_bytes(free)} free, so nothing "
+                "was moved: give --prune another folder"
             )
