@@ -55,7 +55,7 @@ def synthesize_into(world: Path, output: Path) -> int:
 
 def validate_into(world: Path, output: Path) -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
-    return validate(["--root", str(world / "dataset"), "--report", str(output), "--workers", "1"])
+    return validate(["--dataset", str(world / "dataset"), "--report", str(output), "--workers", "1"])
 
 
 def arrange_into(world: Path, output: Path) -> int:

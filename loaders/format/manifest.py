@@ -100,7 +100,7 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{root} is no finished shard set: it has no {FILE_NAME}; make one with "
-                f"`python -m tools.shard --root DATASET --output {root}`, which also resumes an unfinished one"
+                f"`python -m tools.shard --dataset DATASET --output {root}`, which also resumes an unfinished one"
             ) from None
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions and its disk") from None

@@ -113,7 +113,7 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
     if not np.isfinite(pose).all():
         findings.append("pose.npy holds values that are not finite")
     elif far := distance_fault(pose[:, 2:]):
-        findings.append(f"{far}: `python -m tools.validate --root DATASET --prune ASIDE`, then tools.shard again")
+        findings.append(f"{far}: `python -m tools.validate --dataset DATASET --prune ASIDE`, then tools.shard again")
     if job.deep:
         findings += undecodable(contents, manifest)
     if job.recordings is not None:
