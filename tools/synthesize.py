@@ -51,7 +51,7 @@ class SynthesizeFlags(Command):
     seed: int = 0
     """Seed of everything that is drawn (integer from 0)."""
     workers: int = 0
-    """Processes that render (processes); 0 takes one per core. The files do not depend on it."""
+    """Workers that render (processes); 0 takes one per core. The files do not depend on it."""
 
     def __post_init__(self) -> None:
         """Check the values."""

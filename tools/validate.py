@@ -43,7 +43,7 @@ class ValidateFlags(Command):
     faults, even for programs that pair files by their order. Files that a link shares with another recording, or
     with a frame without faults, stay in the dataset."""
     workers: int = 0
-    """Processes (processes); 0 takes one per core."""
+    """Workers that inspect recordings (processes); 0 takes one per core."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
