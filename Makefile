@@ -46,10 +46,10 @@ $(DEMO)/dataset: | $(INSTALLED)
 	mv $@.part $@
 
 $(DEMO)/validation.json: | $(DEMO)/dataset
-	$(RUN) -m tools.validate --root $(DEMO)/dataset --report $@
+	$(RUN) -m tools.validate --dataset $(DEMO)/dataset --report $@
 
 $(DEMO)/shards/manifest.json: | $(DEMO)/validation.json
-	$(RUN) -m tools.shard --root $(DEMO)/dataset --output $(@D) --components rgba json --image-size 128
+	$(RUN) -m tools.shard --dataset $(DEMO)/dataset --output $(@D) --components rgba json --image-size 128
 
 $(DEMO)/2d/summary.json $(DEMO)/3d/summary.json: $(DEMO)/%/summary.json: $(DEMO)/shards/manifest.json
 	$(RUN) engine/train.py --config configs/demo/train$*.yaml --data.shards $(DEMO)/shards --run-dir $(@D) --resume

@@ -19,7 +19,7 @@ from benchmarks.harness import Candidate, Length, Row, Steps, Target, judge, mea
 from benchmarks.peers.common import Batches, Dtype, endless, import_ffcv_reader
 from benchmarks.peers.dali_reader import dali_reader
 from benchmarks.peers.reference_way import RECIPE_BATCH, reference_way
-from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
+from benchmarks.peers.spdl_pipeline import spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from benchmarks.results import publish
@@ -225,10 +225,8 @@ def _peers(setup: Setup, dtype: Dtype) -> Iterator[Candidate]:
         for normalizer in ("", " + one-pass normalizer") if dtype == "float32" else ("",):
             start = partial(_ffcv, setup, root, dtype, one_pass=bool(normalizer))
             yield peer(f"FFCV{stored or ' JPEG'}{normalizer}", start, "ffcv", absent=absent)
-    for decoder in ("spdl.io", "torchvision"):
-        start = partial(spdl_pipeline, *shared, decoder=decoder, dtype=dtype, seed=setup.seed)
-        absent = ffmpeg_absent() if decoder == "spdl.io" else ""
-        yield peer(f"SPDL + {decoder}", start, "spdl.pipeline", decoder, absent=absent)
+    start = partial(spdl_pipeline, *shared, dtype=dtype, seed=setup.seed)
+    yield peer("SPDL + torchvision", start, "spdl.pipeline", "torchvision")
     start = partial(torch_dataloader, *shared, dtype=dtype, seed=setup.seed)
     yield peer("torch DataLoader + torchvision", start, "torchvision")
     start = partial(webdataset_torchvision, *shared, dtype=dtype, seed=setup.seed)

@@ -98,11 +98,15 @@ def rates_table(content: Mapping[str, Any]) -> str:
             return (one["name"], one["group"], "-", "-", one["unit"], f"did not run: {one['absent']}")
         figures = [f"{name} {median(values):.3g}" for name, values in one["figures"].items()]
         beside = "; ".join([*figures, one["note"]] if one["note"] else figures)
-        spread = f"{min(one['rates']):,.1f} to {max(one['rates']):,.1f}"
-        return (one["name"], one["group"], f"{median(one['rates']):,.1f}", spread, one["unit"], beside)
+        low, middle, high = map(_number, (min(one["rates"]), median(one["rates"]), max(one["rates"])))
+        return (one["name"], one["group"], middle, f"{low} to {high}", one["unit"], beside)
 
     head = ("candidate", "work", "median", "range over repetitions", "unit", "beside")
     return table(head, [cells(one) for one in content["candidates"]])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def rows_table(rows: Sequence[Row]) -> str:

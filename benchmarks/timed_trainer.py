@@ -58,9 +58,14 @@ class _Wrapped:
 
 
 class _OneBatch(_Wrapped):
-    """Validation, which is not measured, on one batch."""
+    """Validation, which is not measured, on the first batch only."""
+
+    def __init__(self, loader: Loader) -> None:
+        super().__init__(loader)
+        self._start = loader.state_dict()
 
     def __iter__(self) -> Iterator[PoseBatch]:
+        self._loader.load_state_dict(self._start)
         return itertools.islice(self._loader, 1)
 
 

@@ -19,6 +19,7 @@ from benchmarks.peers.reference_training import reference_training
 from benchmarks.peers.reference_way import RECIPE_BATCH
 from benchmarks.results import publish
 from benchmarks.timed_trainer import train
+from engine.checkpoint.checkpointer import CheckpointConfig
 from engine.cli.command import OK, command
 from engine.config import CompileMode, TrainConfig
 from engine.distributed import choose_device
@@ -197,8 +198,7 @@ def _config(setup: Setup, training: Training) -> TrainConfig:
         model=ModelConfig(backbone=training.backbone),
         epochs=_NEVER,
         validate_every=_NEVER,
-        checkpoint_every=_NEVER,
-        checkpoint_minutes=_NEVER,
+        checkpoint=CheckpointConfig(every=_NEVER, minutes=_NEVER),
         precision=training.precision,
         compile=training.compile,
         device="cuda" if setup.device.type == "cuda" else "cpu",

@@ -8,10 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 import tyro
 
+from engine.checkpoint.checkpointer import CheckpointConfig
 from engine.cli.command import Command, parse
 from engine.cli.flags import keys_of
 from engine.cli.yaml_file import read_yaml
@@ -21,11 +22,24 @@ from engine.precision import PrecisionName
 from engine.stages import ModelConfig, StageName
 from loaders import DataConfig
 from loaders.errors import InputError
-from loaders.ranges import POSITIVE, Range, check_ranges
+from loaders.ranges import Range, check_ranges
 from models.losses import LossWeights
 
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 ConfigT = TypeVar("ConfigT")
+
+_UNUSED: Final[dict[StageName, set[str]]] = {
+    "train2d": {"load_3d", "loss.reconstruction", "loss.pose", "loss.cosine", "loss.bone"},
+    "train3d": {"load_2d", "loss.heatmap", "model.backbone", "model.pretrained"}
+    | {f"data.augment.{name}" for name in ("brightness", "contrast", "saturation")},
+    "finetune": set(),
+}
+"""Flags that mean nothing to a stage."""
+_DECODING: Final = {
+    *("data.backend", "data.threads", "data.prefetch", "data.on_bad_sample"),
+    *("data.hw_decoder_load", "data.device_memory_padding", "data.host_memory_padding"),
+}
+"""Flags that mean nothing where no image is decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,7 @@ class TrainConfig(Command):
     loss: LossWeights = field(default_factory=LossWeights)
     optim: OptimConfig = field(default_factory=OptimConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     epochs: int = 3
     """Passes over the training split (epochs)."""
     max_steps: int | None = None
@@ -57,12 +72,6 @@ class TrainConfig(Command):
     """Seed of the initial weights (integer); data.seed is that of order and augmentation."""
     log_every: int = 50
     """Interval of log entries (steps); between them the host never waits for the device."""
-    checkpoint_every: int = 500
-    """Interval of checkpoints (steps); the end of every epoch has one as well."""
-    checkpoint_minutes: float = 10.0
-    """Longest time without a checkpoint (minutes)."""
-    keep_checkpoints: int = 2
-    """How many of the newest stay: last.pt, last-1.pt, ... (checkpoints); best.pt stays in any case."""
     validate_every: int = 1
     """Interval of validations (epochs); there is one before the first step and one at the end."""
     load_2d: Path | None = None
@@ -83,9 +92,6 @@ class TrainConfig(Command):
             max_steps=Range(1),
             seed=Range(-(2**62), 2**62),
             log_every=Range(1),
-            checkpoint_every=Range(1),
-            checkpoint_minutes=POSITIVE,
-            keep_checkpoints=Range(1),
             validate_every=Range(1),
         )
         # LossWeights belong to the models, which know no errors of input
@@ -139,6 +145,47 @@ def _unchecked(config: type[ConfigT], values: Mapping[str, Any], prefix: str = "
             default = tyro.MISSING if each.default is dataclasses.MISSING else each.default
             vars(made)[each.name] = values.get(key, default)
     return made
+
+
+def used_values(config: TrainConfig) -> dict[str, Any]:
+    """Return what a run obeys as nested plain values, fit for YAML and for a checkpoint."""
+    unused = _unused_keys(config)
+
+    def used(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        return {
+            name: used(value, f"{prefix}{name}.") if isinstance(value, dict) else value
+            for name, value in values.items()
+            if prefix + name not in unused
+        }
+
+    return used(to_plain(config))
+
+
+def ignored_values(config: TrainConfig) -> dict[str, Any]:
+    """Return by dotted key what the user has set and the run does not obey."""
+    values, defaults = flatten(to_plain(config)), flatten(to_plain(_unchecked(TrainConfig, {})))
+    return {key: values[key] for key in sorted(_unused_keys(config)) if values[key] != defaults[key]}
+
+
+def _unused_keys(config: TrainConfig) -> set[str]:
+    """Return the dotted keys that mean nothing to a run: those of other stages, optimizers and schedules."""
+    unused = set(_UNUSED[config.stage])
+    if config.data.access == "random":
+        unused |= {"data.shuffle_window", "data.remote"}
+        unused |= _DECODING if config.stage == "train3d" else set()
+    if config.optim.name != "sgd":
+        unused.add("optim.momentum")
+    if config.optim.schedule != "step":
+        unused |= {"optim.step_epochs", "optim.gamma"}
+    return unused
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def to_plain(config: Any) -> dict[str, Any]:

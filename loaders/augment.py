@@ -1,8 +1,8 @@
 """Augmentation as arrays: what happens to a sample is a pure function of (seed, epoch, sample).
 
-An image is mirrored about the vertical through the principal point, then turned about the principal point. The
-fisheye model maps turning and mirroring about the optical axis to exactly such a map of the image (in units of the
-focal lengths), so 2D and 3D labels stay consistent. Color is one affine map of RGB. Both loaders apply the numbers
+An image is flipped about the vertical through the principal point, then rotated about the principal point. A rotation
+or flip of the scene about the optical axis moves the fisheye camera's image in exactly this way (in units of the focal
+lengths), so 2D and 3D labels stay consistent. Color jitter is one affine map of RGB. All loaders apply the numbers
 computed here.
 """
 
@@ -32,9 +32,9 @@ class AugmentConfig:
     """How training samples are varied; all zero is no augmentation."""
 
     rotation: float = 0.0
-    """Largest turn about the principal point, either way (degrees, 0 to 180)."""
+    """Largest rotation about the principal point, either way (degrees, 0 to 180)."""
     horizontal_flip: float = 0.0
-    """Probability of a mirrored sample (0 to 1)."""
+    """Probability of a horizontal flip, left and right joints exchanged (0 to 1)."""
     brightness: float = 0.0
     """Brightness factors are drawn from 1 - x to 1 + x (0 to 1)."""
     contrast: float = 0.0
@@ -77,8 +77,8 @@ class Augmentation:
     color: NDArray[np.float32]
     """(n, 3, 4): RGB' = color[:, :3] @ RGB + color[:, 3], in gray levels of 0 to 255."""
 
-    def turn(self) -> NDArray[np.float64]:
-        """Return (n, 2, 2): the linear map of camera-frame x and y; z stays."""
+    def linear(self) -> NDArray[np.float64]:
+        """Return (n, 2, 2): flip and rotation of camera-frame x and y; z stays."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         sign = np.where(self.flip, -1.0, 1.0)
         return np.stack([np.stack([cos * sign, -sin], -1), np.stack([sin * sign, cos], -1)], -2)
@@ -87,7 +87,7 @@ class Augmentation:
         """Return (n, 2, 3): the affine map from the camera's pixels to the augmented image's pixels."""
         focal = np.array([camera.fx, camera.fy])
         center = np.array([camera.cx, camera.cy])
-        linear = self.turn() * focal[:, None] / focal[None, :]
+        linear = self.linear() * focal[:, None] / focal[None, :]
         return np.concatenate([linear, (center - linear @ center)[:, :, None]], axis=2)
 
     def move_joints(
@@ -96,7 +96,7 @@ class Augmentation:
         """Apply to joints_2d (n, 16, 2), pixels of ``camera``, and joints_3d (n, 16, 3), metres, camera frame."""
         warp = self.warp(camera)
         moved_2d = joints_2d @ warp[:, :, :2].swapaxes(1, 2) + warp[:, None, :, 2]
-        moved_3d = np.concatenate([joints_3d[..., :2] @ self.turn().swapaxes(1, 2), joints_3d[..., 2:]], axis=2)
+        moved_3d = np.concatenate([joints_3d[..., :2] @ self.linear().swapaxes(1, 2), joints_3d[..., 2:]], axis=2)
         exchange = self.flip[:, None, None]
         moved_2d = np.where(exchange, moved_2d[:, FLIP_INDICES], moved_2d)
         moved_3d = np.where(exchange, moved_3d[:, FLIP_INDICES], moved_3d)

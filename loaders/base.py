@@ -1,4 +1,4 @@
-"""What all loaders share: the cursor, the order, the labels. Subclasses add images."""
+"""What all loaders share: order, state, labels and skipped samples. Subclasses add images."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Indices = NDArray[np.int64]
 class Loader(ABC):
     """Yields the batches of one split, for one rank.
 
-    Training shuffles with the seed, augments, and drops the last partial global batch; when an epoch is through, the
-    next iteration is the next epoch. Evaluation takes the samples in order, each exactly once.
+    Training shuffles with the seed, augments, and drops the last partial global batch; each iteration is an epoch,
+    after the last one's. Evaluation takes the samples in order, each exactly once.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Loader(ABC):
         self.camera = stored.crop_and_resize(self.crop_left, self.crop_top, self.crop, self.image_size)
         """The camera of the loaded images, before augmentation."""
         self.skipped: dict[int, str] = {}
-        """Samples left out because they cannot be decoded: position in the split -> shard, key, member, offset."""
+        """Samples skipped because they cannot be decoded: position in the split -> shard, key, member, offset."""
         self._epoch = 0
         self._consumed = 0
         if training and len(shard_set) < self.global_batch:
@@ -86,7 +86,7 @@ class Loader(ABC):
 
     @property
     def progress(self) -> float:
-        """Epochs passed, with the share of the present one (epochs)."""
+        """Epochs completed, with the share of the current one (epochs)."""
         return self._epoch + min(1.0, self._consumed / max(1, self.batches_per_epoch * self.global_batch))
 
     def __len__(self) -> int:
@@ -107,7 +107,7 @@ class Loader(ABC):
             drop_last=self.training,
         )
         for batch in self._load(plan):
-            # counted before it is handed out: a state taken now does not repeat it
+            # counted before it is yielded, so that a state taken after this batch does not repeat it
             self._consumed = min(self._consumed + self.global_batch, samples)
             if len(batch):
                 yield batch
@@ -115,12 +115,12 @@ class Loader(ABC):
         self._consumed = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch; staying in the current one keeps the place in it."""
+        """Go to the beginning of an epoch; the current epoch goes on where it is."""
         if epoch != self._epoch:
             self._epoch, self._consumed = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the cursor. It does not depend on the number of ranks or the batch size."""
+        """Return the position in the training. It does not depend on the number of ranks or the batch size."""
         return {
             "seed": self.config.seed,
             "epoch": self._epoch,
@@ -130,7 +130,7 @@ class Loader(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken. Raises InputError for another shard set, seed or kind of order."""
+        """Go on where ``state`` was taken. Raises InputError for another shard set, seed or order."""
         if state["fingerprint"] != self.shard_set.fingerprint:
             raise InputError(
                 f"the run was trained on shards {state['fingerprint']}, {self.shard_set.folder} holds "
@@ -140,8 +140,8 @@ class Loader(ABC):
             raise InputError(f"data.seed is {self.config.seed}, the run began with {state['seed']}: keep it to resume")
         if state["order"] != self._order_name:
             raise InputError(
-                f"the run's order was {state['order']}, now it would be {self._order_name}: a place in one is none "
-                "in the other, so keep data.access and data.shuffle_window to resume"
+                f"the run's order was {state['order']}, now it would be {self._order_name}: a position in one is "
+                "none in the other, so keep data.access and data.shuffle_window to resume"
             )
         self._epoch, self._consumed = state["epoch"], state["consumed"]
 
@@ -155,11 +155,12 @@ class Loader(ABC):
 
     @property
     def _order_name(self) -> str:
-        streamed = f"by shards, shuffled within {self.config.shuffle_window} neighbors"
-        return streamed if self.config.access == "sequential" else "a global shuffle"
+        if self.config.access == "sequential":
+            return f"by shards, shuffled within {self.config.shuffle_window} neighbors"
+        return "a global shuffle"
 
     def _order(self) -> Indices:
-        """Return the samples of the present epoch, in its order."""
+        """Return the samples of the current epoch, in its order."""
         if not self.training:
             return np.arange(len(self.shard_set))
         seed, epoch = self.config.seed, self._epoch
@@ -169,17 +170,17 @@ class Loader(ABC):
         return epoch_order(seed, epoch, len(self.shard_set))
 
     def _reject(self, index: int, member: str, fault: str) -> None:
-        """Leave a sample out from now on. Raises InputError if the run is to fail instead."""
-        place = self.shard_set.describe(index, member)
+        """Skip a sample from now on. Raises InputError if the run is to fail instead."""
+        where = self.shard_set.describe(index, member)
         if self.config.on_bad_sample == "fail":
             raise InputError(
-                f"{place} {fault}: copy the shard again, go on without such samples by --data.on-bad-sample skip, or "
+                f"{where} {fault}: copy the shard again, go on without such samples by --data.on-bad-sample skip, or "
                 "run tools.verify --deep to find them all"
             )
-        self.skipped[index] = f"{place} {fault}"
+        self.skipped[index] = f"{where} {fault}"
 
     def _usable(self, indices: Indices) -> Indices:
-        """Return a batch without skipped samples: in training others repeat in their places, else it is shorter."""
+        """Return a batch without skipped samples: in training others take their places, else it is shorter."""
         bad = np.isin(indices, list(self.skipped))
         if not bad.any():
             return indices

@@ -60,20 +60,22 @@ def swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
-def decode_stored(data: Bytes, member: str, memory: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decode a member to RGB (H, W, 3), 8 or 16 bit as it is stored; a JPEG to (H, W, 3 or 4).
+def decode_stored(
+    data: Bytes, member: str, memory: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a member to RGB (H, W, 3), 8 or 16 bit as it is stored.
 
     Args:
         data: its bytes.
         member: its name, whose ending says what it is.
-        memory: (H, W, 3 or 4), where a JPEG's pixels go; a fourth value has no meaning.
+        memory: (H, W, 3), where a JPEG's pixels go; None allocates it.
 
     Raises:
         ValueError: it cannot be decoded, or ends too early.
     """
     if member.endswith(".jpg"):
         # a cut image is an error, unlike with OpenCV
-        return simplejpeg.decode_jpeg(data, "RGB" if memory.shape[2] == 3 else "RGBX", buffer=memory)  # type: ignore[no-any-return]
+        return simplejpeg.decode_jpeg(data, "RGB", buffer=memory)  # type: ignore[no-any-return]
     try:
         image = cv2.imdecode(data, _STORED)
     except cv2.error:  # no bytes at all

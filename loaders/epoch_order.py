@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-# SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): increment and the finaliser's multipliers
+# SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): increment and the finalizer's multipliers
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
@@ -30,18 +30,18 @@ def counter_hash(*counters: int | NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
-    """Return the global permutation (samples,) of one epoch: place -> sample.
+    """Return the global permutation (samples,) of one epoch: position -> sample.
 
-    Sorting hashed positions instead of using a library's shuffle keeps the order the same for ever.
+    It sorts hashed numbers: a library's shuffle may change with its version.
     """
     return np.argsort(counter_hash(seed, epoch, np.arange(samples)), kind="stable").astype(np.int64)
 
 
 def shard_order(seed: int, epoch: int, shards: Sequence[int], window: int) -> NDArray[np.int64]:
-    """Return a permutation (samples,) that goes through one shard after another: place -> sample.
+    """Return a permutation (samples,) that goes through one shard after another: position -> sample.
 
-    Shards follow each other in an order of the epoch's own, and so do the samples within each window of a shard;
-    windows keep their order, so that reading moves forward.
+    Each epoch shuffles the shards, and the samples within each window of a shard; windows keep their order, so that
+    reading moves forward.
 
     Args:
         seed: of the order.
@@ -52,9 +52,8 @@ def shard_order(seed: int, epoch: int, shards: Sequence[int], window: int) -> ND
     first = np.cumsum([0, *shards])
     shard = np.repeat(np.arange(len(shards)), shards)
     sample = np.arange(len(shard))
-    turn = np.empty(len(shards), np.int64)
-    turn[epoch_order(seed, epoch, len(shards))] = np.arange(len(shards))
-    return np.lexsort((counter_hash(seed, epoch, sample), (sample - first[shard]) // window, turn[shard]))
+    position = np.argsort(epoch_order(seed, epoch, len(shards)))
+    return np.lexsort((counter_hash(seed, epoch, sample), (sample - first[shard]) // window, position[shard]))
 
 
 def rank_batches(
@@ -62,9 +61,9 @@ def rank_batches(
 ) -> list[NDArray[np.int64]]:
     """Return one rank's batches of what is left of an epoch.
 
-    Counted from place ``consumed``, global batch k takes ``batch_size * world_size`` places, of which rank r gets the
-    r-th part. With ``drop_last`` the last partial global batch is left out, so all ranks get the same number of
-    batches of the same size; without it every place is in exactly one batch of one rank, the last ones short.
+    From position ``consumed`` on, each global batch takes ``batch_size * world_size`` positions, of which rank r gets
+    the r-th part. With ``drop_last`` the last partial global batch is dropped, so all ranks get the same number of
+    batches of the same size; without it every position is in exactly one batch of one rank, the last ones short.
     """
     left = order[consumed:]
     step = batch_size * world_size

@@ -36,11 +36,12 @@ def check_ranges(config: object, prefix: str = "", **ranges: Range) -> None:
 
     Args:
         config: the dataclass.
-        prefix: what stands before the fields' names on the command line, such as "optim.".
+        prefix: what stands before the fields' names, such as "optim."; after "--" they are written with hyphens.
         ranges: range by field.
     """
     for name, allowed in ranges.items():
         value = getattr(config, name)
         if value is not None and not allowed.holds(value):
             wanted = allowed if abs(value) < math.inf else "a finite number"
-            raise InputError(f"{prefix}{name} is {value}: give {wanted}")
+            shown = name.replace("_", "-") if prefix == "--" else name
+            raise InputError(f"{prefix}{shown} is {value}: give {wanted}")

@@ -1,13 +1,14 @@
-"""The same contract without DALI: threads decode into the batch in place."""
+"""Images without DALI: threads decode into the batch in place."""
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -18,14 +19,15 @@ from torch import Tensor
 from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
-from loaders.buffer_pool import RecycledArrays
 from loaders.codecs import decode_stored, png_bits
 from loaders.format.shard_set import image_data, image_members
-from loaders.preprocessing import resize
 
 _Pixels = NDArray[Any]
-_Step = Callable[[_Pixels, _Pixels | None], _Pixels]
-"""From an image to an image, into the second argument if there is one."""
+_Fault = tuple[int, str, str]
+"""An image that cannot be used: position in the split, member, what is wrong."""
+
+_LEVELS: Final = (np.arange(256) / 127.5 - 1).astype(np.float32)
+"""Gray levels normalized to -1..1."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,15 @@ class _Row:
     data: _Pixels
     """Encoded bytes (n,), or the image (H, W, 3) itself where it is stored raw."""
     out: _Pixels
-    """(H, W, 3) or (3, H, W), its place in the batch."""
-    warp: NDArray[np.float64] | None
-    color: NDArray[np.float32] | None
+    """(H, W, 3) or (3, H, W), its row of the batch."""
+    warp: Any
+    """(2, 3) from the loaded image's pixels to the augmented image's; None if they are the same."""
+    color: Any
+    """(3, 4), see `Augmentation.color`; None if colors stay."""
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """An image that cannot be made."""
-
-    index: int
-    member: str
-    what: str
+_Step = Callable[[_Pixels, _Pixels | None, _Row], _Pixels]
+"""From an image to an image, which is written into the second argument if there is one."""
 
 
 @dataclass(frozen=True)
@@ -68,31 +67,45 @@ class TorchLoader(Loader):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._members = image_members(self.shard_set, self.outputs)
-        self._memory = {output: RecycledArrays(*self._form(output)) for output in self._members}
-        self._whole = self.shard_set.camera.width == self.shard_set.camera.height
-        """Whether stored images are square, so that nothing is cut off."""
+        self._memory = {output: RecycledArrays(*self._shape_and_dtype(output)) for output in self._members}
+        self._steps = {output: self._steps_of(output) for output in self._members}
+        stored = self.shard_set.camera
+        self._in_place = {output: not steps and stored.width == stored.height for output, steps in self._steps.items()}
+        """Whether images are decoded into the batch itself."""
         self._threads = self.config.thread_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._own = threading.local()
         # samples are what runs in parallel; OpenCV's own threads would compete with ours, and do not survive a fork
         cv2.setNumThreads(1)
-        if self.dtype == "float32":
-            from loaders.planes import fill_planes  # noqa: PLC0415 - a compiler, slow to import
-
-            self._fill_planes = fill_planes
 
     def close(self) -> None:
         """Stop the threads and drop the mappings."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         super().close()
 
-    def _form(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    def _shape_and_dtype(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of a batch's images as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
         n, size = self.config.batch_size, self.image_size
         if output == "image" and self.dtype == "float32":
             return (n, 3, size, size), np.dtype(np.float32)
         bits = png_bits(self.shard_set.member(0, self._members[output])) if output == "worldp" else 8
         return (n, size, size, 3), np.dtype(f"uint{bits}")
+
+    def _steps_of(self, output: str) -> list[_Step]:
+        """Return what is done to the center square of a stored image; a step with nothing to do is absent."""
+        smooth, size, steps = output == "image", (self.image_size, self.image_size), list[_Step]()
+        if self.crop != self.image_size:
+            shrink = cv2.INTER_AREA if self.crop > self.image_size else cv2.INTER_LINEAR
+            resizing = shrink if smooth else cv2.INTER_NEAREST_EXACT
+            steps.append(lambda image, out, _: cv2.resize(image, size, out, interpolation=resizing))
+        if self.augment.moves:
+            warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+            steps.append(lambda image, out, row: cv2.warpAffine(image, row.warp, size, out, flags=warping))
+        if self.augment.jitters_color and smooth:
+            steps.append(lambda image, out, row: cv2.transform(image, row.color, out))
+        if self.dtype == "float32" and smooth:
+            steps.append(lambda image, out, row: normalize(image, row.out))
+        return steps
 
     def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
         upcoming = iter(plan)
@@ -107,36 +120,22 @@ class TorchLoader(Loader):
                 yield PoseBatch(**{**vars(labels), **images}).to(self.device)
         finally:
             work = [future for batch in pending for future in batch.work]
-            # memory must not be handed out again while somebody writes into it
+            # memory must not be handed out again while a thread writes into it
             wait([future for future in work if not future.cancel()])
 
     def _submit(self, indices: Indices) -> _Pending:
         """Let all threads fill a batch; each takes the next row when it is done with one."""
         indices = self._usable(indices)
         augmentation = self._draw(indices)
+        warps = augmentation.warp(self.camera) if augmentation and self.augment.moves else [None] * len(indices)
+        colors = augmentation.color if augmentation and self.augment.jitters_color else [None] * len(indices)
         images = {output: memory.take(len(indices)) for output, memory in self._memory.items()}
-        warp = None if augmentation is None or not self.augment.moves else augmentation.warp(self.camera)
-        color = None if augmentation is None or not self.augment.jitters_color else augmentation.color
-        rows = [
-            _Row(
-                index,
-                output,
-                data,
-                out,
-                None if warp is None else warp[row],
-                None if color is None or output != "image" else color[row],
-            )
-            for output, filled in images.items()
-            for row, (index, data, out) in enumerate(
-                zip(
-                    indices.tolist(),
-                    # all at once: finding them one by one would cost a thread as much as copying one
-                    image_data(self.shard_set, indices, self._members[output]),
-                    filled,
-                    strict=True,
-                )
-            )
-        ]
+        rows = []
+        for output, filled in images.items():
+            # all at once: finding them one by one would cost a thread as much as copying one
+            stored = image_data(self.shard_set, indices, self._members[output])
+            columns = zip(indices.tolist(), stored, filled, warps, colors, strict=True)
+            rows += [_Row(index, output, *rest) for index, *rest in columns]
         left = iter(rows)
         work = [self._pool.submit(self._fill, left) for _ in range(self._threads)]
         return _Pending(indices, augmentation, images, work)
@@ -146,8 +145,8 @@ class TorchLoader(Loader):
         faults = [fault for future in batch.work for fault in future.result()]
         if not faults:
             return batch
-        for fault in sorted(faults, key=lambda fault: fault.index):
-            self._reject(fault.index, fault.member, fault.what)
+        for fault in sorted(faults):
+            self._reject(*fault)
         return self._finished(self._submit(batch.indices))
 
     def _fill(self, rows: Iterator[_Row]) -> list[_Fault]:
@@ -157,50 +156,28 @@ class TorchLoader(Loader):
             try:
                 self._make(row)
             except ValueError as error:
-                faults.append(_Fault(row.index, self._members[row.output], str(error)))
+                faults.append((row.index, self._members[row.output], str(error)))
         return faults
 
     def _make(self, row: _Row) -> None:
         """Decode, crop, resize, warp, color and normalize an image; the last step writes into the batch."""
-        planes, steps = row.out.dtype == np.float32, self._steps(row)
-        if steps or planes or not self._whole:
-            # four values a pixel are written faster than three, but only normalizing takes them
-            memory = self._scratch(4 if planes and not steps else 3)
-        else:
-            memory = row.out
-        image = self._stored(row, memory)
+        steps, in_place = self._steps[row.output], self._in_place[row.output]
+        image = self._center_square(row, row.out if in_place else self._scratch())
         for step in steps:
-            image = step(image, row.out if step is steps[-1] and not planes else None)
-        if planes:
-            self._fill_planes(np.ascontiguousarray(image), row.out)
-        elif not (steps or np.may_share_memory(image, row.out)):
+            image = step(image, row.out if step is steps[-1] else None, row)
+        if not (steps or np.may_share_memory(image, row.out)):
             row.out[:] = image
 
-    def _steps(self, row: _Row) -> list[_Step]:
-        """Return what is to be done to the stored square; a step with nothing to do is absent."""
-        smooth, size, steps = row.output == "image", (self.image_size, self.image_size), list[_Step]()
-        if self.crop != self.image_size:
-            if smooth:
-                steps.append(lambda image, out: resize(image, self.image_size, out))
-            else:
-                steps.append(lambda image, out: cv2.resize(image, size, out, interpolation=cv2.INTER_NEAREST_EXACT))
-        if (warp := row.warp) is not None:
-            warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
-            steps.append(lambda image, out: cv2.warpAffine(image, warp, size, out, flags=warping))
-        if (color := row.color) is not None:
-            steps.append(lambda image, out: cv2.transform(image, color, out))
-        return steps
-
-    def _scratch(self, channels: int) -> _Pixels:
+    def _scratch(self) -> _Pixels:
         """Return this thread's memory for a decoded image; small enough to stay in its core's cache."""
         memory: _Pixels | None = getattr(self._own, "scratch", None)
         if memory is None:
             camera = self.shard_set.camera
-            memory = self._own.scratch = np.empty((camera.height, camera.width, channels), np.uint8)
+            memory = self._own.scratch = np.empty((camera.height, camera.width, 3), np.uint8)
         return memory
 
-    def _stored(self, row: _Row, memory: _Pixels) -> _Pixels:
-        """Return the center square of a stored image, (H, W, 3) or (H, W, 4), a JPEG's in ``memory``.
+    def _center_square(self, row: _Row, memory: _Pixels) -> _Pixels:
+        """Return the center square (S, S, 3) of a stored image, a JPEG's in ``memory``.
 
         Raises:
             ValueError: it cannot be decoded, or has another size.
@@ -215,6 +192,33 @@ class TorchLoader(Loader):
         if image.shape[:2] != (camera.height, camera.width):
             raise ValueError(f"has {image.shape[1]}x{image.shape[0]} pixels, not {camera.width}x{camera.height}")
         return image[self.crop_top : self.crop_top + self.crop, self.crop_left : self.crop_left + self.crop]
+
+
+class RecycledArrays:
+    """Hands out arrays of one shape and type, and their memory again when nobody holds them any more.
+
+    The C library gives large blocks back to the system at once; faulting their pages in anew costs as much as decoding.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._shape = shape
+        self._dtype = dtype
+        self._free: list[NDArray[Any]] = []
+
+    def take(self, n: int) -> NDArray[Any]:
+        """Return the first ``n`` rows of an array, not initialized. Tensors made of it keep it taken."""
+        memory = self._free.pop() if self._free else np.empty(self._shape, self._dtype)
+        rows = memory[:n]
+        # whatever shares the memory keeps this view alive
+        weakref.finalize(rows, self._free.append, memory).atexit = False
+        return rows
+
+
+def normalize(image: NDArray[np.uint8], planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Write an image (H, W, 3), 0 to 255, into planes (3, H, W), -1 to 1, and return them."""
+    for channel, plane in zip(cv2.split(image), planes, strict=True):
+        cv2.LUT(channel, _LEVELS, plane)
+    return planes
 
 
 def _batch_tensor(filled: _Pixels) -> Tensor:

@@ -49,7 +49,7 @@ BACKGROUND = 32
 _QUALITY = 95
 """Of JPEGs."""
 
-LEFT_OUT = SkippedFrame("male_001_a_a", "env_001", 17, "no rgba file")
+SKIPPED = SkippedFrame("male_001_a_a", "env_001", 17, "no rgba file")
 
 
 def make_shard_set(
@@ -94,7 +94,7 @@ def make_shard_set(
                 members[META] = encode_meta(subject, 0, number + 1, number % len(actions))
                 samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
             shards.append(write_shard(folder / name, samples))
-        described[split] = Split(tuple(shards), (LEFT_OUT,) if split == "train" else ())
+        described[split] = Split(tuple(shards), (SKIPPED,) if split == "train" else ())
     options = {"components": list(components), "seed": seed}
     manifest = Manifest(options, preprocessing, camera, subjects, ("env_001",), tuple(actions), described)
     (root / FILE_NAME).write_text(manifest.to_json())
@@ -173,10 +173,10 @@ def write_shard(path: Path, samples: Sequence[tuple[str, Mapping[str, bytes]]]) 
 
 
 def spoil_images(root: Path, split: str, samples: Collection[int]) -> None:
-    """Overwrite the images of some samples by zeros; sizes and places stay as they are."""
+    """Overwrite the images of some samples by zeros; sizes and offsets stay as they are."""
     shard_set = ShardSet(root, split)
     for index in samples:
-        offset, size = shard_set.place(index, shard_set.manifest.image_member or "")
+        offset, size = shard_set.span(index, shard_set.manifest.image_member or "")
         with (shard_set.folder / shard_set.shards[int(shard_set.shard_of([index])[0])].name).open("r+b") as stream:
             stream.seek(offset)
             stream.write(bytes(size))

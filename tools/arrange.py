@@ -26,17 +26,17 @@ class ArrangeFlags(Command):
     """Flags of ``tools.arrange``."""
 
     input: Path
-    """Folder with one folder per subject, as tools.extract leaves it."""
+    """Folder with one folder per subject, as tools.extract writes it (path)."""
     output: Path
-    """Folder of the dataset: TrainSet, ValSet and TestSet appear below it."""
+    """Folder of the dataset (path): TrainSet, ValSet and TestSet are made in it."""
     mode: Mode = "move"
-    """How a subject gets there: links take no space, hard links need the same file system. Links within a subject
-    stay links; what a link brings in from elsewhere is copied."""
+    """How subjects get into the dataset: links take no space, hard links need the same file system. Links within a
+    subject stay links; files that a link brings in from elsewhere are copied."""
 
 
 @command("tools.arrange", "Sort extracted subjects into TrainSet, ValSet and TestSet by the official table.")
 def main(flags: ArrangeFlags) -> int:
-    """Place every known subject and say which are unknown or missing."""
+    """Put every known subject into its split and say which are unknown or missing."""
     if not flags.input.is_dir():
         raise InputError(f"{flags.input} is not a folder: give the one that tools.extract wrote")
     targets = {
@@ -69,7 +69,7 @@ def main(flags: ArrangeFlags) -> int:
 
 
 def _place(source: Path, target: Path, mode: Mode) -> list[Path]:
-    """Make a subject appear at its place, whole; return its links that lead nowhere."""
+    """Put a whole subject at ``target``; return its links that lead nowhere."""
     temporary = target.with_name(target.name + PARTIAL)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _place(source: Path, target: Path, mode: Mode) -> list[Path]:
 
 
 def _prepare_to_move(path: Path, subject: Path) -> None:
-    """Rewrite a link of a subject, if need be, so that it leads to the same file when the subject has moved."""
+    """Rewrite a link of a subject so that it leads to the same file after the subject has moved."""
     to = target_inside(path, subject) or os.path.realpath(path)
     if to != str(path.readlink()):
         temporary = temporary_name(path)
@@ -114,38 +114,38 @@ def _copy(
 
     Args:
         source: the folder.
-        target: the folder to come. Links that lead below ``source`` become relative links below ``target``, of others
-            the content is copied.
-        copy_file: how a file gets there.
-        around: folders, a link of which led here.
+        target: the new folder. Links that lead below ``source`` become relative links below ``target``; the content
+            of others is copied.
+        copy_file: copies one file.
+        around: the folders whose links led to this one.
     """
     links: list[Path] = []
 
-    def leave_links(folder: str, names: list[str]) -> list[str]:
-        mine = [name for name in names if Path(folder, name).is_symlink()]
-        links.extend(Path(folder, name) for name in mine)
-        return mine
+    def skip_links(folder: str, names: list[str]) -> list[str]:
+        skipped = [name for name in names if Path(folder, name).is_symlink()]
+        links.extend(Path(folder, name) for name in skipped)
+        return skipped
 
-    shutil.copytree(source, target, copy_function=copy_file, ignore=leave_links)
+    shutil.copytree(source, target, copy_function=copy_file, ignore=skip_links)
     dangling = []
     for path in links:
-        place, end = target / path.relative_to(source), Path(os.path.realpath(path))
+        copy, end = target / path.relative_to(source), Path(os.path.realpath(path))
         inside = target_inside(path, source)
         if not path.exists():
             dangling.append(path)
-        if inside and link(place, inside):
+        if inside and link(copy, inside):
             continue
         if not end.is_dir():
             if end.exists():
-                shutil.copy2(end, place)
+                shutil.copy2(end, copy)
             else:
-                link(place, str(end))
+                link(copy, str(end))
         elif any(folder.is_relative_to(end) for folder in (path.parent.resolve(), *around)):
-            # it lies in the very folder that it leads to: a copy would never end
-            if not link(place, str(end)):
+            # it leads to a folder that contains it: copying would never end
+            if not link(copy, str(end)):
                 dangling.append(path)
         else:
-            dangling += _copy(end, place, shutil.copy2, (*around, path.parent.resolve()))
+            dangling += _copy(end, copy, shutil.copy2, (*around, path.parent.resolve()))
     return dangling
 
 

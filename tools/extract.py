@@ -10,9 +10,10 @@ from pathlib import Path
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
 from loaders.errors import Failure, InputError
+from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-from loaders.system.disk import DiskFullError, in_words
 from loaders.system.locks import locked
+from loaders.system.os_errors import DiskFullError, format_bytes
 from tools.archives.multipart import find_archives
 from tools.archives.unpack import GO_ON, UnpackJob, temporary_folder, unpack_subject
 from tools.parallel import Meter, over_processes
@@ -23,24 +24,23 @@ class ExtractFlags(Command):
     """Flags of ``tools.extract``."""
 
     input: Path
-    """Folder with <subject>.tar.gz.partaa, .partab, ... or <subject>.tar.gz."""
+    """Folder with <subject>.tar.gz.partaa, .partab, ... or <subject>.tar.gz (path)."""
     output: Path
-    """Folder to unpack to, one folder per subject; subjects that are there are finished and not done again."""
+    """Folder to unpack to (path), one folder per subject; subjects that are already there are not unpacked again."""
     delete_parts: bool = False
-    """Delete a subject's parts when all of it is unpacked and its checksum was right. Those of a subject that was there
-    before are compared with it first."""
+    """Delete a subject's parts once all of it is unpacked and its checksum is right. The parts of a subject that was
+    unpacked before are compared with it first."""
     workers: int = 0
-    """Subjects unpacked at the same time (cores); 0 takes all cores."""
+    """Subjects unpacked at the same time (processes); 0 takes one per core."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.workers < 0:
-            raise InputError(f"--workers is {self.workers}: give at least 0")
+        check_ranges(self, "--", workers=Range(0))
 
 
 @command("tools.extract", "Unpack multi-part archives, part after part; exit status 1 if any cannot be.")
 def main(flags: ExtractFlags) -> int:
-    """Unpack what is not there yet, and name the archives that cannot be."""
+    """Unpack the subjects that are not there yet, and name the archives that cannot be unpacked."""
     _find_jobs(flags)  # before anything is written
     if flags.output.exists() and not flags.output.is_dir():
         raise InputError(f"{flags.output} is a file: give --output a folder")
@@ -49,15 +49,17 @@ def main(flags: ExtractFlags) -> int:
         finished = [job for job in jobs if job.is_finished()]
         remaining = [job for job in jobs if job not in finished]
         todo = [*remaining, *(job for job in finished if flags.delete_parts)]
-        todo.sort(key=lambda job: job.archive.bytes, reverse=True)  # no long one is left for last
+        todo.sort(
+            key=lambda job: job.archive.bytes, reverse=True
+        )  # the largest first, so that no worker begins one at the end
         with Meter(sum(job.archive.bytes for job in todo), "B", "extracting", scale=True) as meter:
             try:
                 outcomes = over_processes(unpack_subject, todo, flags.workers or available_cores(), meter)
             except DiskFullError as error:
                 raise Failure(f"{error}: {_needed(flags, jobs)}: make room, then {GO_ON}") from None
-    said = [(job.archive.subject, outcome) for job, outcome in zip(todo, outcomes, strict=True)]
-    findings = sorted(f"{subject}: {outcome.fault}" for subject, outcome in said if outcome.fault)
-    notes = sorted(f"{subject}: note: {outcome.note}" for subject, outcome in said if outcome.note)
+    results = [(job.archive.subject, outcome) for job, outcome in zip(todo, outcomes, strict=True)]
+    findings = sorted(f"{subject}: {outcome.fault}" for subject, outcome in results if outcome.fault)
+    notes = sorted(f"{subject}: note: {outcome.note}" for subject, outcome in results if outcome.note)
     sys.stdout.write("".join(f"{line}\n" for line in (*findings, *notes)))
     unpacked = sum(job.is_finished() for job in remaining)
     sys.stdout.write(
@@ -78,7 +80,7 @@ def _find_jobs(flags: ExtractFlags) -> list[UnpackJob]:
 def _needed(flags: ExtractFlags, jobs: Sequence[UnpackJob]) -> str:
     sizes = [job.archive.bytes for job in jobs if not job.is_finished()]
     least, whose = (max(sizes), "the largest is") if flags.delete_parts else (sum(sizes), "they are")
-    needed, free = in_words(least), in_words(shutil.disk_usage(flags.output).free)
+    needed, free = format_bytes(least), format_bytes(shutil.disk_usage(flags.output).free)
     return f"the {len(sizes)} subjects to come need at least {needed}, which {whose} compressed, and {free} are free"
 
 

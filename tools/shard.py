@@ -1,32 +1,29 @@
-"""Turn the dataset into a shard set: ``python -m tools.shard --root DATASET --output SHARDS``."""
+"""Turn the dataset into a shard set: ``python -m tools.shard --dataset DATASET --output SHARDS``."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import numpy as np
+import tyro
 
 from engine.cli.command import OK, Command, command
-from loaders.codecs import decode
 from loaders.errors import Failure, InputError
-from loaders.format import manifest
-from loaders.format.manifest import Manifest, SkippedFrame, Split
-from loaders.format.shard_set import ShardSet, image_data
-from loaders.image_circle import Circle, find_circle
-from loaders.preprocessing import Format, Preprocessing, center_square
+from loaders.format.manifest import FILE_NAME, SkippedFrame, Split
+from loaders.preprocessing import Format, Preprocessing
+from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-from loaders.system.disk import DiskFullError, in_words
 from loaders.system.files import remove_partials, write_whole
+from loaders.system.os_errors import DiskFullError, format_bytes
 from models.camera import XR_EGOPOSE
 from tools.dataset.frames import SampleFormat
 from tools.parallel import Meter, over_cluster, over_processes
-from tools.sharding import resume_state as unfinished
+from tools.sharding import resume_state
+from tools.sharding.describe import describe
 from tools.sharding.estimate import estimate
 from tools.sharding.plan import Plan, make_plan
 from tools.sharding.resume_state import ShardResult
@@ -35,22 +32,19 @@ from tools.sharding.writer import GO_ON, ShardJob, write_shard
 Component = Literal["rgba", "json", "worldp"]
 SplitName = Literal["train", "val", "test"]
 
-_CIRCLE_IMAGES: Final = 256
-"""Stored images in which the image circle is looked for (images)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFlags(Command):
     """Flags of ``tools.shard``."""
 
-    root: Path
+    dataset: Annotated[Path, tyro.conf.arg(aliases=("--root",))]
     """Folder of the dataset, with TrainSet, ValSet, TestSet."""
     output: Path
-    """Folder of the shard set; an unfinished one made with the same options is gone on with."""
+    """Folder of the shard set; one that a run with the same options left unfinished is continued."""
     components: tuple[Component, ...] = ("rgba", "json", "worldp")
     """What a sample holds beside its labels."""
     image_format: Format = "jpeg"
-    """Form of the images: raw needs no decoding, source keeps the dataset's own files, 1280x800."""
+    """How images are stored: raw needs no decoding, source keeps the dataset's own files, 1280x800."""
     image_size: int = 368
     """Side of the stored images (pixels)."""
     quality: int = 95
@@ -64,7 +58,7 @@ class ShardFlags(Command):
     subjects: tuple[str, ...] = ()
     """Subjects to take; none named takes all."""
     on_defect: Literal["skip", "fail"] = "skip"
-    """What to do about an unusable frame: leave it out and list it in the manifest, or stop."""
+    """What to do about an unusable frame: skip it and list it in the manifest, or stop."""
     workers: int = 0
     """Cores to use (cores); 0 takes all."""
     scheduler: str = ""
@@ -73,36 +67,40 @@ class ShardFlags(Command):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, least, most in (
-            ("image_size", 32, 4096),
-            ("quality", 1, 100),
-            ("samples_per_shard", 1, 1_000_000),
-            ("seed", 0, 2**62),
-            ("workers", 0, 4096),
-        ):
-            if not least <= (value := getattr(self, name)) <= most:
-                raise InputError(f"--{name.replace('_', '-')} is {value}: give {least} to {most}")
+        check_ranges(
+            self,
+            image_size=Range(32, 4096),
+            quality=Range(1, 100),
+            samples_per_shard=Range(1, 1_000_000),
+            seed=Range(0, 2**62),
+            workers=Range(0, 4096),
+        )
 
 
 @command("tools.shard", "Turn the dataset into webdataset tar shards with DALI indices and a manifest.")
 def main(flags: ShardFlags) -> int:
     """Write the shard set."""
     workers = flags.workers or available_cores()
-    components = tuple(name for name in ("rgba", "json", "worldp") if name in flags.components)
+    components = tuple(name for name in get_args(Component) if name in flags.components)
     preprocessing = Preprocessing.of(flags.image_format, flags.image_size, flags.quality, XR_EGOPOSE)
-    sample_format = SampleFormat(components, preprocessing)
-    plan = make_plan(flags.root, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
+    plan = make_plan(flags.dataset, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
     _check_plan(flags, plan)
     for note, frames in plan.notes.items():
         sys.stdout.write(f"note: {frames} frames with {note}; `python -m tools.validate` lists them\n")
-    options = _options(flags, sample_format, plan)
-    with unfinished.at_work(flags.output):
-        finished = unfinished.begin(flags.output, options, preprocessing)
-        if finished:
+    options = {
+        "components": list(components),
+        "samples_per_shard": flags.samples_per_shard,
+        "seed": flags.seed,
+        "splits": list(plan.splits),
+        "subjects": sorted(set(flags.subjects)),
+        "frames": plan.digest(),
+    }
+    with resume_state.sole_writer(flags.output):
+        if resume_state.prepare(flags.output, options, preprocessing):
             sys.stdout.write(f"{flags.output} is finished already; `python -m tools.verify` checks it\n")
         else:
-            _write(flags, sample_format, plan, options, workers)
-        unfinished.end(flags.output)
+            _write(flags, options, SampleFormat(components, preprocessing), plan)
+        resume_state.discard(flags.output)
     return OK
 
 
@@ -112,26 +110,16 @@ def _check_plan(flags: ShardFlags, plan: Plan) -> None:
         first = skipped[0]
         raise InputError(
             f"{len(skipped)} frames cannot be used, the first is {first.subject} {first.environment} "
-            f"{first.frame}: {first.reason}; `python -m tools.validate` lists all, --on-defect skip leaves them out"
+            f"{first.frame}: {first.reason}; `python -m tools.validate` lists all, --on-defect skip skips them"
         )
     if not any(len(split.rows) for split in plan.splits.values()):
         found = f"none of its {len(skipped)} frames can be used: {_reasons(skipped)}" if skipped else "it has no frames"
-        raise InputError(f"{flags.root}: {found}; --components leaves out what was not extracted")
+        raise InputError(f"{flags.dataset}: {found}; --components leaves out what was not extracted")
 
 
-def _options(flags: ShardFlags, sample_format: SampleFormat, plan: Plan) -> dict[str, Any]:
-    """Return what determines the bytes beside the preprocessing, as it stands in the manifest."""
-    return {
-        "components": list(sample_format.components),
-        "samples_per_shard": flags.samples_per_shard,
-        "seed": flags.seed,
-        "splits": list(plan.splits),
-        "subjects": sorted(set(flags.subjects)),
-        "frames": plan.digest(),
-    }
-
-
-def _write(flags: ShardFlags, sample_format: SampleFormat, plan: Plan, options: dict[str, Any], workers: int) -> None:
+def _write(flags: ShardFlags, options: dict[str, Any], sample_format: SampleFormat, plan: Plan) -> None:
+    """Write the shards that are not there yet, then the manifest."""
+    workers = flags.workers or available_cores()
     jobs = _jobs(flags, sample_format, plan)
     done = {job.name: result for job in jobs if (result := _finished(flags, job))}
     remaining = [job for job in jobs if job.name not in done]
@@ -143,29 +131,13 @@ def _write(flags: ShardFlags, sample_format: SampleFormat, plan: Plan, options: 
             done |= _write_shards(flags, remaining, workers, meter)
         except DiskFullError as error:
             samples = sum(len(job.rows) for job in jobs if not _finished(flags, job))
-            needed = in_words(samples * expected.bytes_per_sample)
+            needed = format_bytes(samples * expected.bytes_per_sample)
             raise Failure(f"{error}: the {samples} samples to come take about {needed}: make room, {GO_ON}") from None
-    splits = {name: _split(plan, [(job, done[job.name]) for job in jobs], name) for name in plan.splits}
-    preprocessing, lists = sample_format.preprocessing, (plan.subjects, plan.environments, plan.actions)
-    content = Manifest(options, preprocessing, preprocessing.camera(XR_EGOPOSE), *lists, splits)
-    preprocessing = dataclasses.replace(preprocessing, image_circle=_image_circle(flags.output, content))
-    content = dataclasses.replace(content, preprocessing=preprocessing)
+    results = {name: [done[job.name] for job in jobs if job.split == name] for name in plan.splits}
+    manifest = describe(flags.output, options, sample_format.preprocessing, plan, results)
     remove_partials(flags.output)  # a cluster's lost workers leave theirs behind
-    write_whole(flags.output / manifest.FILE_NAME, content.to_json().encode())
-    _summarize(flags.output, splits, meter)
-
-
-def _image_circle(output: Path, content: Manifest) -> Circle | None:
-    """Return the circle that the stored images show: of the same bytes the same one. None for a set without images."""
-    split = next(name for name, split in content.splits.items() if split.samples)
-    if content.image_member is None:
-        return None
-    shard_set = ShardSet(output, split, manifest=content)
-    # samples are in random order: these are a fair choice
-    indices = np.linspace(0, len(shard_set) - 1, min(_CIRCLE_IMAGES, len(shard_set))).astype(np.int64)
-    members = image_data(shard_set, indices, content.image_member)
-    images = (data if data.ndim == 3 else decode(data) for data in members)
-    return find_circle(center_square(image) for image in images if image is not None)
+    write_whole(flags.output / FILE_NAME, manifest.to_json().encode())
+    _summarize(flags.output, manifest.splits, meter)
 
 
 def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, meter: Meter) -> dict[str, ShardResult]:
@@ -173,9 +145,9 @@ def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, met
     if not flags.scheduler:
         return {result.shard.name: result for result in over_processes(write_shard, jobs, workers, meter)}
     done = {}
-    for place, result in over_cluster(write_shard, jobs, flags.scheduler):
+    for number, result in over_cluster(write_shard, jobs, flags.scheduler):
         done[result.shard.name] = result
-        meter.add(len(jobs[place].rows), result.shard.bytes)
+        meter.add(len(jobs[number].rows), result.shard.bytes)
     return done
 
 
@@ -197,19 +169,9 @@ def _jobs(flags: ShardFlags, sample_format: SampleFormat, plan: Plan) -> list[Sh
 
 
 def _finished(flags: ShardFlags, job: ShardJob) -> ShardResult | None:
-    result = unfinished.recall(flags.output, job.split, job.name)
-    # whoever stops at defects mends them before going on: what was left out is looked at again
+    result = resume_state.load_result(flags.output, job.split, job.name)
+    # who stops at defects mends them and runs again: shards with skipped frames are made anew
     return None if result and result.skipped and flags.on_defect == "fail" else result
-
-
-def _split(plan: Plan, results: Sequence[tuple[ShardJob, ShardResult]], name: str) -> Split:
-    mine = [result for job, result in results if job.split == name]
-    skipped = [*plan.splits[name].skipped, *(frame for result in mine for frame in result.skipped)]
-    return Split(
-        # a shard that lost all its frames on decoding was not written
-        tuple(result.shard for result in mine if result.shard.samples),
-        tuple(sorted(skipped, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
-    )
 
 
 def _summarize(output: Path, splits: dict[str, Split], meter: Meter) -> None:
@@ -222,7 +184,7 @@ def _summarize(output: Path, splits: dict[str, Split], meter: Meter) -> None:
     )
     skipped = [frame for split in splits.values() for frame in split.skipped]
     if skipped:
-        sys.stdout.write(f"left out, listed in {manifest.FILE_NAME}: {len(skipped)} frames: {_reasons(skipped)}\n")
+        sys.stdout.write(f"skipped, listed in {FILE_NAME}: {len(skipped)} frames: {_reasons(skipped)}\n")
 
 
 def _reasons(skipped: Sequence[SkippedFrame]) -> str:

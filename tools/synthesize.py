@@ -1,4 +1,4 @@
-"""Generates frames in the dataset's exact layout: a body seen by a head-mounted fisheye camera.
+"""Generate frames in the dataset's exact layout: a body seen by a head-mounted fisheye camera.
 
 ``python -m tools.synthesize --output DATASET --frames-per-subject N``
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
+from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from tools.dataset.layout import SET_FOLDERS, SUBJECTS, Environment
 from tools.dataset.links import link
@@ -22,61 +23,51 @@ from tools.synthesis.writer import FRAMES_PER_TASK, MODALITIES, Modality, Task, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthesize(Command):
-    """Flags of tools.synthesize."""
+class SynthesizeFlags(Command):
+    """Flags of ``tools.synthesize``."""
 
     output: Path
-    """Folder for TrainSet, ValSet and TestSet; must not hold any of them yet."""
+    """Folder for TrainSet, ValSet and TestSet (path); must not hold any of them yet."""
     frames_per_subject: int
-    """Frames of each environment of a subject (frames)."""
+    """Length of each environment of a training subject (frames)."""
     eval_frames: int = 0
-    """The same for subjects of the validation and test split; 0 takes frames-per-subject (frames)."""
+    """The same for subjects of the validation and the test split (frames); 0 takes --frames-per-subject."""
     environments: int = 1
-    """Environments of each subject, env_001 on (environments, 1 to 999)."""
+    """Number of environments of each subject, env_001 and so on (1 to 999)."""
     subjects: tuple[str, ...] = ()
-    """Official subject names, each goes to its split; empty takes the next three numbers instead."""
+    """Names of official subjects; empty takes the next three numbers instead."""
     train_subjects: int = len(SUBJECTS["train"])
-    """How many of the official training subjects (subjects)."""
+    """How many of the official training subjects to take (subjects)."""
     val_subjects: int = len(SUBJECTS["val"])
-    """How many of the official validation subjects (subjects)."""
+    """How many of the official validation subjects to take (subjects)."""
     test_subjects: int = len(SUBJECTS["test"])
-    """How many of the official test subjects (subjects)."""
+    """How many of the official test subjects to take (subjects)."""
     modalities: tuple[Modality, ...] = MODALITIES
-    """What to write of each frame."""
+    """Which files to write of each frame."""
     dots: bool = False
-    """Paint a dot of its own color on each of the 16 joints, exactly at the 2D label."""
+    """Paint a dot on each of the 16 joints, exactly at the 2D label, in a color per joint."""
     defects: bool = False
-    """Plant faults, those of the release among them, and list them in defects.json."""
+    """Plant faults, including those of the release, and list them in defects.json."""
     seed: int = 0
-    """Decides everything that is drawn (any number from 0)."""
+    """Seed of everything that is drawn (integer from 0)."""
     workers: int = 0
-    """Processes that render (processes); 0 takes all cores. The files do not depend on it."""
+    """Processes that render (processes); 0 takes one per core. The files do not depend on it."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        for name, least in (("frames_per_subject", 1), ("eval_frames", 0), ("seed", 0), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}, must be at least {least}")
-        if not 1 <= self.environments <= 999:
-            raise InputError(f"--environments is {self.environments}, must be 1 to 999")
+        """Check the values."""
+        counts = {f"{split}_subjects": Range(0, len(names)) for split, names in SUBJECTS.items()}
+        lengths = {"frames_per_subject": Range(1), "eval_frames": Range(0), "environments": Range(1, 999)}
+        check_ranges(self, "--", **lengths, **counts, seed=Range(0), workers=Range(0))
         if not self.modalities:
             raise InputError("--modalities is empty: name at least one")
         unknown = set(self.subjects) - {name for names in SUBJECTS.values() for name in names}
         if unknown:
             raise InputError(f"--subjects: {', '.join(sorted(unknown))} is not in the dataset's splits")
-        for split, names in SUBJECTS.items():
-            count = getattr(self, f"{split}_subjects")
-            if not 0 <= count <= len(names):
-                raise InputError(f"--{split}-subjects is {count}, must be 0 to {len(names)}")
-        if self.defects and self.fewest_frames() < FEWEST_FRAMES:
+        if self.defects and min(self.frames_per_subject, self.eval_frames or FEWEST_FRAMES) < FEWEST_FRAMES:
             raise InputError(f"--defects needs at least {FEWEST_FRAMES} frames per subject to plant the faults in")
 
-    def fewest_frames(self) -> int:
-        """Return the frames of the shortest recording."""
-        return min(self.frames_per_subject, self.eval_frames or self.frames_per_subject)
-
     def recordings(self) -> Iterator[tuple[Environment, int, int]]:
-        """Yield each environment with its number and its frames."""
+        """Yield each environment, its number and its length (frames)."""
         for split, names in SUBJECTS.items():
             chosen = [name for name in names if name in self.subjects]
             frames = self.frames_per_subject if split == "train" else self.eval_frames or self.frames_per_subject
@@ -87,7 +78,7 @@ class Synthesize(Command):
                     yield Environment(split, subject, name, path), number, frames
 
     def tasks(self) -> list[Task]:
-        """Cut the recordings into pieces of work."""
+        """Divide the recordings among tasks."""
         return [
             Task(
                 environment=environment,
@@ -105,7 +96,7 @@ class Synthesize(Command):
 
 
 @command("tools.synthesize", "Generate frames in the layout of the xR-EgoPose dataset.")
-def main(flags: Synthesize) -> int:
+def main(flags: SynthesizeFlags) -> int:
     """Write the dataset."""
     for folder in SET_FOLDERS.values():
         if (flags.output / folder).exists():
@@ -130,10 +121,10 @@ def main(flags: Synthesize) -> int:
     return OK
 
 
-def _share_rotations(flags: Synthesize) -> None:
-    """Give the later environments of a subject the first one's rotations, as in the release: by a link.
+def _share_rotations(flags: SynthesizeFlags) -> None:
+    """Let the later environments of a subject share the first one's rotations, as in the release.
 
-    Where the file system has none, by a copy.
+    They get a link, or a copy where the file system has no links.
     """
     for environment, number, _ in flags.recordings():
         if number > 1:

@@ -1,18 +1,23 @@
-"""Find every fault of the extracted dataset: ``python -m tools.validate --root DATASET``."""
+"""Find every fault of the extracted dataset: ``python -m tools.validate --dataset DATASET``."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
 from loaders.errors import printable
+from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.files import write_whole
+from tools.dataset.frame_faults import NO_ROTATIONS
 from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
 from tools.dataset.layout import SUBJECTS, find_environments
@@ -20,37 +25,41 @@ from tools.dataset.prune import prune
 from tools.parallel import Meter, over_processes
 
 _SHOWN_FRAMES = 12
-"""How many frame numbers a line of the table names (frames); the report names all."""
+"""Frame numbers that a line of the output names at most (frames); the report has all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateFlags(Command):
     """Flags of ``tools.validate``."""
 
-    root: Path
-    """Folder of the dataset, with TrainSet, ValSet, TestSet."""
+    dataset: Annotated[Path, tyro.conf.arg(aliases=("--root",))]
+    """Folder of the dataset, with TrainSet, ValSet, TestSet (path)."""
     deep: bool = False
-    """Decode every image; without it, only the two ends of each file are looked at."""
+    """Decode every image; without it, only the beginning and the end of each file are read."""
     report: Path | None = None
-    """File to write the findings to, as JSON, with the number of every faulty frame."""
+    """JSON file for the findings (path), with the number of every faulty frame."""
     prune: Path | None = None
-    """Folder to move all files of unpaired or unusable frames to, nothing is deleted; what remains in the dataset is
-    then sound, even for programs that pair files by position. Files that a link shares with another recording, or
-    with a sound frame, stay where they are."""
+    """Folder to move all files of faulty frames to (path). Nothing is deleted. The rest of the dataset is then without
+    faults, even for programs that pair files by their order. Files that a link shares with another recording, or
+    with a frame without faults, stay in the dataset."""
     workers: int = 0
-    """Cores to use (cores); 0 takes all."""
+    """Processes (processes); 0 takes one per core."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(self, "--", workers=Range(0))
 
 
 @command("tools.validate", "Find every fault of the extracted dataset; exit status 1 if there is any.")
 def main(flags: ValidateFlags) -> int:
-    """Inspect the dataset, say what was found, and move faulty frames aside if asked to."""
-    recordings = find_environments(flags.root)
+    """Inspect the dataset, print the findings, and move the files of faulty frames if --prune is given."""
+    recordings = find_environments(flags.dataset)
     modalities = modalities_in(recordings)
     jobs = [InspectionJob(recording, modalities, flags.deep) for recording in recordings]
     with Meter(0, "frame", "validating") as meter:
         inspections = over_processes(inspect_recording, jobs, flags.workers or available_cores(), meter)
     absent = {
-        split: tuple(subject for subject in subjects if subject not in {found.subject for found in recordings})
+        split: tuple(subject for subject in subjects if subject not in {recording.subject for recording in recordings})
         for split, subjects in SUBJECTS.items()
     }
     sys.stdout.write("\n".join(_table(inspections, modalities)) + "\n")
@@ -60,7 +69,7 @@ def main(flags: ValidateFlags) -> int:
         report = _report(inspections, modalities, absent, deep=flags.deep)
         write_whole(flags.report, (json.dumps(report, indent=1) + "\n").encode())
     if flags.prune:
-        moved, kept = prune(flags.root, flags.prune, inspections)
+        moved, kept = prune(flags.dataset, flags.prune, inspections)
         sys.stdout.write(f"moved {moved} files to {flags.prune}; run tools.validate again to see what remains\n")
         for folder, files in kept.items():
             sys.stdout.write(
@@ -73,15 +82,15 @@ def _table(inspections: Sequence[Inspection], modalities: Sequence[str]) -> list
     head = ["split", "subject", "environment", "frames", *PAIRED, "rot", "faulty", "pairing"]
     rows = [
         [
-            found.recording.split,
-            found.recording.subject,
-            found.recording.name,
-            str(found.frames),
-            *(str(found.counts[modality]) for modality in (*PAIRED, "rot")),
-            str(len(found.bad_frames)),
-            _pairing(found, modalities),
+            inspection.recording.split,
+            inspection.recording.subject,
+            inspection.recording.name,
+            str(inspection.frames),
+            *(str(inspection.counts[modality]) for modality in (*PAIRED, "rot")),
+            str(len(inspection.bad_frames)),
+            _pairing(inspection, modalities),
         ]
-        for found in inspections
+        for inspection in inspections
     ]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return [
@@ -89,27 +98,39 @@ def _table(inspections: Sequence[Inspection], modalities: Sequence[str]) -> list
     ]
 
 
-def _pairing(found: Inspection, modalities: Sequence[str]) -> str:
-    if found.misaligned:
-        return f"misaligned at equal counts: {'; '.join(', '.join(group) for group in found.misaligned)}"
-    return "incomplete" if any(found.counts[modality] < found.frames for modality in modalities) else "complete"
+def _pairing(inspection: Inspection, modalities: Sequence[str]) -> str:
+    if inspection.misaligned:
+        return f"misaligned at equal counts: {'; '.join(', '.join(group) for group in inspection.misaligned)}"
+    return (
+        "incomplete" if any(inspection.counts[modality] < inspection.frames for modality in modalities) else "complete"
+    )
 
 
 def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ...]]) -> list[str]:
     lines = []
-    for found in inspections:
-        name = f"{found.recording.subject} {found.recording.name}"
-        lines += [f"FAULT {name}: {problem}" for problem in found.problems]
-        lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in found.faults.items()]
-        lines += [f"note  {name}: {note}: {len(frames)} frames" for note, frames in found.notes.items()]
+    for inspection in inspections:
+        name = f"{inspection.recording.subject} {inspection.recording.name}"
+        lines += [f"FAULT {name}: {problem}" for problem in inspection.problems]
+        lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in inspection.faults.items()]
+        lines += [
+            f"note  {name}: {note}: {len(frames)} frames"
+            for note, frames in inspection.notes.items()
+            if note != NO_ROTATIONS
+        ]
+    without = [len(inspection.notes[NO_ROTATIONS]) for inspection in inspections if NO_ROTATIONS in inspection.notes]
+    if without:
+        lines.append(f"note  {NO_ROTATIONS}: {sum(without)} frames in {len(without)} recordings")
     lines += [
         f"note  the {split} split lacks {len(names)} of its {len(SUBJECTS[split])} subjects: {', '.join(names)}"
         for split, names in absent.items()
         if names
     ]
-    frames, bad = sum(found.frames for found in inspections), sum(len(found.bad_frames) for found in inspections)
-    misaligned = sum(bool(found.misaligned) for found in inspections)
-    problems = sum(len(found.problems) for found in inspections)
+    frames, bad = (
+        sum(inspection.frames for inspection in inspections),
+        sum(len(inspection.bad_frames) for inspection in inspections),
+    )
+    misaligned = sum(bool(inspection.misaligned) for inspection in inspections)
+    problems = sum(len(inspection.problems) for inspection in inspections)
     verdict = "nothing is wrong" if not bad and not problems else f"{bad} of them faulty, {problems} other problems"
     return [*lines, f"{frames} frames in {len(inspections)} recordings, {misaligned} misaligned: {verdict}"]
 
@@ -123,19 +144,18 @@ def _frames(frames: Sequence[int]) -> str:
 def _report(
     inspections: Sequence[Inspection], modalities: Sequence[str], absent: dict[str, tuple[str, ...]], *, deep: bool
 ) -> dict[str, Any]:
-    totals: dict[str, int] = {}
-    for found in inspections:
-        for reason, frames in found.faults.items():
-            totals[reason] = totals.get(reason, 0) + len(frames)
+    totals: Counter[str] = Counter()
+    for inspection in inspections:
+        totals.update({reason: len(frames) for reason, frames in inspection.faults.items()})
     return {
-        "sound": all(found.sound for found in inspections),
+        "sound": all(inspection.sound for inspection in inspections),
         "deep": deep,
         "modalities": modalities,
-        "frames": sum(found.frames for found in inspections),
-        "faulty_frames": sum(len(found.bad_frames) for found in inspections),
+        "frames": sum(inspection.frames for inspection in inspections),
+        "faulty_frames": sum(len(inspection.bad_frames) for inspection in inspections),
         "faults": dict(sorted(totals.items())),
         "absent_subjects": absent,
-        "recordings": [found.to_json() for found in inspections],
+        "recordings": [inspection.to_json() for inspection in inspections],
     }
 
 

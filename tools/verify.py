@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
 from loaders.errors import printable
 from loaders.format.index import index_name
 from loaders.format.manifest import Manifest, Split
+from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from tools.dataset.frames import PAIRED
 from tools.dataset.layout import Environment, find_environments
@@ -26,18 +30,22 @@ class VerifyFlags(Command):
     shards: Path
     """Folder of the shard set."""
     deep: bool = False
-    """Decode every image; with --root, make it anew from the dataset's frame and compare."""
-    root: Path | None = None
+    """Decode every image; with --dataset, make it anew from the dataset's frame and compare."""
+    dataset: Annotated[Path | None, tyro.conf.arg(aliases=("--root",))] = None
     """Folder of the dataset the shards were made of: labels are compared, and every frame is looked for."""
     workers: int = 0
     """Cores to use (cores); 0 takes all."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_ranges(self, workers=Range(0, 4096))
 
 
 @command("tools.verify", "Check a shard set: checksums, counts, indices, labels; exit status 1 if anything is wrong.")
 def main(flags: VerifyFlags) -> int:
     """Check every shard and write one line per finding."""
     manifest = Manifest.read(flags.shards)
-    recordings = _recordings(flags.root, manifest) if flags.root else None
+    recordings = _recordings(flags.dataset, manifest) if flags.dataset else None
     jobs = [
         CheckJob(
             folder=flags.shards / name,
@@ -80,7 +88,7 @@ def _split_findings(
     counts = Counter(frame for check in checks for frame in check.frames)
     for frame, count in counts.items():
         if count > 1:
-            yield f"{folder}: {_name(frame)} is there {count} times"
+            yield f"{folder}: {_name(frame)} is stored {count} times"
     known = {name for shard in split.shards for name in (shard.name, index_name(shard.name))}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in known and not path.name.startswith("."):
@@ -88,13 +96,13 @@ def _split_findings(
     if recordings is None or any(
         len(check.frames) < shard.samples for check, shard in zip(checks, split.shards, strict=True)
     ):
-        return  # frames of a shard that cannot be read would all be called missing
+        return  # all frames of a shard that cannot be read would be called missing
     skipped = {(frame.subject, frame.environment, frame.frame) for frame in split.skipped}
     for recording in recordings.values():
         for number in sorted({n for modality in PAIRED for n in recording.files(modality)}):
             frame = recording.subject, recording.name, number
             if frame not in counts and frame not in skipped:
-                yield f"{folder}: {_name(frame)} is in the dataset, but neither stored nor listed as left out"
+                yield f"{folder}: {_name(frame)} is in the dataset, but neither stored nor listed as skipped"
 
 
 def _name(frame: FrameName) -> str:

@@ -86,12 +86,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint of ours to go on from. Raises InputError if it is absent, damaged, foreign or non-finite."""
-    found = load_any(path)
-    if not isinstance(found, Checkpoint):
+    checkpoint = load_any(path)
+    if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"{path} holds weights alone, no run to go on with: begin one by --load-2d or --load-3d")
-    if found.resume_state is not None:
-        _check_finite(found.resume_state.optimizer, "optimizer", path)
-    return found
+    if checkpoint.resume_state is not None:
+        _check_finite(checkpoint.resume_state.optimizer, "optimizer", path)
+    return checkpoint
 
 
 def load_any(path: Path) -> Checkpoint | Weights:
@@ -107,8 +107,8 @@ def load_any(path: Path) -> Checkpoint | Weights:
 
 def load_network(path: Path, network: str) -> dict[str, Tensor]:
     """Return one network's weights, of any checkpoint. Raises InputError if it does not hold them."""
-    found = load_any(path)
-    weights = found.weights if isinstance(found, Checkpoint) else found
+    content = load_any(path)
+    weights = content.weights if isinstance(content, Checkpoint) else content
     if network not in weights:
         raise InputError(f"{path} holds no {network}, only {' and '.join(weights)}: give the other stage's checkpoint")
     return weights[network]

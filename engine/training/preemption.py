@@ -1,4 +1,4 @@
-"""What all processes agree on at every step: whether to stop, and whether a checkpoint is due."""
+"""Stopping by a signal: all processes stop, and save, at the same step, whichever of them was signalled."""
 
 from __future__ import annotations
 
@@ -17,79 +17,79 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Agreed:
-    """The same on all processes."""
+class Requests:
+    """What a process requests, or any of all."""
 
     signal: int = 0
     """The signal that stops the run, 0 for none."""
     checkpoint: bool = False
-    """Whether some process wished for a checkpoint."""
+    """Whether to save a checkpoint."""
     working: bool = False
-    """Whether some process has batches left."""
+    """Whether there are batches left."""
 
 
 class Preemption:
-    """Signals, noted, not obeyed at once; all processes learn of one at the same step.
+    """Notes signals, and exchanges requests among the processes once per step.
 
-    Wishes travel in the background: what is sent in one step is read in the next, so no step waits for them. A process
-    that does not come leaves the others waiting here, where the time-out tells.
+    The exchange runs in the background: what is sent in one step is read in the next, so no step waits for it. Where a
+    process does not take part, the others wait here until the time-out.
     """
 
     def __init__(self, process: Process, answer: Callable[[str], None]) -> None:
         """Listen to signals until `close`; ``answer`` takes the first one's name, in another thread."""
         self._process = process
         self._signals = Signals(answer)
-        self._wishes = torch.zeros(3, dtype=torch.int32)
+        self._requests = torch.zeros(3, dtype=torch.int32)
         self._sent: dist.Work | None = None
 
-    def beat(self, *, checkpoint: bool = False) -> Agreed:
-        """Tell the others, and return what was agreed; every process must call it once per step.
+    def exchange(self, *, checkpoint: bool = False) -> Requests:
+        """Send this process's requests, and return those of all one step before; every process must call it.
 
         Args:
-            checkpoint: whether this process wishes for one.
+            checkpoint: whether this process requests one.
         """
-        return self._exchange(Agreed(self._signals.number, checkpoint))
+        return self._exchange(Requests(self._signals.number, checkpoint))
 
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """Yield a loader's batches, whose number may differ between processes; every process must exhaust it.
 
         Raises Stopped, on all processes, when a signal came to one of them.
         """
-        self._forget()
+        self._drop_sent()
         batches = iter(loader)
-        agreed = Agreed(working=True)
-        while agreed.working:
+        requests = Requests(working=True)
+        while requests.working:
             batch = next(batches, None)
-            agreed = self._exchange(Agreed(self._signals.number, working=batch is not None))
-            if agreed.signal:
-                raise Stopped(agreed.signal)
+            requests = self._exchange(Requests(self._signals.number, working=batch is not None))
+            if requests.signal:
+                raise Stopped(requests.signal)
             if batch is not None:
                 yield batch
-        self._forget()
+        self._drop_sent()
 
     def close(self) -> None:
         """Hand the signals back."""
         self._signals.close()
         with contextlib.suppress(RuntimeError):  # the others are gone: that has been said
-            self._forget()
+            self._drop_sent()
 
-    def _exchange(self, own: Agreed) -> Agreed:
-        """Send what this process wishes, and return what all wished at the call before."""
+    def _exchange(self, own: Requests) -> Requests:
+        """Send ``own``, and return the requests of all at the call before."""
         if self._process.world_size == 1:
             return own
-        agreed = Agreed(working=True)
+        requests = Requests(working=True)
         if self._sent is not None:
             self._sent.wait()
-            number, checkpoint, working = self._wishes.tolist()
-            agreed = Agreed(number, bool(checkpoint), bool(working))
-        if agreed.signal:
-            self._signals.note(agreed.signal)
-        self._wishes = torch.tensor([own.signal, own.checkpoint, own.working], dtype=torch.int32)
-        self._sent = dist.all_reduce(self._wishes, dist.ReduceOp.MAX, group=self._process.host_group, async_op=True)
-        return agreed
+            number, checkpoint, working = self._requests.tolist()
+            requests = Requests(number, bool(checkpoint), bool(working))
+        if requests.signal:
+            self._signals.note(requests.signal)
+        self._requests = torch.tensor([own.signal, own.checkpoint, own.working], dtype=torch.int32)
+        self._sent = dist.all_reduce(self._requests, dist.ReduceOp.MAX, group=self._process.host_group, async_op=True)
+        return requests
 
-    def _forget(self) -> None:
-        """Drop what was sent last, on all processes alike: signals and wishes that stand are sent again."""
+    def _drop_sent(self) -> None:
+        """Drop what was sent last, on all processes alike: requests that still hold are sent again."""
         sent, self._sent = self._sent, None
         if sent is not None:
             sent.wait()

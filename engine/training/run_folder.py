@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from engine.checkpoint.checkpointer import BEST, LAST, checkpoints
 from engine.distributed import Process
 from engine.stages import StageName
-from engine.training.checkpointer import BEST, LAST, checkpoints
 from loaders.errors import InputError
 from loaders.system.locks import locked
 from loaders.system.os_errors import in_words
 
 CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.jsonl"
+SUMMARY: Final = "summary.json"
 
 _LOAD_FLAGS: Final[dict[StageName, tuple[str, ...]]] = {
     "train2d": ("--load-2d",),

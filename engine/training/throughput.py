@@ -1,4 +1,4 @@
-"""Images per second, and the share of time spent waiting for data."""
+"""How fast training is: images per second, the share of time spent waiting for data, a trace of some steps."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
-from torch.profiler import record_function
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 T = TypeVar("T")
+
+TRACE: Final = "profile.json.gz"
+"""Opens in Perfetto and in Chrome's tracing page."""
+_SKIPPED: Final = 5
+"""First steps, in which memory is found and kernels are chosen."""
+_WARMUP: Final = 1
+_STEPS: Final = 5
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What was measured between two readings."""
+    """Images, and the seconds that they took, between two readings."""
 
     images: int
     seconds: float
@@ -23,7 +32,7 @@ class Rate:
 
     @property
     def images_per_second(self) -> float:
-        """Images over time, pauses left out."""
+        """Images over time, pauses excluded."""
         return self.images / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -69,7 +78,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what happens inside."""
+        """Exclude the time spent inside; not nested."""
         before = time.perf_counter()
         try:
             yield
@@ -80,3 +89,45 @@ class Stopwatch:
         """Return the rate over all readings but the first, which holds the warm-up, unless it is the only one."""
         rates = self._rates[1:] or self._rates
         return Rate(sum(r.images for r in rates), sum(r.seconds for r in rates), sum(r.waited for r in rates))
+
+
+class StepProfile:
+    """Traces some steps after the first ones; off, it costs nothing."""
+
+    def __init__(self, run_dir: Path, *, on: bool) -> None:
+        """Write into ``run_dir``."""
+        self._path = run_dir / TRACE
+        self._profile: profile | None = None
+        self.done = False
+        """Whether the trace is written."""
+        if on:
+            activities = [ProfilerActivity.CPU]
+            if torch.cuda.is_available():
+                activities.append(ProfilerActivity.CUDA)
+            self._profile = profile(
+                activities=activities,
+                schedule=schedule(wait=_SKIPPED, warmup=_WARMUP, active=_STEPS, repeat=1),
+                on_trace_ready=self._export,
+                acc_events=True,
+            )
+            self._profile.start()
+
+    def step(self) -> None:
+        """Note that a step is over."""
+        if self._profile is not None and not self.done:
+            self._profile.step()
+
+    @property
+    def missed(self) -> bool:
+        """Whether there was no step yet to trace, though it is on."""
+        return self._profile is not None and self._profile.step_num <= _SKIPPED + _WARMUP
+
+    def close(self) -> None:
+        """Stop; a run that ends in the midst of the trace leaves what there is."""
+        if self._profile is not None:
+            self._profile.stop()
+
+    def _export(self, traced: profile) -> None:
+        if not self.done:
+            traced.export_chrome_trace(str(self._path))
+            self.done = True

@@ -1,4 +1,4 @@
-"""Judging a stage's network on a split, every sample once, on all processes."""
+"""Evaluating a stage's network on a split, every sample once, on all processes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FRAMES: Final = "frames"
 
 @dataclass(frozen=True)
 class Validation:
-    """What was found."""
+    """Result of an evaluation."""
 
     frames: int
-    values: dict[str, float]
+    metrics: dict[str, float]
     """Means over the frames: loss and its terms, and the stage's errors."""
     example: tuple[PoseBatch, Prediction] | None
     """This process's first batch."""
@@ -41,11 +41,11 @@ def validate(
     for batch in batches:
         with precision.autocast():
             prediction, terms = stage.forward_and_loss(model, batch)
-        found = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
-        found["loss"] = torch.stack(list(found.values())).sum()
-        found |= stage.errors(prediction, batch)
-        found[_FRAMES] = torch.tensor(len(batch))
-        for name, value in found.items():
+        metrics = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
+        metrics["loss"] = torch.stack(list(metrics.values())).sum()
+        metrics |= stage.errors(prediction, batch)
+        metrics[_FRAMES] = torch.tensor(len(batch))
+        for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device)) + value.double()
         example = example or (batch, prediction)
     model.train(was_training)

@@ -16,7 +16,7 @@ from models.camera import FisheyeCamera
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """One kind of image in the graph."""
+    """One of a sample's images in the graph."""
 
     encoded: bool
     """JPEG or PNG bytes; otherwise uint8 (H, W, 3) as it is."""
@@ -41,9 +41,8 @@ class GraphSpec:
     device: str
     """"cpu" or "gpu"."""
     hw_decoder_load: float
-    planes: bool = False
+    normalize: bool = False
     """Normalize smooth images to -1..1, float32 CHW; otherwise they stay HWC bytes."""
-
     device_memory_padding: int = 0
     """Bytes of GPU memory set aside by each decoding thread."""
     host_memory_padding: int = 0
@@ -55,7 +54,8 @@ class GraphSpec:
         return self.moves or self.jitters_color
 
 
-Source = Callable[[], tuple[Any, ...]]
+Feed = Callable[[], tuple[Any, ...]]
+"""Returns the next batch's inputs to a graph; DALI calls it when it has room for one."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +69,35 @@ class Tars:
     images: tuple[str, ...]
     """Members that hold images."""
     labels: tuple[str, ...]
-    """Members that are handed out as they are."""
+    """Members that are delivered as they are."""
     prefetch: int
     """Batches read ahead (batches)."""
 
 
 def dali_matrices(warp: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Turn affine maps (n, 2, 3) between pixels with centers at integers into DALI's, with centers at i + 0.5."""
+    """Convert affine maps (n, 2, 3) between pixels with centers at integers into DALI's, with centers at i + 0.5."""
     out = warp.copy()
     out[:, :, 2] += 0.5 - 0.5 * warp[:, :, :2].sum(axis=2)
     return out.astype(np.float32)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def mapped_graph(source: Source, spec: GraphSpec) -> tuple[Any, ...]:
-    """Return one output per image of ``spec``, HWC if not made planes.
+def mapped_graph(feed: Feed, spec: GraphSpec) -> tuple[Any, ...]:
+    """Return one output per image of ``spec``, HWC, or CHW if normalized.
 
-    ``source`` gives a batch: per image a list of arrays (bytes, or HWC if not encoded), then the matrices that
+    ``feed`` returns a batch: per image a list of arrays (bytes, or HWC if not encoded), then the matrices that
     `_external` asks for. Bytes must begin with an image's header: without one, this DALI's decoder may crash.
     """
     dtypes = [types.UINT8] * len(spec.images)
-    inputs = _external(source, dtypes, [1 if kind.encoded else 3 for kind in spec.images], spec)
+    inputs = _external(feed, dtypes, [1 if kind.encoded else 3 for kind in spec.images], spec)
     return _images(inputs[: len(spec.images)], inputs[len(spec.images) :], spec)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def streamed_graph(source: Source, spec: GraphSpec, tars: Tars) -> tuple[Any, ...]:
+def streamed_graph(feed: Feed, spec: GraphSpec, tars: Tars) -> tuple[Any, ...]:
     """Return the bytes (n,) of each label of ``tars``, the images of ``spec``, the stored sizes of the encoded ones.
 
-    ``source`` gives the matrices.
+    ``feed`` returns the matrices.
     """
     read: Any = fn.readers.webdataset(
         paths=list(tars.paths),
@@ -120,22 +120,22 @@ def streamed_graph(source: Source, spec: GraphSpec, tars: Tars) -> tuple[Any, ..
         else:
             shape = (spec.stored.height, spec.stored.width, 3)
             inputs.append(fn.reshape(data[-math.prod(shape) :], shape=shape, layout="HWC"))
-    return *labels, *_images(inputs, _external(source, [], [], spec), spec), *sizes
+    return *labels, *_images(inputs, _external(feed, [], [], spec), spec), *sizes
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def decode_graph(source: Source, kind: ImageSpec, spec: GraphSpec) -> Any:
-    """Return images as they are stored; ``source`` gives a list of their bytes."""
-    return _decode(fn.external_source(source=source, dtype=types.UINT8, ndim=1, batch=True), kind, spec)
+def decode_graph(feed: Feed, kind: ImageSpec, spec: GraphSpec) -> Any:
+    """Return images as they are stored; ``feed`` returns a list of their bytes."""
+    return _decode(fn.external_source(source=feed, dtype=types.UINT8, ndim=1, batch=True), kind, spec)
 
 
-def _external(source: Source, dtypes: list[Any], ndim: list[int], spec: GraphSpec) -> list[Any]:
+def _external(feed: Feed, dtypes: list[Any], ndim: list[int], spec: GraphSpec) -> list[Any]:
     """Return the inputs of these types, then the matrices: (n, 2, 3) if pixels move, (n, 3, 4) if colors change."""
     matrices = spec.moves + spec.jitters_color
     if not dtypes and not spec.takes_matrices:
         return []
     inputs: Any = fn.external_source(
-        source=source,
+        source=feed,
         num_outputs=len(dtypes) + matrices,
         batch=True,
         # the bytes stay in the mapped tar, the matrices are kept alive by the loader
@@ -175,7 +175,7 @@ def build_image(data: Any, kind: ImageSpec, spec: GraphSpec, warp: Any, color: A
     if color is not None and kind.smooth:
         # one affine map of RGB is exact and, on the CPU, faster than color_twist
         image = fn.coord_transform(image, MT=color, dtype=types.UINT8)
-    if spec.planes and kind.smooth:
+    if spec.normalize and kind.smooth:
         gray = [127.5] * 3
         image = fn.crop_mirror_normalize(image, dtype=types.FLOAT, output_layout="CHW", mean=gray, std=gray)
     return image

@@ -1,4 +1,4 @@
-"""The DALI loader: our order, labels and augmentation; DALI's decoding, warping and coloring."""
+"""The DALI loader: our order, labels and augmentation; DALI's decoding, warping and color jitter."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
-from nvidia import dali
-from nvidia.dali.tensors import TensorCPU
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from loaders.augment import Augmentation
 from loaders.base import Indices, Loader
 from loaders.batch import PoseBatch
-from loaders.codecs import Bytes, png_bits, stored_size
-from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph, mapped_graph
+from loaders.codecs import png_bits
+from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph
+from loaders.dali.pipeline import PipelineError, Pipelines
+from loaders.dali.sources import MappedSource, StreamedSource
 from loaders.errors import InputError
-from loaders.format.shard_set import image_data, image_members
+from loaders.format.shard_set import image_members
 
 _MIB: Final = 2**20
 
@@ -33,49 +32,52 @@ _BLOCK_BYTES: Final = 64 * _MIB
 
 
 @dataclass(frozen=True)
-class Fed:
+class _InFlight:
     """A batch on its way through the graph."""
 
     indices: Indices
     augmentation: Augmentation | None
     inputs: list[Any]
-
-
-class PipelineError(Exception):
-    """DALI's message; the pipeline cannot be used any more."""
+    """What the graph reads in place."""
 
 
 class DaliLoader(Loader):
-    """Images through one DALI pipeline, on the CPU or on a GPU."""
+    """Images through one DALI graph, on the CPU or on a GPU, from mapped tars or from a stream of them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        config, stored = self.config, self.shard_set.camera
         self._members = image_members(self.shard_set, self.outputs)
-        self._spec = GraphSpec(
-            images=tuple(self._image(output, member) for output, member in self._members.items()),
-            stored=self.shard_set.camera,
-            image_size=self.image_size,
-            moves=self.augment.moves,
-            jitters_color=self.augment.jitters_color,
-            device="gpu" if self.device.type == "cuda" else "cpu",
-            hw_decoder_load=self.config.hw_decoder_load,
-            planes=self.dtype == "float32",
-            device_memory_padding=self.config.device_memory_padding * _MIB,
-            host_memory_padding=self.config.host_memory_padding * _MIB,
-        )
-        decoded = max(1, len(self._members)) * self._spec.stored.width * self._spec.stored.height * 3
-        self._at_once = max(1, min(_BLOCK, _BLOCK_BYTES // decoded) // self.config.batch_size)
+        decoded = max(1, len(self._members)) * stored.width * stored.height * 3
+        self._at_once = max(1, min(_BLOCK, _BLOCK_BYTES // decoded) // config.batch_size)
         """Batches that go through the graph together."""
+        self._pipelines = Pipelines(
+            self._at_once * config.batch_size, config.thread_count(), config.prefetch, self.device
+        )
+        source = StreamedSource if config.access == "sequential" else MappedSource
+        self._source = source(self.shard_set, tuple(self._members.values()), self._pipelines)
+        self._spec = GraphSpec(
+            images=tuple(self._image_spec(output, member) for output, member in self._members.items()),
+            stored=stored,
+            image_size=self.image_size,
+            # DALI drops inputs that no image needs, and asks for none if all are dropped
+            moves=self.augment.moves and bool(self._members),
+            jitters_color=self.augment.jitters_color and "image" in self._members,
+            device="gpu" if self.device.type == "cuda" else "cpu",
+            hw_decoder_load=config.hw_decoder_load,
+            normalize=self.dtype == "float32",
+            device_memory_padding=config.device_memory_padding * _MIB,
+            host_memory_padding=config.host_memory_padding * _MIB,
+        )
         self._upcoming: Iterator[Indices] = iter(())
-        self._fed: deque[Fed] = deque()
-        # a GPU may still read the inputs of the batch it just handed out
-        self._recent: deque[Fed] = deque(maxlen=self.config.prefetch)
-        self._pipeline: Any = None
+        self._in_flight: deque[_InFlight] = deque()
+        # a GPU may still read the inputs of the batch it just delivered
+        self._recent: deque[_InFlight] = deque(maxlen=config.prefetch)
 
     def close(self) -> None:
         """Free the pipeline, its threads and the mappings."""
-        self._pipeline = None
-        self._fed.clear()
+        self._source.close()
+        self._in_flight.clear()
         self._recent.clear()
         super().close()
 
@@ -85,83 +87,44 @@ class DaliLoader(Loader):
             usable = [self._usable(indices) for indices in plan[done:]]
             blocks = [usable[first : first + self._at_once] for first in range(0, len(usable), self._at_once)]
             wholes = [np.concatenate(block) for block in blocks]
+            started = [indices for indices in wholes if len(indices)]
+            self._upcoming = iter(started)
             try:
-                self._begin([indices for indices in wholes if len(indices)])
+                self._source.start(self._spec, started, self._feed)
                 for block, indices in zip(blocks, wholes, strict=True):
                     batch = self._next_batch() if len(indices) else self._labels(indices, None)
                     for part in batch.split([len(indices) for indices in block]):
                         yield part
                         done += 1
             except PipelineError as error:
-                self._pipeline = None
-                self._find_bad(str(error))
+                self._reject_bad(str(error))
             finally:
-                self._end()
-
-    def _begin(self, batches: list[Indices]) -> None:
-        """Get ready to load these batches. Raises PipelineError."""
-        self._upcoming = iter(batches)
-        if self._pipeline is None:
-            self._pipeline = self._build(mapped_graph, self._next_inputs, self._spec)
+                self._upcoming = iter(())
+                self._source.stop()
+                self._in_flight.clear()
 
     def _next_batch(self) -> PoseBatch:
         """Return the next batch. Raises PipelineError."""
-        outputs = self._run(self._pipeline)
-        # on its way until its images have been looked at: what is wrong with them is looked for in there
-        fed = self._fed[0]
-        labels, outputs = self._split(fed, outputs)
+        if not (self._source.fed or self._spec.takes_matrices):
+            self._feed()  # DALI asks for nothing
+        outputs = self._source.run()
+        # it stays in flight until its images have been looked at, since bad samples are looked for there
+        batch = self._in_flight[0]
+        (pose, meta), outputs = self._source.split(batch.indices, outputs)
+        labels = self._label_batch(pose, meta, batch.indices, batch.augmentation).to(self.device)
         images = self._images(outputs, len(labels))
-        self._recent.append(self._fed.popleft())
-        return PoseBatch(**{**vars(labels.to(self.device)), **images})
+        self._recent.append(self._in_flight.popleft())
+        return PoseBatch(**{**vars(labels), **images})
 
-    def _split(self, fed: Fed, outputs: Sequence[Any]) -> tuple[PoseBatch, Sequence[Any]]:
-        """Return the labels of a batch, and those outputs of the graph that are images. Raises PipelineError."""
-        return self._labels(fed.indices, fed.augmentation), outputs
-
-    def _end(self) -> None:
-        """Take what is left in the pipeline out of it, so that the next epoch begins empty."""
-        self._upcoming = iter(())
-        if self._pipeline is not None:
-            try:
-                while True:
-                    self._pipeline.run()
-            except StopIteration:
-                self._pipeline.reset()
-            except RuntimeError:  # what nobody waits for may be undecodable
-                self._pipeline = None
-        self._fed.clear()
-
-    def _next_inputs(self) -> tuple[Any, ...]:
+    def _feed(self) -> tuple[Any, ...]:
         """Return a batch as the graph takes it; DALI calls this when it has room for one."""
         indices = next(self._upcoming)
         augmentation = self._draw(indices)
-        fed = Fed(indices, augmentation, [])
-        # on its way even if what it needs cannot be had: what is wrong is looked for in there
-        self._fed.append(fed)
-        fed.inputs.extend([*self._image_inputs(indices), *self._matrices(augmentation)])
-        return tuple(fed.inputs)
-
-    def _image_inputs(self, indices: Indices) -> list[Any]:
-        """Return a list of arrays for each image of the graph. Raises PipelineError if one has no header."""
-        inputs = []
-        for member, image in zip(self._members.values(), self._spec.images, strict=True):
-            stored = image_data(self.shard_set, indices, member)
-            if image.encoded and any(self._fault_of_header(data, member) for data in stored):
-                raise PipelineError("an image's header is wrong")
-            # DALI would wrap each array in turn, with many questions about what it is
-            inputs.append([TensorCPU(data) for data in stored])
-        return inputs
-
-    def _fault_of_header(self, data: Bytes, member: str) -> str:
-        """Return what is wrong with an image's header; empty if it is as it should be."""
-        try:
-            height, width = stored_size(data, member)
-        except ValueError as error:
-            return f"cannot be decoded ({error})"
-        camera = self.shard_set.camera
-        if (height, width) == (camera.height, camera.width):
-            return ""
-        return f"has {width}x{height} pixels, not {camera.width}x{camera.height}"
+        batch = _InFlight(indices, augmentation, [])
+        # in flight even if its inputs cannot be had, since bad samples are looked for there
+        self._in_flight.append(batch)
+        batch.inputs.extend([*self._source.inputs(indices), *map(self._source.rows, self._matrices(augmentation))])
+        return tuple(batch.inputs)
 
     def _matrices(self, augmentation: Augmentation | None) -> list[Any]:
         """Return what the graph needs beside the images: warp and color matrices, where it uses them."""
@@ -180,40 +143,19 @@ class DaliLoader(Loader):
             for name, tensor in zip(self._members, tensors, strict=True)
         }
 
-    def _build(self, graph: Any, *arguments: Any, batch_size: int | None = None) -> Any:
-        """Return a pipeline. Raises PipelineError, or InputError if DALI cannot use the GPU."""
-        try:
-            pipeline = graph(
-                *arguments,
-                batch_size=batch_size or self._at_once * self.config.batch_size,
-                num_threads=self.config.thread_count(),
-                device_id=(self.device.index or 0) if self.device.type == "cuda" else None,
-                prefetch_queue_depth=self.config.prefetch,
-            )
-            pipeline.build()
-        except RuntimeError as error:
-            reason = _reason(error)
-            if "cuda" in reason.lower():  # no sample's fault
-                raise InputError(
-                    f"DALI {dali.__version__} cannot use the GPU ({reason}): update the NVIDIA driver, install the "
-                    "nvidia-dali-cuda120 of older drivers instead of nvidia-dali-cuda130, or give --data.backend torch"
-                ) from error
-            raise PipelineError(reason) from error
-        return pipeline
+    def _image_spec(self, output: str, member: str) -> ImageSpec:
+        if output == "worldp":
+            return ImageSpec(encoded=True, bits=png_bits(self._source.encoded(0, member)), smooth=False)
+        return ImageSpec(encoded=not member.endswith(".npy"))
 
-    def _run(self, pipeline: Any) -> Any:
-        """Run a pipeline once. Raises PipelineError."""
-        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
-        try:
-            return pipeline.run(stream)
-        except RuntimeError as error:
-            raise PipelineError(_reason(error)) from error
-
-    def _find_bad(self, reason: str) -> None:
+    def _reject_bad(self, reason: str) -> None:
         """Reject the samples in the pipeline whose images cannot be used. Raises InputError if there are none."""
-        fed = sorted({int(index) for fed in self._fed for index in fed.indices})
+        # a stream decodes ahead of what was fed
+        while len(self._in_flight) <= self.config.prefetch and (indices := next(self._upcoming, None)) is not None:
+            self._in_flight.append(_InFlight(indices, None, []))
+        in_flight = sorted({int(index) for batch in self._in_flight for index in batch.indices})
         members = [pair for pair in zip(self._members.values(), self._spec.images, strict=True) if pair[1].encoded]
-        images = [(index, member, image) for index in fed for member, image in members]
+        images = [(index, member, image) for index in in_flight for member, image in members]
         # headers first: decoding is slow one by one, and without a header not even safe
         for find in (self._header_fault, self._decoding_fault):
             faults = [(index, member, find(index, member, image)) for index, member, image in images]
@@ -226,28 +168,14 @@ class DaliLoader(Loader):
                 self._reject(index, member, fault)
 
     def _header_fault(self, index: int, member: str, _: ImageSpec) -> str:
-        return self._fault_of_header(self._encoded(index, member), member)
+        return self._source.fault_of_header(self._source.encoded(index, member), member)
 
     def _decoding_fault(self, index: int, member: str, image: ImageSpec) -> str:
         """Return why an image cannot be used, by decoding it alone; empty if it can."""
-        data = self._encoded(index, member)
+        data = self._source.encoded(index, member)
         try:
-            self._run(self._build(decode_graph, lambda: [data], image, self._spec, batch_size=1))
+            pipeline = self._pipelines.build(decode_graph, lambda: [data], image, self._spec, batch_size=1)
+            self._pipelines.run(pipeline)
         except PipelineError as error:
             return f"cannot be decoded ({error})"
         return ""
-
-    def _encoded(self, index: int, member: str) -> Bytes:
-        """Return the bytes of one sample's member."""
-        return self.shard_set.member(index, member)
-
-    def _image(self, output: str, member: str) -> ImageSpec:
-        if output == "worldp":
-            return ImageSpec(encoded=True, bits=png_bits(self._encoded(0, member)), smooth=False)
-        return ImageSpec(encoded=not member.endswith(".npy"))
-
-
-def _reason(error: RuntimeError) -> str:
-    """Return what went wrong out of DALI's message, which tells of operators and of C++ first."""
-    text = str(error).rpartition("encountered:")[2].strip()
-    return " ".join(text.partition("C++ context")[0].partition("Current pipeline object")[0].split()).rstrip(" :")

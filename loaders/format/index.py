@@ -18,16 +18,19 @@ from loaders.format.manifest import Shard
 _VERSION: Final = "v1.2"
 _REMEDY: Final = "run tools.shard again, or DALI's wds2idx for this shard"
 
+IndexEntry = tuple[str, int, int, str]
+"""A member in a tar: extension, offset and size of its data (bytes), file name."""
+
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """The places of a shard's members."""
+    """Where the members of a shard's samples lie in the tar."""
 
     keys: NDArray[np.bytes_]
     """(n,) keys of the samples."""
     members: tuple[str, ...]
     """Names of a sample's members, in order."""
-    places: NDArray[np.int64]
+    spans: NDArray[np.int64]
     """(n, members, 2): offset in the tar and size (bytes)."""
 
 
@@ -36,8 +39,8 @@ def index_name(shard_name: str) -> str:
     return str(Path(shard_name).with_suffix(".idx"))
 
 
-def write_index(path: Path, samples: Sequence[Sequence[tuple[str, int, int, str]]]) -> None:
-    """Write an index: per sample its members as (extension, offset, bytes, file name)."""
+def write_index(path: Path, samples: Sequence[Sequence[IndexEntry]]) -> None:
+    """Write the index of a tar, given the members of its samples."""
     lines = [" ".join(f"{e} {offset} {size} {name}" for e, offset, size, name in members) for members in samples]
     path.write_text("\n".join([f"{_VERSION} {len(samples)}", *lines]) + "\n", encoding="ascii")
 
@@ -56,16 +59,16 @@ def read_index(path: Path, shard: Shard) -> ShardIndex:
     words = np.array(body.split())
     try:
         fields = words.reshape(shard.samples, -1, 4)
-        places = fields[:, :, 1:3].astype(np.int64)
+        spans = fields[:, :, 1:3].astype(np.int64)
     except ValueError:
         raise InputError(f"{path} is malformed: {_REMEDY}") from None
     names = fields[0, :, 0].tolist() if shard.samples else []
     if (fields[:, :, 0] != names).any():
         raise InputError(f"{path}: samples with different members: {_REMEDY}")
     keys = np.array([name.partition(".")[0] for name in fields[:, 0, 3]] if names else [], np.bytes_)
-    if (places[..., 1] < 0).any() or not _adjoining(places.reshape(-1, 2), shard.bytes):
+    if (spans[..., 1] < 0).any() or not _adjoining(spans.reshape(-1, 2), shard.bytes):
         raise InputError(f"{path} points elsewhere than the members of {shard.name} can lie: {_REMEDY}")
-    return ShardIndex(keys, tuple(names), places)
+    return ShardIndex(keys, tuple(names), spans)
 
 
 def compare_headers(path: Path, data: Bytes, index: ShardIndex, samples: Iterable[int]) -> None:
@@ -78,10 +81,10 @@ def compare_headers(path: Path, data: Bytes, index: ShardIndex, samples: Iterabl
         samples: rows of the index.
 
     Raises:
-        InputError: a member in the tar has another name, place or size than the index says.
+        InputError: a member in the tar has another name, offset or size than the index says.
     """
     for row in samples:
-        for member, (offset, size) in zip(index.members, index.places[row].tolist(), strict=True):
+        for member, (offset, size) in zip(index.members, index.spans[row].tolist(), strict=True):
             listed = f"{index.keys[row].decode()}.{member}", size
             try:
                 header = tarfile.TarInfo.frombuf(
@@ -98,11 +101,11 @@ def compare_headers(path: Path, data: Bytes, index: ShardIndex, samples: Iterabl
                 )
 
 
-def _adjoining(places: NDArray[np.int64], size: int) -> bool:
+def _adjoining(spans: NDArray[np.int64], size: int) -> bool:
     """Whether members (n, 2) fill a tar of ``size`` bytes without a gap: each begins a header after the one before."""
     block = tarfile.BLOCKSIZE
-    ends = places[:, 0] + -(-places[:, 1] // block) * block
+    ends = spans[:, 0] + -(-spans[:, 1] // block) * block
     begins = np.concatenate([[0], ends[:-1]]) + block
     end = int(ends[-1]) if len(ends) else 0
     # two blocks of zeros end a tar, which is then filled up to a whole record
-    return bool((places[:, 0] == begins).all()) and end + 2 * block <= size <= end + 2 * block + tarfile.RECORDSIZE
+    return bool((spans[:, 0] == begins).all()) and end + 2 * block <= size <= end + 2 * block + tarfile.RECORDSIZE

@@ -1,15 +1,17 @@
-"""The members of one tar sample: names, order, and the encoding of its label arrays."""
+"""The members of one tar sample: their names, their order, encoding and decoding them."""
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import encode_array
-from models.skeleton import JOINTS
+from loaders.codecs import decode_stored, encode_array
+from loaders.errors import InputError
+from models.skeleton import JOINTS, NECK
 
 IMAGE_MEMBERS: Final = {"jpeg": "rgba.jpg", "png": "rgba.png", "raw": "rgba.npy", "source": "rgba.png"}
 """Member that holds the image, by image format. ``source`` is the dataset's own file, not cropped, not resized."""
@@ -44,3 +46,43 @@ def encode_meta(subject: int, environment: int, frame: int, action: int) -> byte
 def encoded_size(dtype: str, shape: tuple[int, ...]) -> int:
     """Return the size of an array as .npy (bytes)."""
     return len(encode_array(np.zeros(shape, dtype)))
+
+
+def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
+    """Decode a sample as webdataset reads it from a shard: ``webdataset.WebDataset(urls).map(decode_sample)``.
+
+    Args:
+        sample: ``__key__`` and the bytes of each member.
+
+    Returns:
+        ``__key__``; ``image`` (H, W, 3) uint8, RGB, and ``worldp`` (H, W, 3) uint8 or uint16, as they are stored and
+        if they are; ``joints_2d`` (16, 2) float32, pixels of the stored image; ``joints_3d`` (16, 3) float32, metres,
+        camera frame, Neck subtracted; ``meta`` (4,) int32: subject, environment, frame, action.
+
+    Raises:
+        InputError: a member is missing or cannot be decoded.
+    """
+    pose = _decode_member(sample, POSE)
+    decoded = {
+        "__key__": sample["__key__"],
+        "joints_2d": pose[:, :2],
+        "joints_3d": pose[:, 2:] - pose[NECK, 2:],
+        "meta": _decode_member(sample, META),
+    }
+    for member in sample:
+        if member in IMAGE_MEMBERS.values():
+            decoded["image"] = _decode_member(sample, member)
+        elif member == WORLDP:
+            decoded["worldp"] = _decode_member(sample, member)
+    return decoded
+
+
+def _decode_member(sample: dict[str, Any], member: str) -> NDArray[Any]:
+    if member not in sample:
+        raise InputError(f"{sample['__key__']} has no {member}: give the shards of tools.shard")
+    try:
+        if member.endswith(".npy"):
+            return np.load(io.BytesIO(sample[member]), allow_pickle=False)  # type: ignore[no-any-return]
+        return decode_stored(np.frombuffer(sample[member], np.uint8), member)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{sample['__key__']}.{member} cannot be decoded ({error}): copy its shard again") from None

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from loaders.codecs import Bytes
 from loaders.errors import InputError
-from loaders.format.index import ShardIndex, compare_headers, index_name, read_index
+from loaders.format.index import IndexEntry, ShardIndex, compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, encoded_size
-from loaders.system.memory_map import map_file
+from loaders.system.open_files import map_file
 
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -69,20 +69,20 @@ class ShardSet:
         if len(members) > 1:
             raise InputError(f"{self.folder}: shards hold different members {sorted(members)}: run tools.shard again")
         self.members: tuple[str, ...] = members.pop() if members else ()
-        self._places = np.concatenate([index.places for index in indices]) if indices else np.empty((0, 0, 2), np.int64)
+        self._spans = np.concatenate([index.spans for index in indices]) if indices else np.empty((0, 0, 2), np.int64)
         self._keys = np.concatenate([index.keys for index in indices]) if indices else np.empty(0, np.bytes_)
         self._first = np.cumsum([0] + [shard.samples for shard in self.shards])
         self._check_sizes()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._spans)
 
     def read(self, indices: Indices, name: str) -> list[Bytes]:
         """Return the bytes of a member of each sample, as read-only views into the mapped tars."""
         chosen = np.asarray(indices, np.int64)
         shards = self.shard_of(chosen).tolist()
-        places = self._places[chosen, self.members.index(name)].tolist()
-        return [self._map(shard)[offset : offset + size] for shard, (offset, size) in zip(shards, places, strict=True)]
+        spans = self._spans[chosen, self.members.index(name)].tolist()
+        return [self._map(shard)[offset : offset + size] for shard, (offset, size) in zip(shards, spans, strict=True)]
 
     def member(self, index: int, name: str) -> Bytes:
         """Return the bytes of one sample's member as a read-only view into the mapped tar."""
@@ -106,7 +106,7 @@ class ShardSet:
     def labels(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return pose (n, 16, 5) and meta (n, 4) of the whole split, without touching images."""
         blocks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
-        # each label is a page of its own: many readers keep a disk's queue full
+        # each label costs the disk a read of its own: many threads keep its queue full
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             poses, metas = list(pool.map(self.pose, blocks)), list(pool.map(self.meta, blocks))
         return np.concatenate(poses), np.concatenate(metas)
@@ -119,18 +119,18 @@ class ShardSet:
         """Return the number (n,) of the shard that holds each sample."""
         return np.searchsorted(self._first, np.asarray(indices, np.int64), "right") - 1
 
-    def place(self, index: int, name: str) -> tuple[int, int]:
+    def span(self, index: int, name: str) -> tuple[int, int]:
         """Return a member's offset in its tar and its size (bytes)."""
-        offset, size = self._places[index, self.members.index(name)].tolist()
+        offset, size = self._spans[index, self.members.index(name)].tolist()
         return offset, size
 
-    def entries(self, indices: Indices, names: Sequence[str]) -> list[list[tuple[str, int, int, str]]]:
+    def entries(self, indices: Indices, names: Sequence[str]) -> list[list[IndexEntry]]:
         """Return lines of an index that lists some members of some samples; see `write_index`."""
-        places = self._places[np.asarray(indices)][:, [self.members.index(name) for name in names]].tolist()
+        spans = self._spans[np.asarray(indices)][:, [self.members.index(name) for name in names]].tolist()
         keys = [key.decode() for key in self._keys[indices].tolist()]
         return [
             [(name, offset, size, f"{key}.{name}") for name, (offset, size) in zip(names, sample, strict=True)]
-            for key, sample in zip(keys, places, strict=True)
+            for key, sample in zip(keys, spans, strict=True)
         ]
 
     def location(self, shard: int) -> str:
@@ -141,7 +141,7 @@ class ShardSet:
     def describe(self, index: int, name: str) -> str:
         """Say where a member lies, for messages: shard, key, member, offset."""
         shard = self.location(int(self.shard_of([index])[0]))
-        return f"{shard}: {self.key(index)}.{name} at byte {self.place(index, name)[0]}"
+        return f"{shard}: {self.key(index)}.{name} at byte {self.span(index, name)[0]}"
 
     def close(self) -> None:
         """Drop the mappings; views handed out keep theirs alive."""
@@ -171,11 +171,11 @@ class ShardSet:
                 return
             if name not in self.members:
                 raise InputError(f"{self.folder}: samples hold no {name}: run tools.shard again")
-            wrong = np.flatnonzero(self._places[:, self.members.index(name), 1] != size)
+            wrong = np.flatnonzero(self._spans[:, self.members.index(name), 1] != size)
             if len(wrong):
                 first = int(wrong[0])
                 raise InputError(
-                    f"{self.describe(first, name)} has {self.place(first, name)[1]} bytes, not {size}: "
+                    f"{self.describe(first, name)} has {self.span(first, name)[1]} bytes, not {size}: "
                     "run tools.shard again"
                 )
 

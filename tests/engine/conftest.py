@@ -1,4 +1,4 @@
-"""A world in small: generated frames, their shards, and a network that learnt from them."""
+"""Generated frames, their shards, and a network that was trained on them."""
 
 from __future__ import annotations
 

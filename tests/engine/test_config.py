@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine.checkpoint.checkpointer import CheckpointConfig
 from engine.cli.flags import keys_of
-from engine.config import TrainConfig, parse_train, to_plain
+from engine.config import TrainConfig, flatten, ignored_values, parse_train, to_plain, used_values
 from engine.distributed import DistributedConfig
 from engine.optimizer import OptimConfig
 from engine.stages import ModelConfig
+from engine.training.consistency import PER_NODE
 from loaders import DataConfig, InputError
 from loaders.augment import AugmentConfig
 from models.losses import LossWeights
@@ -145,7 +147,7 @@ REFUSED = {
     "compile: on\n": "line 3: compile is 'on': give off, default, reduce-overhead or max-autotune",
     "optim: {lr: .nan}\n": "line 3: optim.lr is '.nan': give a finite number",
     "optim:\n  max_grad_norm: -.inf\n": "line 4: optim.max_grad_norm is '-.inf': give a finite number",
-    "checkpoint_minutes: 1e999\n": "line 3: checkpoint_minutes is '1e999': give a finite number",
+    "checkpoint: {minutes: 1e999}\n": "line 3: checkpoint.minutes is '1e999': give a finite number",
     "optim: 0.001\n": "line 3: optim holds no keys: write them one a line, as 'key: value'",
     "seed: !!python/object/apply:os.system ['true']\n": "line 3: seed has the tag !!python/object/apply:os.system: "
     "leave it out, the key says what the value means",
@@ -225,6 +227,7 @@ SECTIONS = {
     "loss.": LossWeights(),
     "optim.": OptimConfig(),
     "distributed.": DistributedConfig(),
+    "checkpoint.": CheckpointConfig(),
     "": parse_train(NEEDED),
 }
 FLOATS = [
@@ -277,7 +280,7 @@ def test_the_configuration_of_a_run_is_one_for_another(tmp_path, name):
         "128",
         "--resume",
     ]
-    flags += ["--compile", "off", "--model.pretrained", name, "--epochs", "1_000", "--checkpoint-minutes", "1e22"]
+    flags += ["--compile", "off", "--model.pretrained", name, "--epochs", "1_000", "--checkpoint.minutes", "1e22"]
     config = dataclasses.replace(parse_train([*NEEDED, *flags]), run_dir=Path(name), load_2d=Path(name))
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
@@ -299,3 +302,25 @@ def test_the_shipped_configurations_are_valid(path):
     config = parse_train(["--config", str(path), "--data.shards", "shards", "--run-dir", "runs/x"])
     assert isinstance(config, TrainConfig)
     assert config.stage == path.stem
+    assert not ignored_values(config)
+
+
+def test_what_a_stage_does_not_obey_is_told_and_not_recorded(tmp_path):
+    more = ["--model.backbone", "resnet18", "--data.threads", "3", "--optim.gamma", "0.5", "--loss.bone", "0"]
+    config = parse_train([*NEEDED, "--stage", "train3d", *more])
+    assert ignored_values(config) == {"data.threads": 3, "model.backbone": "resnet18", "optim.gamma": 0.5}
+    recorded = flatten(used_values(config))
+    assert "loss.bone" in recorded
+    assert not recorded.keys() & {"loss.heatmap", "data.backend", "optim.momentum", *ignored_values(config)}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(used_values(config)))
+    again = parse_train(["--config", str(path)])
+    assert used_values(again) == {**used_values(config), "config": str(path)}
+    config = parse_train([*NEEDED, *more, "--optim.schedule", "step"])
+    assert ignored_values(config) == {"loss.bone": 0.0}
+
+
+def test_nodes_may_differ_in_every_path():
+    paths = {key for key, hint in keys_of(TrainConfig) if hint in (Path, Path | None)}
+    assert paths
+    assert paths <= PER_NODE

@@ -176,7 +176,7 @@ def test_a_process_that_hangs_is_named_whichever_exchange_tells(tmp_path):
 
 
 def test_processes_that_are_restarted_resume_by_themselves(tmp_path, shards):
-    more = ("--epochs", "20", "--data.batch-size", "2", "--checkpoint-every", "3", "--data.augment.rotation", "20")
+    more = ("--epochs", "20", "--data.batch-size", "2", "--checkpoint.every", "3", "--data.augment.rotation", "20")
     finish(start(flags(shards, tmp_path / "whole", "train3d", *more), processes=2))
     process = start(flags(shards, tmp_path / "run", "train3d", *more), 2, ("--max-restarts", "1"))
     wait_for_step(process, tmp_path / "run", 8)

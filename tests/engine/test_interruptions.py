@@ -37,7 +37,7 @@ def wait_for_writing(process, run_dir):
 @pytest.mark.parametrize(("stage", "precision"), RUNS)
 def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path, shards, stage, precision):
     more = ["--max-steps", str(STEPS), "--epochs", "10", "--precision", precision, "--data.augment.rotation", "20"]
-    more += ["--checkpoint-every", "3", "--log-every", "1"]
+    more += ["--checkpoint.every", "3", "--log-every", "1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     finish(start(flags(shards, whole, stage, *more)))
     total = len(read_metrics(whole / "metrics.jsonl"))

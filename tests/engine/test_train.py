@@ -1,5 +1,6 @@
 """Training, as a user starts it: the three stages, alone and under torchrun, stopped and resumed."""
 
+import dataclasses
 import json
 import signal
 import time
@@ -12,9 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from engine.checkpoint import format as checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
-from engine.training.preemption import Agreed
+from engine.training.preemption import Requests
 from engine.training.trainer import Trainer
-from loaders import ShardSet
+from loaders import ShardSet, build_loader
 from tests.engine.training_runs import flags, read_metrics, run, same, start, weights
 from tests.shard_factory import make_shard_set, spoil_images
 
@@ -135,15 +136,15 @@ def test_grad_accum_steps_give_the_whole_batchs_gradient(shards, tmp_path, stage
 
 @pytest.mark.parametrize(("stage", "precision"), [("finetune", "fp32"), ("train3d", "bf16")])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards, stage, precision):
-    more = ("--epochs", "3", "--precision", precision, "--data.augment.rotation", "20", "--checkpoint-every", "3")
+    more = ("--epochs", "3", "--precision", precision, "--data.augment.rotation", "20", "--checkpoint.every", "3")
     assert run(monkeypatch, *flags(shards, tmp_path / "whole", stage, *more)) == 0
     config = parse_train(flags(shards, tmp_path / "parts", stage, *more))
     trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
-    beat = trainer.preemption.beat
+    exchange = trainer.preemption.exchange
     monkeypatch.setattr(
         trainer.preemption,
-        "beat",
-        lambda **wish: Agreed(signal.SIGTERM) if trainer.step == 6 else beat(**wish),
+        "exchange",
+        lambda **own: Requests(signal.SIGTERM) if trainer.step == 6 else exchange(**own),
     )
     assert trainer.fit() == signal.SIGTERM
     trainer.close()
@@ -155,7 +156,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, monkeypatch, shards
 
 
 def test_a_killed_run_resumes_to_the_same_weights_and_the_same_log(tmp_path, shards):
-    more = ("--epochs", "12", "--checkpoint-every", "3", "--data.augment.rotation", "20")
+    more = ("--epochs", "12", "--checkpoint.every", "3", "--data.augment.rotation", "20")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert start(flags(shards, whole, "train3d", *more)).wait(120) == 0
     for entries in (6, 14):
@@ -184,7 +185,7 @@ def test_a_signal_saves_and_ends(tmp_path, shards, number, status):
     assert checkpoint.load(run_dir / "last.pt").step > 0
 
 
-def test_a_spoilt_loss_stops_the_run(tmp_path, monkeypatch, capsys, shards):
+def test_a_non_finite_loss_stops_the_run(tmp_path, monkeypatch, capsys, shards):
     status = run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", "--optim.lr", "1e30"))
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert status == 1
@@ -215,7 +216,7 @@ def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, shards)
         assert len(said.strip().splitlines()) == 1, said
 
 
-def test_pretrained_trunks(tmp_path, shards):
+def test_pretrained_backbones(tmp_path, shards):
     import torchvision
 
     backbone = torchvision.models.resnet18()
@@ -226,3 +227,47 @@ def test_pretrained_trunks(tmp_path, shards):
     trainer = Trainer(config, Process(0, 1, torch.device("cpu")))
     trainer.close()
     assert torch.equal(trainer.learner.model.state_dict()["layer4.1.conv2.weight"], backbone.layer4[1].conv2.weight)
+
+
+class SlowLoader:
+    """Waits before every batch."""
+
+    def __init__(self, loader, seconds):
+        self._loader = loader
+        self._seconds = seconds
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+    def __len__(self):
+        return len(self._loader)
+
+    def __iter__(self):
+        for batch in self._loader:
+            time.sleep(self._seconds)
+            yield batch
+
+
+def test_a_run_shorter_than_the_log_interval_reports_its_rate(tmp_path, shards):
+    config = parse_train(flags(shards, tmp_path / "run", "train3d", "--max-steps", "3", "--log-every", "50"))
+    trainer = Trainer(
+        config, Process(0, 1, torch.device("cpu")), build=lambda *a, **k: SlowLoader(build_loader(*a, **k), 0.5)
+    )
+    checkpoint_wait = trainer.checkpointer.wait
+    trainer.checkpointer.wait = lambda: (time.sleep(5), checkpoint_wait())  # no part of the time
+    before = time.perf_counter()
+    assert trainer.fit() == 0
+    seconds = time.perf_counter() - before
+    trainer.close()
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert 12 / seconds < summary["images_per_second"] <= 12 / 1.5
+    assert 0 < summary["data_wait_share"] <= 1
+    assert run_again(config) == {**summary, "images_per_second": None, "data_wait_share": None}
+
+
+def run_again(config):
+    """Resume a run that is at its end, and return its summary: no step, no rate."""
+    trainer = Trainer(dataclasses.replace(config, resume=True), Process(0, 1, torch.device("cpu")))
+    assert trainer.fit() == 0
+    trainer.close()
+    return json.loads((config.run_dir / "summary.json").read_text())

@@ -25,7 +25,7 @@ SMALL += ("--precision", "fp32")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a metrics.jsonl; a line cut short by a crash is left out."""
+    """Return the entries of a metrics.jsonl; a line cut short by a crash is skipped."""
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:

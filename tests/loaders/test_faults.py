@@ -25,7 +25,7 @@ def cut_at(root, sample):
     """Cut a shard where a sample begins (whole number) or in the middle of one."""
     path = root / SHARD
     shard_set = ShardSet(root, "train")
-    first, second = (shard_set.place(4 + int(sample) + k, "rgba.jpg")[0] - 512 for k in (0, 1))
+    first, second = (shard_set.span(4 + int(sample) + k, "rgba.jpg")[0] - 512 for k in (0, 1))
     path.write_bytes(path.read_bytes()[: first if sample == int(sample) else (first + second) // 2])
 
 

@@ -70,7 +70,7 @@ def accept_bytes(shards: Path, name: str = "train-000000.tar") -> None:
 def overwrite(shards: Path, member: str, change: bytes, at: int = 0) -> None:
     """Change bytes of the first sample's member in place."""
     split = ShardSet(shards, "train")
-    offset = int(split._places[0, split.members.index(member), 0])
+    offset = int(split._spans[0, split.members.index(member), 0])
     with (shards / "train" / "train-000000.tar").open("r+b") as stream:
         stream.seek(offset + at)
         stream.write(change)

@@ -14,7 +14,7 @@ from tools import validate
 
 def look(dataset: TinyDataset, *flags: str) -> tuple[int, dict[str, Any]]:
     report = dataset.root.parent / "report.json"
-    status = validate.main(["--root", str(dataset.root), "--report", str(report), "--workers", "1", *flags])
+    status = validate.main(["--dataset", str(dataset.root), "--report", str(report), "--workers", "1", *flags])
     return status, json.loads(report.read_text())
 
 
@@ -185,7 +185,7 @@ def test_two_workers_say_the_same(tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert validate.main(["--root", str(tmp_path / "nowhere")]) == 2
+    assert validate.main(["--dataset", str(tmp_path / "nowhere")]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "is not a folder" in message

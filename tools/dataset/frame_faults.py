@@ -1,4 +1,4 @@
-"""What is wrong with one frame of the dataset, and what is merely unusual about it."""
+"""The faults of one frame of the dataset, and notes on what is unusual about it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from models.camera import XR_EGOPOSE
 from tools.dataset.frames import PNG_HEAD, PNG_TAIL, FrameError, decode_png, frame_labels, leads_nowhere, png_fault
 from tools.dataset.layout import Environment, LabelError, differ, parse_frame
 
-AGREEMENT: Final = 1.0
-"""How far a 2D label may lie from the projection of its 3D label (pixels). Farther is reported, but a frame is not
-left out of a shard set for it: its labels may still serve."""
+NO_ROTATIONS: Final = "no rot file"
+"""A note, as the release has rotations of few frames only."""
 
-FARTHEST: Final = 3.0
-"""How far a joint can be from the camera (metres): it is worn on the head, and the tallest person ever measured was
-2.72 m tall. Like labels that disagree with the camera, farther ones are a fault and yet stored: they are finite, their
-2D labels may still serve, and both `tools.validate` and `tools.verify` name them before anyone trains on them."""
+_LARGEST_OFFSET: Final = 1.0
+"""Largest distance between a 2D label and the projection of its 3D label (pixels). Labels beyond it are a fault, but
+sharding stores the frame: one of the two may be right."""
+
+_LARGEST_DISTANCE: Final = 3.0
+"""Largest distance of a joint from the camera (metres), which is worn on the head: the tallest person ever measured was
+2.72 m tall. Joints beyond it are a fault, but sharding stores the frame: its 2D labels may be right, and
+`tools.validate` and `tools.verify` name it before anyone trains on it."""
 
 _LONGEST_KEY: Final = tarfile.LENGTH_NAME - 1 - max(map(len, (*IMAGE_MEMBERS.values(), JSON, WORLDP, POSE, META)))
-"""Longest key whose members' names a plain tar can hold (characters)."""
+"""Length of the longest key whose members have names that a plain tar can hold (characters)."""
 
 _UNUSED_KEYS: Final = ("camera", "char_height")
 """Keys of the layout that no sample needs."""
@@ -38,7 +41,7 @@ _NOT_FINITE = re.compile(rb"null|NaN|Infinity")
 
 
 def name_fault(recording: Environment, frame: int) -> str | None:
-    """Return why no sample can bear the names of a recording, whatever the frame holds; None if one can."""
+    """Return why no sample can have the names of a recording in its key; None if a sample can."""
     if recording.path.parts[-3:-1] != (recording.subject, recording.name):
         return "the name of its folder cannot be printed"
     length = len(sample_key(recording.subject, recording.name, frame))
@@ -48,82 +51,69 @@ def name_fault(recording: Environment, frame: int) -> str | None:
 
 
 def number_fault(frame: int) -> str | None:
-    """Return why no sample can bear a frame's number; None if one can."""
+    """Return why no sample can store a frame's number; None if a sample can."""
     return "frame number beyond 32 bits" if frame > np.iinfo(np.int32).max else None
 
 
 def double_fault(modality: str, paths: Sequence[Path]) -> str | None:
-    """Return why it is unclear which file of a modality is a frame's; None if it is clear."""
+    """Return why a frame's file of a modality is ambiguous; None if it is not."""
     if len(paths) < 2 or not differ(paths):
         return None
     return f"{len(paths)} {modality} files that differ: {', '.join(printable(path.name) for path in paths)}"
 
 
 def distance_fault(joints_3d: NDArray[np.floating[Any]]) -> str | None:
-    """Return whether a joint (16, 3), metres, camera frame, is where no body reaches; None if all may be right."""
+    """Return a fault if any of the joints (16, 3), metres, camera frame, is impossibly far away; None otherwise."""
     # float32 would overflow
     distance = np.linalg.norm(joints_3d.astype(np.float64), axis=1).max()
-    return f"a joint more than {FARTHEST:g} m from the camera" if distance > FARTHEST else None
+    return f"a joint more than {_LARGEST_DISTANCE:g} m from the camera" if distance > _LARGEST_DISTANCE else None
 
 
 def inspect_frame(
     files: Mapping[str, Sequence[Path]], modalities: Sequence[str], *, deep: bool
 ) -> tuple[list[str], list[str]]:
-    """Return a frame's faults and its harmless peculiarities, in words that do not differ from frame to frame.
+    """Return a frame's faults and the notes on it, in words that are the same for all frames.
 
     Args:
-        files: the frame's files by modality; more than one are the same frame twice.
+        files: the frame's files by modality; a frame may have several of one modality.
         modalities: what every frame should have.
-        deep: decode every image instead of looking at its two ends.
+        deep: decode every image instead of reading only its beginning and its end.
     """
     faults: list[str] = []
     notes: list[str] = []
-    for modality in modalities:
+    for modality in (*modalities, "rot"):
         paths = files.get(modality, ())
-        if fault := double_fault(modality, paths):
-            faults.append(fault.partition(": ")[0])
-        elif paths:
-            wrong, unusual = _inspect_file(modality, paths[0], deep=deep)
-            faults += wrong
-            notes += [*unusual, *_twice(modality, paths)]
+        # the release has rotations of few frames only, so what is wrong with them is no fault
+        target = notes if modality == "rot" else faults
+        if not paths:
+            target.append(f"no {modality} file")
+        elif fault := double_fault(modality, paths):
+            target.append(fault.partition(": ")[0])
         else:
-            faults.append(f"no {modality} file")
-    notes += _rotation_notes(files.get("rot", ()))
+            wrong, unusual = _inspect_file(modality, paths[0], deep=deep)
+            target += wrong
+            notes += unusual
+            if len(paths) > 1:
+                notes.append(f"{len(paths)} {modality} files of the same content")
     return faults, notes
 
 
-def _twice(modality: str, paths: Sequence[Path]) -> list[str]:
-    return [f"{len(paths)} {modality} files of the same content"] if len(paths) > 1 else []
-
-
 def _inspect_file(modality: str, path: Path, *, deep: bool) -> tuple[list[str], list[str]]:
+    fault = None
     try:
         if modality == "json":
             return _inspect_labels(path.read_bytes())
-        return list(_image_faults(modality, path, deep=deep)), []
+        if modality == "rot":
+            fault = None if path.stat().st_size else "file is empty"
+        elif deep:
+            decode_png(modality, path.read_bytes())
+        else:
+            fault = png_fault(*_ends(path))
+    except FrameError as error:
+        return [str(error)], []
     except OSError as error:
-        return [_unreadable(modality, path, error)], []
-
-
-def _unreadable(modality: str, path: Path, error: OSError) -> str:
-    if leads_nowhere(path):
-        return f"{modality} is a link to nothing"
-    return f"{modality} cannot be read: {error.strerror}"
-
-
-def _rotation_notes(paths: Sequence[Path]) -> Iterator[str]:
-    if not paths:
-        yield "no rot file"
-        return
-    try:
-        if not paths[0].stat().st_size:
-            yield "rot file is empty"
-    except OSError as error:
-        yield _unreadable("rot", paths[0], error)
-    if fault := double_fault("rot", paths):
-        yield fault.partition(": ")[0]
-    else:
-        yield from _twice("rot", paths)
+        fault = "is a link to nothing" if leads_nowhere(path) else f"cannot be read: {error.strerror}"
+    return [f"{modality} {fault}"] if fault else [], []
 
 
 def _inspect_labels(text: bytes) -> tuple[list[str], list[str]]:
@@ -131,13 +121,13 @@ def _inspect_labels(text: bytes) -> tuple[list[str], list[str]]:
     try:
         labels = frame_labels(text)
     except LabelError as error:
-        # what follows the colon says where in this one file
+        # after the colon it says where in this one file
         return [str(error).partition(": ")[0]], notes
     far = distance_fault(labels.joints_3d)
     faults = [far] if far else []
     distance = np.linalg.norm(XR_EGOPOSE.project(labels.joints_3d) - labels.joints_2d, axis=1)
-    if distance.max() > AGREEMENT:
-        faults.append(f"2D labels more than {AGREEMENT:g} pixel off the camera model")
+    if distance.max() > _LARGEST_OFFSET:
+        faults.append(f"2D labels more than {_LARGEST_OFFSET:g} pixel off the camera model")
     faults += [f"no key {key}" for key in _UNUSED_KEYS if f'"{key}"'.encode() not in text]
     if _NOT_FINITE.search(text):
         notes += _unused_gaps(text)
@@ -149,18 +139,6 @@ def _unused_gaps(text: bytes) -> Iterator[str]:
     for key in ("pts2d_fisheye", "pts3d_fisheye"):
         if not np.isfinite(np.array(frame[key], np.float64)).all():
             yield f"{key} lacks values of joints that training does not use"
-
-
-def _image_faults(modality: str, path: Path, *, deep: bool) -> Iterator[str]:
-    if not deep:
-        fault = png_fault(*_ends(path))
-        if fault:
-            yield f"{modality} {fault}"
-        return
-    try:
-        decode_png(modality, path.read_bytes())
-    except FrameError as error:
-        yield str(error)
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:

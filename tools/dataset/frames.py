@@ -24,7 +24,7 @@ Pixels = NDArray[Any]
 """uint8 or uint16."""
 
 PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
-"""Modalities of which every frame has a file; ``rot`` is only sporadically there."""
+"""Modalities of which every frame has a file; few frames have ``rot``."""
 
 PNG_HEAD: Final = 26
 """Bytes of a PNG up to and including its size, bit depth and color type (bytes)."""
@@ -163,11 +163,11 @@ def read_file(recording: Environment, modality: str, frame: int) -> bytes:
             raise FrameError(f"{modality} is a link to nothing") from None
         if isinstance(error, FileNotFoundError):
             raise FrameError(f"no {modality} file") from None
-        raise Failure(f"{path} cannot be read ({error.strerror}): mend it, then run the command again") from None
+        raise Failure(f"{path} cannot be read ({error.strerror}): repair it, then run the command again") from None
 
 
 def leads_nowhere(path: Path) -> bool:
-    """Tell whether a path is a link to nothing, or to itself."""
+    """Return whether a path is a link to nothing, or to itself."""
     return path.is_symlink() and not path.exists()
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with one recording of the dataset, frame by frame."""
+"""Inspection of one recording of the dataset, frame by frame."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from tools.dataset.layout import SUBJECTS, Environment
 from tools.parallel import Progress
 
 REQUIRED: Final = ("rgba", "json")
-"""Modalities without which there is no dataset."""
+"""Modalities that every dataset has."""
 
 
 @dataclass(frozen=True)
 class InspectionJob:
-    """A recording, and how to look at it."""
+    """A recording to inspect."""
 
     recording: Environment
     modalities: tuple[str, ...]
     """Modalities that every frame should have."""
     deep: bool
-    """Decode every image instead of looking at its two ends."""
+    """Decode every image instead of reading only its beginning and its end."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a recording."""
+    """The findings in a recording."""
 
     recording: Environment
     counts: dict[str, int]
     """Frames that have a file of each modality, ``rot`` among them (frames)."""
     frames: int
-    """Frame numbers that occur in any modality (frames)."""
+    """Number of frames that have a file of any modality (frames)."""
     misaligned: tuple[tuple[str, ...], ...]
-    """Modalities with the same number of files and yet not the same frames: pairing by position goes wrong unseen."""
+    """Groups of modalities with equally many files of different frames: pairing them by order fails silently."""
     faults: dict[str, tuple[int, ...]]
-    """Frames by what is wrong with them."""
+    """Frames by fault."""
     problems: tuple[str, ...]
-    """What is wrong with the recording as a whole."""
+    """Faults of the recording as a whole."""
     notes: dict[str, tuple[int, ...]]
-    """Frames by what is unusual about them and harms nothing."""
+    """Frames by note: what is unusual about them but does no harm."""
 
     @property
     def bad_frames(self) -> tuple[int, ...]:
@@ -54,11 +54,11 @@ class Inspection:
 
     @property
     def sound(self) -> bool:
-        """True if nothing is wrong."""
+        """Whether there are no faults."""
         return not self.faults and not self.problems
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the report says about the recording."""
+        """Return the recording's part of the report."""
         return {
             "split": self.recording.split,
             "subject": self.recording.subject,
@@ -73,15 +73,15 @@ class Inspection:
 
 
 def inspect_recording(job: InspectionJob, progress: Progress) -> Inspection:
-    """Look at every file of a recording."""
+    """Inspect every file of a recording."""
     cv2.setNumThreads(1)  # every core has a process of its own
     recording = job.recording
     files = {modality: recording.all_files(modality) for modality in (*PAIRED, "rot")}
     frames = sorted(set().union(*(files[modality] for modality in job.modalities)))
     faults, notes = defaultdict(list), defaultdict(list)
     for frame in frames:
-        mine = {modality: found[frame] for modality, found in files.items() if frame in found}
-        wrong, unusual = inspect_frame(mine, job.modalities, deep=job.deep)
+        own = {modality: paths[frame] for modality, paths in files.items() if frame in paths}
+        wrong, unusual = inspect_frame(own, job.modalities, deep=job.deep)
         for reason in (*wrong, *filter(None, [number_fault(frame)])):
             faults[reason].append(frame)
         for reason in unusual:
@@ -89,7 +89,7 @@ def inspect_recording(job: InspectionJob, progress: Progress) -> Inspection:
         progress.add(1)
     return Inspection(
         recording,
-        counts={modality: len(found) for modality, found in files.items()},
+        counts={modality: len(paths) for modality, paths in files.items()},
         frames=len(frames),
         misaligned=_misaligned({modality: frozenset(files[modality]) for modality in job.modalities}),
         faults={reason: tuple(numbers) for reason, numbers in sorted(faults.items())},
@@ -116,7 +116,7 @@ def _split_problems(recording: Environment) -> Iterator[str]:
 
 
 def modalities_in(recordings: Sequence[Environment]) -> tuple[str, ...]:
-    """Return the modalities the dataset has: the required ones, and others that any recording holds."""
+    """Return the modalities of the dataset: the required ones, and others that any recording has."""
     return tuple(
         modality
         for modality in PAIRED

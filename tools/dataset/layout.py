@@ -1,7 +1,7 @@
 """The extracted dataset on disk: splits, folders, file names, and one frame's labels.
 
-``<root>/<Set>/<subject>/env_*/cam_down/<modality>/<file>``; files of one frame share its number and nothing else,
-so modalities are paired by number, never by position.
+Files are ``<dataset>/<Set>/<subject>/env_*/cam_down/<modality>/<file>``. The files of one frame have only its number in
+common, so modalities are paired by number, never by order.
 """
 
 from __future__ import annotations
@@ -24,47 +24,22 @@ from models.skeleton import JOINTS
 
 SET_FOLDERS: Final = {"train": "TrainSet", "val": "ValSet", "test": "TestSet"}
 
+# fmt: off
 SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
     "train": (
-        "female_001_a_a",
-        "female_002_a_a",
-        "female_002_f_s",
-        "female_003_a_a",
-        "female_005_a_a",
-        "female_006_a_a",
-        "female_007_a_a",
-        "female_009_a_a",
-        "female_011_a_a",
-        "female_014_a_a",
-        "female_015_a_a",
-        "male_003_f_s",
-        "male_004_a_a",
-        "male_005_a_a",
-        "male_006_f_s",
-        "male_007_a_a",
-        "male_008_f_s",
-        "male_009_a_a",
-        "male_010_f_s",
-        "male_011_f_s",
-        "male_014_a_a",
+        "female_001_a_a", "female_002_a_a", "female_002_f_s", "female_003_a_a", "female_005_a_a", "female_006_a_a",
+        "female_007_a_a", "female_009_a_a", "female_011_a_a", "female_014_a_a", "female_015_a_a", "male_003_f_s",
+        "male_004_a_a", "male_005_a_a", "male_006_f_s", "male_007_a_a", "male_008_f_s", "male_009_a_a", "male_010_f_s",
+        "male_011_f_s", "male_014_a_a",
     ),
     "val": ("male_008_a_a",),
     "test": (
-        "female_004_a_a",
-        "female_008_a_a",
-        "female_010_a_a",
-        "female_012_a_a",
-        "female_012_f_s",
-        "male_001_a_a",
-        "male_002_a_a",
-        "male_004_f_s",
-        "male_006_a_a",
-        "male_007_f_s",
-        "male_010_a_a",
-        "male_014_f_s",
+        "female_004_a_a", "female_008_a_a", "female_010_a_a", "female_012_a_a", "female_012_f_s", "male_001_a_a",
+        "male_002_a_a", "male_004_f_s", "male_006_a_a", "male_007_f_s", "male_010_a_a", "male_014_f_s",
     ),
 }
 """The official splits, by subject (gender_id_body-type_height)."""
+# fmt: on
 
 FILE_NAMES: Final = {
     "rgba": "{subject}.rgba.{frame:06d}.png",
@@ -79,7 +54,7 @@ FILE_NAMES: Final = {
 _FRAME_NUMBER = re.compile(r"(\d+)\.[A-Za-z]+$")
 
 _LARGEST: Final = float(np.finfo(np.float32).max) / 1000
-"""Beyond it a label may become infinite as float32, whatever the size of the image it is scaled to."""
+"""A larger label may become infinite as float32 when it is scaled to the size of an image."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +70,19 @@ class Environment:
     """The ``cam_down`` folder, which holds a folder per modality."""
 
     def file(self, modality: str, frame: int) -> Path:
-        """Return the path a frame's file has, whether or not it exists."""
+        """Return the path of a frame's file, whether or not it exists."""
         return self.path / modality / FILE_NAMES[modality].format(subject=self.subject, frame=frame)
 
     def files(self, modality: str) -> dict[int, Path]:
-        """Return a file of each frame by frame number, ascending; empty if the folder is absent."""
+        """Return one file of each frame by frame number, ascending; empty if the folder does not exist."""
         return {frame: paths[0] for frame, paths in self.all_files(modality).items()}
 
     def all_files(self, modality: str) -> dict[int, list[Path]]:
-        """Return the same with every file of a frame: the release has some with four digits beside those with six."""
-        found = defaultdict(list)
+        """Return all files of each frame: the release has some names with four digits beside those with six."""
+        paths = defaultdict(list)
         for frame, path in sorted(self.numbered(modality)):
-            found[frame].append(path)
-        return dict(found)
+            paths[frame].append(path)
+        return dict(paths)
 
     def numbered(self, modality: str) -> Iterator[tuple[int, Path]]:
         """Yield each file of a modality with its frame's number."""
@@ -119,7 +94,7 @@ class Environment:
 
 
 def differ(paths: Sequence[Path]) -> bool:
-    """Tell whether files of one frame have different contents, or cannot be compared."""
+    """Return whether files of one frame have different contents or cannot be compared."""
     try:
         return not all(paths[0].samefile(path) or filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
     except OSError:
@@ -131,23 +106,23 @@ def find_environments(
 ) -> list[Environment]:
     """Return the recordings below ``root`` in the order of split, subject, environment.
 
-    ``subjects`` narrows the search; empty takes all. Raises InputError if the folder or a named subject is absent,
-    or if nothing is found.
+    ``subjects`` selects some; empty takes all. Raises InputError if the folder or a named subject does not exist, or
+    if nothing is found.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give the one that holds {', '.join(SET_FOLDERS.values())}")
-    found = [
+    environments = [
         environment
         for split in splits
         for environment in _environments_of(root / SET_FOLDERS[split], split)
         if not subjects or environment.subject in subjects
     ]
-    absent = sorted(set(subjects) - {environment.subject for environment in found})
+    absent = sorted(set(subjects) - {environment.subject for environment in environments})
     if absent:
         raise InputError(f"no subject {', '.join(absent)} below {root}")
-    if not found:
+    if not environments:
         raise InputError(f"{root} holds no frames: expected {SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png")
-    return found
+    return environments
 
 
 def _environments_of(folder: Path, split: str) -> Iterator[Environment]:
@@ -164,7 +139,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 class LabelError(ValueError):
-    """A frame's JSON cannot serve as a label; the message is the reason."""
+    """A frame's JSON has no usable labels; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +158,7 @@ def read_labels(content: bytes) -> FrameLabels:
     frame = parse_frame(content)
     try:
         names = [joint["name"] for joint in frame["joints"]]
-        action, pixels, centimetres = frame["action"], frame["pts2d_fisheye"], frame["pts3d_fisheye"]
+        action, pixels, centimeters = frame["action"], frame["pts2d_fisheye"], frame["pts3d_fisheye"]
     except KeyError as error:
         raise LabelError(f"no key {error.args[0]}") from None
     except TypeError:
@@ -200,7 +175,7 @@ def read_labels(content: bytes) -> FrameLabels:
     return FrameLabels(
         action,
         _points(pixels, "pts2d_fisheye", 2, columns, len(names)),
-        _points(centimetres, "pts3d_fisheye", 3, columns, len(names)) / 100,
+        _points(centimeters, "pts3d_fisheye", 3, columns, len(names)) / 100,
     )
 
 
@@ -210,7 +185,7 @@ def parse_frame(content: bytes) -> dict[str, Any]:
     Raises LabelError with the reason.
     """
     try:
-        # Python's integers may be longer than it converts, or than a float can hold
+        # integers may have more digits than Python converts, or be too large for a float
         frame = json.loads(content, parse_int=float, object_pairs_hook=_object)
     except LabelError:
         raise

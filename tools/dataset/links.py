@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 NO_LINKS: Final = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-"""How file systems, such as FAT, say that they have no links."""
+"""Errors of file systems that have no links, such as FAT."""
 
 
 def link(path: Path, to: str) -> bool:
@@ -34,11 +34,11 @@ def links_below(folder: Path) -> Iterator[Path]:
 
 
 def target_inside(path: Path, folder: Path) -> str | None:
-    """Return where a link leads, relative to its own place; None if that is not below ``folder``.
+    """Return the target of a link, relative to the link's folder; None if it is not below ``folder``.
 
     Args:
-        path: the link; whether anything is where it leads does not matter.
-        folder: one that holds it.
+        path: the link, whose target need not exist.
+        folder: a folder that contains the link.
     """
     # realpath goes through loops and past what is missing, unlike Path.resolve
     end, top = os.path.realpath(path), os.path.realpath(folder)

@@ -10,29 +10,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loaders.errors import Failure, InputError
-from loaders.system.disk import in_words
+from loaders.system.os_errors import format_bytes
 from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection
 from tools.dataset.links import target_inside
 
 Moves = dict[Path, Path]
-"""Where each file goes."""
+"""The new path of each file."""
 
 
-def prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[int, Counter[Path]]:
-    """Move every file of the faulty frames to the same place below ``aside``.
+def prune(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[int, Counter[Path]]:
+    """Move every file of the faulty frames to the same relative path below ``aside``.
 
-    Files that a link brings into a recording belong to another one, or lie outside the dataset: they stay. So do those
-    that a link lends to a frame that is not faulty.
+    Files that a recording has through a link stay: they belong to another recording or are outside the dataset. Files
+    that a frame without faults has through a link stay too.
 
     Returns:
-        The number of files moved, and of those that stayed, by the folder they were seen in.
+        The number of files moved, and the number of files that stayed, by folder.
 
     Raises:
         InputError: something is in the way; nothing was moved.
         Failure: a file cannot be moved.
     """
-    moves, kept = _plan(root, aside, inspections)
+    moves, kept = _plan(dataset, aside, inspections)
     _check(moves)
     for number, (path, target) in enumerate(moves.items()):
         try:
@@ -40,7 +40,7 @@ def prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[i
         except OSError as error:
             if os.path.lexists(path):
                 with contextlib.suppress(OSError):
-                    target.unlink()  # half of it
+                    target.unlink()  # an incomplete copy
             raise Failure(
                 f"{path} cannot be moved to {target} ({error.strerror}), {number} files were: see to it, then run the "
                 "same command again"
@@ -48,33 +48,33 @@ def prune(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[i
     return len(moves), kept
 
 
-def _plan(root: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[Moves, Counter[Path]]:
-    """Return what to move, and how many files of which folders stay."""
+def _plan(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[Moves, Counter[Path]]:
+    """Return the files to move, and how many files stay in which folder."""
     moves: dict[Path, tuple[Path, Path]] = {}
     foreign: list[tuple[Path, Path]] = []
     needed: set[Path] = set()
-    for found in inspections:
-        bad = set(found.bad_frames)
+    for inspection in inspections:
+        bad = set(inspection.bad_frames)
         for modality in (*PAIRED, "rot"):
-            folder = found.recording.path / modality
-            linked = target_inside(folder, found.recording.path) is None
-            # two recordings, or two modalities, may be one folder: each of its files is moved once
+            folder = inspection.recording.path / modality
+            linked = target_inside(folder, inspection.recording.path) is None
+            # two recordings, or two modalities, may share a folder: each of its files is moved once
             real = folder.resolve()
-            for frame, path in found.recording.numbered(modality):
+            for frame, path in inspection.recording.numbered(modality):
                 if frame not in bad:
                     if linked or path.is_symlink():
                         needed.add(Path(os.path.realpath(path)))
                 elif linked:
                     foreign.append((folder, real / path.name))
                 else:
-                    moves.setdefault(real / path.name, (path, aside / path.relative_to(root)))
+                    moves.setdefault(real / path.name, (path, aside / path.relative_to(dataset)))
     kept = Counter(folder for folder, file in foreign if file not in moves)
     kept.update(path.parent for file, (path, _) in moves.items() if file in needed)
     return dict(sorted(move for file, move in moves.items() if file not in needed)), kept
 
 
 def _check(moves: Moves) -> None:
-    """Make the folders to come, and see that every file can be moved there."""
+    """Make the target folders and check that every file can be moved there."""
     needed: Counter[Path] = Counter()
     for path, target in moves.items():
         try:
@@ -93,6 +93,6 @@ def _check(moves: Moves) -> None:
         folder, total = next(iter(needed)), sum(needed.values())
         if total > (free := shutil.disk_usage(folder).free):
             raise InputError(
-                f"the files need {in_words(total)}, the disk of {folder} has {in_words(free)} free, so nothing was "
-                "moved: give --prune another folder"
+                f"the files need {format_bytes(total)}, the disk of {folder} has {format_bytes(free)} free, so nothing "
+                "was moved: give --prune another folder"
             )

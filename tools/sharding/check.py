@@ -28,7 +28,7 @@ FrameName = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class CheckJob:
-    """A shard, and how to look at it."""
+    """A shard, and how to check it."""
 
     folder: Path
     """Folder of the split."""
@@ -63,7 +63,7 @@ def expected_members(manifest: Manifest) -> list[str]:
 
 
 def check_shard_file(job: CheckJob, progress: Progress) -> Check:
-    """Look at everything a shard says and holds."""
+    """Check a shard, its index and its samples."""
     cv2.setNumThreads(1)  # every core has a process of its own
     path = job.folder / job.shard.name
     findings: list[str] = []
@@ -83,7 +83,7 @@ def check_shard_file(job: CheckJob, progress: Progress) -> Check:
         compare_headers(path, data, index, range(job.shard.samples))
     except InputError as error:
         findings.append(str(error))
-    for row, sample in enumerate(index.places.tolist()):
+    for row, sample in enumerate(index.spans.tolist()):
         key = index.keys[row].decode()
         contents = {
             name: data[offset : offset + size].tobytes()

@@ -1,4 +1,4 @@
-"""What sharding will take, told before it starts."""
+"""How much space and time sharding will take, said before it starts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Final
 from tqdm import tqdm
 
 from loaders.errors import Failure
-from loaders.system.disk import in_words
+from loaders.system.os_errors import format_bytes
 from tools.dataset.frames import FrameError
 from tools.sharding.writer import ShardJob, TarWriter, encode_row
 
-_TRIED: Final = 16
-"""Frames that are encoded to estimate all others from (frames)."""
+_FRAMES: Final = 16
+"""Frames that are encoded to estimate all others (frames)."""
 _CERTAINTY: Final = 1.05
-"""An estimate this much above what is free is taken for certain (ratio)."""
+"""The run is refused if the estimate is above the free space by this factor."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Estimate:
         return round(self.samples * self.bytes_per_sample)
 
     def announce(self, output: Path, cores: int | None) -> None:
-        """Say what is to come, and stop if the disk cannot hold it.
+        """Write the estimate to standard output, and refuse what the disk cannot hold.
 
         Args:
             output: folder of the shard set.
@@ -51,7 +51,7 @@ class Estimate:
             Failure: more is needed than is free.
         """
         free = shutil.disk_usage(output).free
-        needed, left = in_words(self.bytes), in_words(free)
+        needed, left = format_bytes(self.bytes), format_bytes(free)
         seconds = self.samples * self.seconds_per_sample / (cores or 1)
         duration = f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
         sys.stdout.write(f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n")
@@ -64,13 +64,13 @@ class Estimate:
 
 
 def estimate(jobs: Sequence[ShardJob]) -> Estimate:
-    """Encode a few of the frames in this process: the order of samples is random, so the first are a fair choice.
+    """Encode the first frames in this process; samples are in random order, so these are from all recordings.
 
     Raises Failure if a file cannot be read, InputError at a defect if the jobs say so.
     """
-    frames = list(itertools.islice(((job, row) for job in jobs for row in job.rows), _TRIED))
+    frames = list(itertools.islice(((job, row) for job in jobs for row in job.rows), _FRAMES))
     sizes, times = [], []
-    for job, row in [*frames[:1], *frames]:  # the first pays for what is loaded and compiled once
+    for job, row in [*frames[:1], *frames]:  # the first, which loads and compiles, is not counted
         start, tar = time.perf_counter(), TarWriter(io.BytesIO())
         sample = encode_row(job, row)
         if not isinstance(sample, FrameError):

@@ -1,4 +1,4 @@
-"""Checking the stored images of one sample: can they be decoded, and are they the dataset's."""
+"""Checking the stored images of one sample: whether they can be decoded and are the dataset's."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def foreign_images(recording: Environment, frame: int, contents: dict[str, bytes
         except FrameError as reason:
             yield f"the dataset's frame has {reason}"
             continue
-        # decoding what differs: another version of a codec may write other bytes for the same image
+        # another version of a codec may write other bytes for the same image: what differs is decoded
         if contents[name] != expected and (preprocessing.format == "source" or _differ(name, contents[name], expected)):
             yield f"its {name} is not the dataset's"
 
@@ -69,7 +69,7 @@ def foreign_images(recording: Environment, frame: int, contents: dict[str, bytes
 def _differ(name: str, stored: bytes, expected: bytes) -> bool:
     one, other = _decode(stored), _decode(expected)
     if one is None or other is None:
-        return False  # said elsewhere
+        return False  # reported by `undecodable`
     if one.shape != other.shape or one.dtype != other.dtype:
         return True
     if name == WORLDP:

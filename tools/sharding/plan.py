@@ -47,7 +47,7 @@ class Plan:
     """How many of the samples are unusual in which way (frames)."""
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that change with any sample, their order, and the frames left out."""
+        """Return 16 hexadecimal digits that change with any sample, their order, and the skipped frames."""
         lists = [self.subjects, self.environments, self.actions, list(self.splits)]
         skipped = [[asdict(frame) for frame in split.skipped] for split in self.splits.values()]
         text = hashlib.sha256(json.dumps([lists, skipped]).encode())
@@ -64,7 +64,7 @@ class _ScanJob:
 
 @dataclass(frozen=True)
 class _Scan:
-    """What one recording has to offer."""
+    """What was found in one recording."""
 
     recording: Environment
     frames: tuple[int, ...]
@@ -92,10 +92,10 @@ def make_plan(
     environment_index = _index(recording.name for recording in recordings)
     action_index = _index(action for scan in scans for action in scan.actions)
     planned = {}
-    for place, split in enumerate(SET_FOLDERS):
+    for number, split in enumerate(SET_FOLDERS):
         mine = [scan for scan in scans if scan.recording.split == split]
         if mine:
-            planned[split] = _plan_split(mine, subject_index, environment_index, action_index, seed=seed, place=place)
+            planned[split] = _plan_split(mine, subject_index, environment_index, action_index, seed=seed, number=number)
     notes = sum((scan.notes for scan in scans), Counter[str]())
     return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned, notes)
 
@@ -107,7 +107,7 @@ def _plan_split(
     actions: dict[str, int],
     *,
     seed: int,
-    place: int,
+    number: int,
 ) -> SplitPlan:
     _check_keys(scans)
     blocks = [np.empty((0, *META_SHAPE), np.int32)]
@@ -121,8 +121,8 @@ def _plan_split(
         block[:, 3] = [actions[action] for action in scan.actions]
         blocks.append(block)
     rows = np.concatenate(blocks)
-    # training draws epochs 0, 1, ... from the same function: negative ones are the shards' own
-    order = epoch_order(seed, -1 - place, len(rows))
+    # training takes epochs 0, 1, ... of the same function; negative ones are for the order in shards
+    order = epoch_order(seed, -1 - number, len(rows))
     return SplitPlan(recordings, rows[order], tuple(frame for scan in scans for frame in scan.skipped))
 
 
@@ -138,9 +138,9 @@ def _check_keys(scans: Sequence[_Scan]) -> None:
 
 
 def _scan(job: _ScanJob, progress: Progress) -> _Scan:
-    """Judge every frame of a recording by its files and its labels, not by its images."""
+    """Check every frame of a recording by its files and its labels, not by its images."""
     recording = job.recording
-    # a frame of which only another modality is there counts too: it is left out, not overlooked
+    # a frame that has a file of another modality only is listed as skipped, too
     files = {modality: recording.all_files(modality) for modality in PAIRED}
     usable: dict[int, str] = {}
     skipped = []
@@ -164,13 +164,13 @@ def _scan(job: _ScanJob, progress: Progress) -> _Scan:
 
 
 def _check_files(recording: Environment, frame: int, files: dict[str, list[Path]]) -> None:
-    """Raise FrameError if a frame lacks a file, or has two that differ, or a name that no sample can bear."""
+    """Raise FrameError if a frame lacks a file, or has two that differ, or a name that no sample can have."""
     absent = [f"no {modality} file" for modality, paths in files.items() if not paths]
     faults = [name_fault(recording, frame), number_fault(frame), ", ".join(absent)]
     doubles = [double_fault(modality, paths) for modality, paths in files.items()]
-    if said := [fault for fault in (*faults, *doubles) if fault]:
-        raise FrameError(", ".join(said))
+    if found := [fault for fault in (*faults, *doubles) if fault]:
+        raise FrameError(", ".join(found))
 
 
 def _index(names: Iterable[str]) -> dict[str, int]:
-    return {name: place for place, name in enumerate(sorted(set(names)))}
+    return {name: number for number, name in enumerate(sorted(set(names)))}

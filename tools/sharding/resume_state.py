@@ -1,4 +1,4 @@
-"""The state of a sharding run that goes on where it stopped."""
+"""The resume state of a sharding run: what a run that was stopped leaves for the next one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any, Final
 from loaders.errors import InputError
 from loaders.format import manifest
 from loaders.format.manifest import Manifest, Shard, SkippedFrame
+from loaders.plain import from_plain
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.locks import locked
 
-FOLDER: Final = ".unfinished"
-_PLAN: Final = "plan.json"
+FOLDER: Final = ".resume"
+_OPTIONS: Final = "options.json"
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,22 @@ class ShardResult:
     shard: Shard
     """With no samples, no file was written."""
     skipped: tuple[SkippedFrame, ...]
-    """Frames found unusable on decoding."""
+    """Frames that turned out to be unusable when they were decoded."""
 
 
 @contextlib.contextmanager
-def at_work(output: Path) -> Iterator[None]:
-    """Keep a second run out of the folder, and leave nothing half-written behind."""
+def sole_writer(output: Path) -> Iterator[None]:
+    """Keep a second run out of the folder, and remove partly written files at the end."""
     with locked(output):
         try:
             yield
         finally:
-            if (output / FOLDER / _PLAN).is_file():  # else the folder may be somebody else's
+            if (output / FOLDER / _OPTIONS).is_file():  # else the folder may hold something else
                 with contextlib.suppress(OSError):
                     remove_partials(output)
 
 
-def begin(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
+def prepare(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
     """Make the folder ready for the shard set that ``options`` and ``preprocessing`` determine.
 
     Returns True if it holds that set, finished; False if shards remain to be written. Raises InputError if it holds
@@ -55,50 +56,49 @@ def begin(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -
     if (output / manifest.FILE_NAME).is_file():
         made = Manifest.read(output)
         _compare(_flat(made.options, made.preprocessing), wanted, f"{output} holds a finished shard set", remedy)
-        remove_partials(output)  # a killed run's worker that was held up may have begun another shard since
+        remove_partials(output)  # a slow worker of a killed run may have begun another shard since
         return True
-    plan = output / FOLDER / _PLAN
-    if plan.is_file():
-        begun = json.loads(plan.read_bytes())
-        _compare(begun, wanted, f"{output} holds an unfinished shard set", f"repeat its options, {remedy}")
+    begun = output / FOLDER / _OPTIONS
+    if begun.is_file():
+        what = f"{output} holds an unfinished shard set"
+        _compare(json.loads(begun.read_bytes()), wanted, what, f"repeat its options, {remedy}")
     else:
         if any(not path.name.startswith(".") for path in output.iterdir()):
             raise InputError(f"{output} is not empty and holds no shard set: give --output a new folder")
-        plan.parent.mkdir(exist_ok=True)
-        write_whole(plan, json.dumps(wanted, indent=1).encode())
+        begun.parent.mkdir(exist_ok=True)
+        write_whole(begun, json.dumps(wanted, indent=1).encode())
     remove_partials(output)
     return False
 
 
-def record(output: Path, result: ShardResult) -> None:
-    """Note a shard's result, just before the shard appears."""
-    write_whole(_note(output, result.shard.name), json.dumps(asdict(result)).encode())
+def save_result(output: Path, result: ShardResult) -> None:
+    """Save a shard's result; to be called just before the shard gets its name."""
+    write_whole(_result_file(output, result.shard.name), json.dumps(asdict(result)).encode())
 
 
-def recall(output: Path, split: str, name: str) -> ShardResult | None:
+def load_result(output: Path, split: str, name: str) -> ShardResult | None:
     """Return the result of a shard that an earlier run finished, else None."""
-    note, path = _note(output, name), output / split / name
-    if not note.is_file():
+    saved, path = _result_file(output, name), output / split / name
+    if not saved.is_file():
         return None
-    content = json.loads(note.read_bytes())
-    shard = Shard(**content["shard"])
-    if shard.samples and not (path.is_file() and path.stat().st_size == shard.bytes):
+    result = from_plain(ShardResult, json.loads(saved.read_bytes()))
+    if result.shard.samples and not (path.is_file() and path.stat().st_size == result.shard.bytes):
         return None
-    return ShardResult(shard, tuple(SkippedFrame(**frame) for frame in content["skipped"]))
+    return result
 
 
-def end(output: Path) -> None:
-    """Forget the run: the manifest is written."""
+def discard(output: Path) -> None:
+    """Remove the resume state of a run whose manifest is written."""
     if (output / FOLDER).is_dir():
         shutil.rmtree(output / FOLDER)
 
 
-def _note(output: Path, name: str) -> Path:
+def _result_file(output: Path, name: str) -> Path:
     return output / FOLDER / f"{name}.json"
 
 
 def _flat(options: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return everything that determines the bytes; the image circle is found in them."""
+    """Return everything that determines the bytes; the image circle follows from them."""
     return {**options, **asdict(dataclasses.replace(preprocessing, image_circle=None))}
 
 

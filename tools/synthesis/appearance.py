@@ -1,4 +1,4 @@
-"""How a subject looks: the solids its body is made of, and the colors of skin and clothes."""
+"""How a subject looks: the rounded cones that make up its body, and the colors of skin and clothes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.synthesis.body import INDEX, NAMES, Offset, Physique, random_stream
+from tools.synthesis.body import INDEX, NAMES, SIDES, Offset, Physique, random_stream
 
 SKIN, SHIRT, TROUSERS, SHOES, HAIR, SLEEVE, SHIN = range(7)
-"""Kinds of surface; sleeve and shin are clothed or bare by subject."""
+"""Materials; sleeve and shin are clothed or bare, depending on the subject."""
 
 _SKINS: Final = ((198, 222, 250), (160, 192, 236), (124, 160, 214), (90, 126, 180), (62, 88, 138), (44, 62, 98))
 _SHIRTS: Final = (
@@ -37,29 +37,23 @@ class Solid:
     """At the start (fraction of the body height)."""
     end_radius: float
     """At the end (fraction of the body height)."""
-    kind: int
+    material: int
     start_offset: Offset = (0.0, 0.0, 0.0)
     """From the joint, in its frame (fractions of the body height)."""
     end_offset: Offset = (0.0, 0.0, 0.0)
 
 
-def _across(joint: str, half: float, radius: float, rise: float, ahead: float) -> Solid:
-    """Return a bar from right to left at a joint, as trunks are wider than deep."""
-    kind = TROUSERS if joint == "Hips" else SHIRT
-    return Solid(joint, joint, radius, radius, kind, (-half, rise, ahead), (half, rise, ahead))
-
-
-_TRUNK: Final = (
-    _across("Spine2", 0.052, 0.054, 0.035, 0.004),
-    _across("Spine2", 0.046, 0.054, -0.005, 0.004),
-    _across("Spine1", 0.040, 0.054, -0.005, 0.005),
-    _across("Spine", 0.038, 0.054, 0.0, 0.006),
-    _across("Hips", 0.040, 0.057, 0.020, 0.002),
-    _across("Hips", 0.046, 0.056, -0.012, -0.004),
+_TORSO: Final = (  # bars from right to left, because a torso is wider than deep: half width, radius, height, depth
+    ("Spine2", SHIRT, 0.052, 0.054, 0.035, 0.004),
+    ("Spine2", SHIRT, 0.046, 0.054, -0.005, 0.004),
+    ("Spine1", SHIRT, 0.040, 0.054, -0.005, 0.005),
+    ("Spine", SHIRT, 0.038, 0.054, 0.0, 0.006),
+    ("Hips", TROUSERS, 0.040, 0.057, 0.020, 0.002),
+    ("Hips", TROUSERS, 0.046, 0.056, -0.012, -0.004),
 )
 
 
-def _limbs(side: str, sign: int) -> list[Solid]:
+def _arm_and_leg(side: str, sign: int) -> list[Solid]:
     half_arm, half_shin = (sign * 0.09, -0.004, 0.0), (0.0, -0.1, 0.0)
     solids = [
         Solid("Spine2", f"{side}Arm", 0.046, 0.0378, SHIRT, (sign * 0.04, 0.066, -0.006)),
@@ -85,42 +79,44 @@ def _limbs(side: str, sign: int) -> list[Solid]:
 
 
 SOLIDS: Final = (
-    *_TRUNK,
-    *_limbs("Left", 1),
-    *_limbs("Right", -1),
+    *(
+        Solid(joint, joint, radius, radius, material, (-half, height, depth), (half, height, depth))
+        for joint, material, half, radius, height, depth in _TORSO
+    ),
+    *(solid for side, sign in SIDES for solid in _arm_and_leg(side, sign)),
     Solid("Neck", "Head", 0.033, 0.030, SKIN, (0.0, -0.02, -0.004), (0.0, 0.01, 0.0)),
-    # the face, which the camera sits right before
+    # the face; the camera is right in front of it
     Solid("Head", "Head", 0.034, 0.019, SKIN, (0.0, 0.034, 0.012), (0.0, 0.000, 0.034)),
     Solid("Head", "Head", 0.050, 0.048, HAIR, (0.0, 0.075, -0.008), (0.0, 0.06, -0.014)),
 )
-"""The body. A solid's object id is the place of its starting joint in the frame's joints, plus one."""
+"""The body. The object id of a solid is the index of its first joint in the frame's joints, plus one."""
 
 OBJECT_IDS: Final = np.array([0, *(INDEX[solid.start] + 1 for solid in SOLIDS)], np.uint8)
-"""Object id by solid number; number 0 is the background, solid i is number i + 1."""
+"""Object id of each solid number: 0 is the background, solid i has number i + 1."""
 
 ROOM_ID: Final = len(NAMES) + 1
-"""Object id of the room's first surface; six follow each other: walls -x +x, floor, ceiling, walls -z +z."""
+"""Object id of the room's first surface; the six are in the order walls -x +x, floor, ceiling, walls -z +z."""
 
 _STARTS: Final = np.array([INDEX[solid.start] for solid in SOLIDS])
 _ENDS: Final = np.array([INDEX[solid.end] for solid in SOLIDS])
 _START_OFFSETS: Final = np.array([solid.start_offset for solid in SOLIDS])
 _END_OFFSETS: Final = np.array([solid.end_offset for solid in SOLIDS])
-_KINDS: Final = np.array([solid.kind for solid in SOLIDS])
+_MATERIALS: Final = np.array([solid.material for solid in SOLIDS])
 _RADII: Final = np.array([(solid.radius, solid.end_radius) for solid in SOLIDS])
-_FIRM: Final = np.isin(_KINDS, (SHOES, HAIR)) | np.array(["Hand" in solid.start for solid in SOLIDS])
+_FIRM: Final = np.isin(_MATERIALS, (SHOES, HAIR)) | np.array(["Hand" in solid.start for solid in SOLIDS])
 
 
 def solid_ends(
     positions: NDArray[np.float64], rotations: NDArray[np.float64], height: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return start and end points (S, 3), world cm, of the solids for joints (J, 3) and rotations (J, 3, 3)."""
+    """Return start and end points (S, 3) of the solids, world cm, for joints (J, 3) and rotations (J, 3, 3)."""
     starts = positions[_STARTS] + np.einsum("sij,sj->si", rotations[_STARTS], _START_OFFSETS * height)
     ends = positions[_ENDS] + np.einsum("sij,sj->si", rotations[_ENDS], _END_OFFSETS * height)
     return starts, ends
 
 
 def solid_radii(physique: Physique) -> NDArray[np.float64]:
-    """Return the radii (S, 2) in cm at start and end; hands, feet and head do not grow with the girth."""
+    """Return the radii (S, 2) in cm at start and end; girth does not change hands, feet and head."""
     return _RADII * physique.height * np.where(_FIRM, 1.0, physique.girth)[:, None]
 
 
@@ -129,7 +125,7 @@ def draw_colors(subject: str, seed: int) -> NDArray[np.float64]:
     random = random_stream(seed, subject, "colors")
 
     def pick(colors: tuple[tuple[int, int, int], ...], *others: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Draw a color that stands out from the others."""
+        """Draw a color that differs clearly from the others."""
         while True:
             drawn = np.clip(np.array(colors[random.integers(len(colors))]) + random.uniform(-14, 14, 3), 12, 250)
             if all(np.abs(drawn - other).sum() > 120 for other in others):
@@ -149,4 +145,4 @@ def draw_colors(subject: str, seed: int) -> NDArray[np.float64]:
         SLEEVE: shirt if long_sleeves else skin,
         SHIN: skin if shorts else trousers,
     }
-    return np.stack([palette[kind] for kind in _KINDS])
+    return np.stack([palette[material] for material in _MATERIALS])

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 PREFIX: Final = "mixamorig:"
+SIDES: Final = (("Left", 1), ("Right", -1))
+"""Each side with the sign of its x."""
+
+Offset = tuple[float, float, float]
 
 _FINGERS: Final = {
     # root of the finger in the hand, direction of the finger, length of a phalanx
@@ -23,40 +27,26 @@ _FINGERS: Final = {
     "Pinky": ((0.050, 0.0, -0.016), (1.0, 0.0, -0.08), 0.0135),
 }
 
-Offset = tuple[float, float, float]
+# joint, its parent, offset from the parent on the left side
+_ARM: Final[list[tuple[str, str, Offset]]] = [
+    ("Shoulder", "Spine2", (0.030, 0.085, 0.0)),
+    ("Arm", "Shoulder", (0.075, 0.0, -0.005)),
+    ("ForeArm", "Arm", (0.160, 0.0, 0.0)),
+    ("Hand", "ForeArm", (0.145, 0.0, 0.0)),
+]
+for _finger, (_root, (_x, _y, _z), _length) in _FINGERS.items():
+    _ARM.append((f"Hand{_finger}1", "Hand", _root))
+    _phalanx = (_length * _x, _length * _y, _length * _z)
+    _ARM.extend((f"Hand{_finger}{number}", f"Hand{_finger}{number - 1}", _phalanx) for number in (2, 3, 4))
+_LEG: Final[list[tuple[str, str, Offset]]] = [
+    ("UpLeg", "Hips", (0.052, -0.025, 0.0)),
+    ("Leg", "UpLeg", (0.0, -0.240, 0.0)),
+    ("Foot", "Leg", (0.0, -0.225, 0.0)),
+    ("ToeBase", "Foot", (0.0, -0.028, 0.075)),
+    ("Toe_End", "ToeBase", (0.0, 0.0, 0.040)),
+]
 
-
-def _hand(side: str, sign: int) -> list[tuple[str, str, Offset]]:
-    joints = []
-    for finger, (root, direction, length) in _FINGERS.items():
-        for phalanx in range(1, 5):
-            x, y, z = root if phalanx == 1 else (length * part for part in direction)
-            parent = f"{side}Hand" if phalanx == 1 else f"{side}Hand{finger}{phalanx - 1}"
-            joints.append((f"{side}Hand{finger}{phalanx}", parent, (sign * x, y, z)))
-    return joints
-
-
-def _arm(side: str, sign: int) -> list[tuple[str, str, Offset]]:
-    return [
-        (f"{side}Shoulder", "Spine2", (sign * 0.030, 0.085, 0.0)),
-        (f"{side}Arm", f"{side}Shoulder", (sign * 0.075, 0.0, -0.005)),
-        (f"{side}ForeArm", f"{side}Arm", (sign * 0.160, 0.0, 0.0)),
-        (f"{side}Hand", f"{side}ForeArm", (sign * 0.145, 0.0, 0.0)),
-        *_hand(side, sign),
-    ]
-
-
-def _leg(side: str, sign: int) -> list[tuple[str, str, Offset]]:
-    return [
-        (f"{side}UpLeg", "Hips", (sign * 0.052, -0.025, 0.0)),
-        (f"{side}Leg", f"{side}UpLeg", (0.0, -0.240, 0.0)),
-        (f"{side}Foot", f"{side}Leg", (0.0, -0.225, 0.0)),
-        (f"{side}ToeBase", f"{side}Foot", (0.0, -0.028, 0.075)),
-        (f"{side}Toe_End", f"{side}ToeBase", (0.0, 0.0, 0.040)),
-    ]
-
-
-_TABLE: Final = [
+_TABLE: Final[list[tuple[str, str, Offset]]] = [
     ("Hips", "", (0.0, 0.530, 0.0)),
     ("Spine", "Hips", (0.0, 0.055, 0.0)),
     ("Spine1", "Spine", (0.0, 0.065, 0.0)),
@@ -66,24 +56,26 @@ _TABLE: Final = [
     ("HeadTop_End", "Head", (0.0, 0.130, 0.0)),
     ("LeftEye", "Head", (0.019, 0.045, 0.045)),
     ("RightEye", "Head", (-0.019, 0.045, 0.045)),
-    *_arm("Left", 1),
-    *_arm("Right", -1),
-    *_leg("Left", 1),
-    *_leg("Right", -1),
+    *(
+        (side + name, parent if parent in ("Spine2", "Hips") else side + parent, (sign * x, y, z))
+        for part in (_ARM, _LEG)
+        for side, sign in SIDES
+        for name, parent, (x, y, z) in part
+    ),
 ]
 
 NAMES: Final = tuple(name for name, _, _ in _TABLE)
-"""The joints in the order of a frame's JSON, without ``mixamorig:``; a parent stands before its children."""
+"""The joints in the order of a frame's JSON, without ``mixamorig:``; a parent comes before its children."""
 
 INDEX: Final = {name: index for index, name in enumerate(NAMES)}
-"""Place of a joint in `NAMES`."""
+"""Index of a joint in `NAMES`."""
 
 PARENTS: Final = tuple(INDEX.get(parent, -1) for _, parent, _ in _TABLE)
-"""Place of each joint's parent, -1 for the hips."""
+"""Index of each joint's parent, -1 for the hips."""
 
 
 def random_stream(seed: int, *keys: str | int) -> np.random.Generator:
-    """Return a generator that depends on the seed and the keys alone, not on what was drawn elsewhere."""
+    """Return a random generator that depends on the seed and the keys alone."""
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else key for key in keys]
     return np.random.default_rng([seed, *words])
 
@@ -95,13 +87,13 @@ class Physique:
     height: float
     """Body height (cm)."""
     girth: float
-    """Thickness of body and limbs, 1 for the average."""
+    """Thickness of torso, arms and legs; 1 is the average."""
     offsets: NDArray[np.float64]
     """(J, 3), each joint in its parent's frame in the rest pose (cm)."""
     camera_offset: NDArray[np.float64]
     """(3,), the camera in the head joint's frame (cm): left, up, forward."""
     camera_tilt: float
-    """Angle by which the camera looks ahead of straight down (degrees)."""
+    """Angle by which the camera looks forward from straight down (degrees)."""
 
     @property
     def arm(self) -> float:
@@ -115,7 +107,7 @@ class Physique:
 
     @property
     def standing_hips(self) -> float:
-        """Height of the hips above the floor when standing with just bent knees (cm)."""
+        """Height of the hips above the floor when standing with slightly bent knees (cm)."""
         return float(0.99 * self.leg + self.ankle - self.offsets[INDEX["LeftUpLeg"], 1])
 
     @property
@@ -128,7 +120,7 @@ class Physique:
 
 
 def draw_physique(subject: str, seed: int) -> Physique:
-    """Draw the proportions of a subject; its name tells gender, build (f: stout) and height (s: short)."""
+    """Draw the proportions of a subject. Its name gives gender, build (f: stout) and height (s: short)."""
     gender, _, build, stature = subject.split("_")
     random = random_stream(seed, subject, "physique")
     height = random.uniform(155, 166) if stature == "s" else random.uniform(163, 183)

@@ -1,4 +1,4 @@
-"""Plants faults in a generated dataset, those of the released data among them, and lists them."""
+"""Plants faults in a generated dataset, including those of the released data, and lists them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Final
 import cv2
 
 from tools.dataset.layout import Environment, find_environments
-from tools.synthesis.png import encode_png
+from tools.synthesis.body import PREFIX
 
 DEFECTS_FILE: Final = "defects.json"
 
 FEWEST_FRAMES: Final = 25
-"""Frames a recording must have for its faults to fall on different frames."""
+"""Frames that a recording needs for its faults to be in different frames."""
 
 INCOMPLETE: Final = "female_001_a_a"
 MISALIGNED: Final = (
@@ -28,7 +28,7 @@ MISALIGNED: Final = (
     "male_010_f_s",
     "male_011_f_s",
 )
-"""Subjects of the release whose folders have equal counts but lack different frames."""
+"""Subjects of the release whose folders hold equally many files, but lack different frames."""
 
 _DAMAGED_BYTES: Final = 64
 
@@ -43,14 +43,14 @@ class Defect:
     modality: str
     fault: str
     usable: bool
-    """Whether image and labels of the frame can still be used, whatever became of the other modalities."""
+    """Whether the image and the labels of the frame can still be used."""
 
 
 def plant(root: Path) -> list[Defect]:
-    """Plant the faults below ``root`` and write the list beside them.
+    """Plant the faults below ``root`` and write the list there.
 
-    The released subjects get their own faults. Single faults go round the recordings. A fault of a modality that was
-    not written is left out.
+    Subjects that are faulty in the release get the same faults. Single faults are distributed over the recordings.
+    Faults of modalities that were not written are skipped.
     """
     environments = find_environments(root)
     planted: list[Defect] = []
@@ -61,7 +61,7 @@ def plant(root: Path) -> list[Defect]:
         elif environment.subject in MISALIGNED:
             planted += _misaligned(environment)
         if (environment.path / "rot").is_symlink():
-            # its rotations are those of the subject's first environment
+            # it shares the rotations of the subject's first environment
             planted += [_defect(environment, frame, "rot", "missing", True) for frame in without[environment.subject]]
         else:
             rotations = _sporadic_rotations(environment, number)
@@ -88,12 +88,12 @@ def _defect(environment: Environment, frame: int, modality: str, fault: str, usa
 
 
 def _frames(environment: Environment) -> int:
-    """Return how many frames were written, whatever the modalities."""
+    """Return how many frames were written, in any modality."""
     return max((frame for folder in environment.path.iterdir() for frame in environment.files(folder.name)), default=0)
 
 
 def _incomplete(environment: Environment) -> list[Defect]:
-    """Cut the end of each modality, by different lengths."""
+    """Remove the last frames of each modality, a different number of each."""
     frames = _frames(environment)
     share = max(1, frames // 50)
     return [
@@ -104,13 +104,13 @@ def _incomplete(environment: Environment) -> list[Defect]:
 
 
 def _misaligned(environment: Environment) -> list[Defect]:
-    """Remove one image and another frame's labels: the counts stay equal."""
+    """Remove the image of one frame and the labels of another, so that the counts stay equal."""
     frames = _frames(environment)
     return _remove(environment, "rgba", [frames // 3]) + _remove(environment, "json", [2 * frames // 3])
 
 
 def _sporadic_rotations(environment: Environment, number: int) -> list[Defect]:
-    """Keep every fifth frame's rotations, or none at all."""
+    """Keep the rotations of every fifth frame, or none."""
     frames = environment.files("rot")
     return _remove(environment, "rot", [frame for frame in frames if number % 2 or frame % 5])
 
@@ -124,38 +124,27 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     return edit
 
 
-def _set_point(key: str, joint: str, value: float | None) -> Callable[[Path], None]:
-    return _edit(lambda labels: labels[key][0].__setitem__(_column(labels, joint), value))
+def _edit_point(key: str, joint: str, change: Callable[[float], float | None]) -> Callable[[Path], None]:
+    def edit(labels: dict[str, Any]) -> None:
+        row, column = labels[key][0], _column(labels, joint)
+        row[column] = change(row[column])
+
+    return _edit(edit)
 
 
-def _shift_point(key: str, joint: str, distance: float) -> Callable[[Path], None]:
-    def change(labels: dict[str, Any]) -> None:
-        labels[key][0][_column(labels, joint)] += distance
-
-    return _edit(change)
+def _edit_rows(key: str, change: Callable[[list[float]], list[float]]) -> Callable[[Path], None]:
+    return _edit(lambda labels: labels.update({key: [change(row) for row in labels[key]]}))
 
 
-def _drop_joint(joint: str) -> Callable[[Path], None]:
+def _drop_joint(labels: dict[str, Any]) -> None:
     """Remove a joint and its points, so that the lengths still agree."""
-
-    def change(labels: dict[str, Any]) -> None:
-        column = _column(labels, joint)
-        for row in (labels["joints"], *labels["pts2d_fisheye"], *labels["pts3d_fisheye"]):
-            del row[column]
-
-    return _edit(change)
+    column = _column(labels, "LeftFoot")
+    for row in (labels["joints"], *labels["pts2d_fisheye"], *labels["pts3d_fisheye"]):
+        del row[column]
 
 
 def _column(labels: dict[str, Any], joint: str) -> int:
-    return [entry["name"] for entry in labels["joints"]].index(f"mixamorig:{joint}")
-
-
-def _drop_column(key: str) -> Callable[[Path], None]:
-    return _edit(lambda labels: labels.update({key: [row[:-1] for row in labels[key]]}))
-
-
-def _empty_points(key: str) -> Callable[[Path], None]:
-    return _edit(lambda labels: labels.update({key: [[] for _ in labels[key]]}))
+    return [entry["name"] for entry in labels["joints"]].index(PREFIX + joint)
 
 
 def _cut_file(share: float) -> Callable[[Path], None]:
@@ -167,7 +156,7 @@ def _cut_file(share: float) -> Callable[[Path], None]:
 
 
 def _damage(path: Path) -> None:
-    """Overwrite bytes in the middle: both ends stay as they were, only decoding tells."""
+    """Overwrite bytes in the middle, which only decoding finds: both ends stay as they were."""
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + _DAMAGED_BYTES] = bytes(byte ^ 0x55 for byte in content[middle : middle + _DAMAGED_BYTES])
@@ -177,11 +166,11 @@ def _damage(path: Path) -> None:
 def _halve(path: Path) -> None:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert image is not None
-    path.write_bytes(encode_png(image[::2, ::2]))
+    cv2.imwrite(str(path), image[::2, ::2])
 
 
-# modality, fault, what it does to the file, whether the frame stays usable
 _SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]] = (
+    # modality, fault, change of the file, whether the frame stays usable
     ("rgba", "truncated", _cut_file(0.6), False),
     ("rgba", "empty", _cut_file(0.0), False),
     ("rgba", "damaged", _damage, False),
@@ -189,15 +178,15 @@ _SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]]
     ("json", "truncated", _cut_file(0.6), False),
     ("json", "empty", _cut_file(0.0), False),
     ("json", "action missing", _edit(lambda labels: labels.pop("action")), False),
-    ("json", "LeftFoot missing", _drop_joint("LeftFoot"), False),
-    ("json", "pts2d_fisheye null", _set_point("pts2d_fisheye", "LeftHand", None), False),
-    ("json", "pts3d_fisheye null", _set_point("pts3d_fisheye", "RightFoot", None), False),
-    ("json", "pts3d_fisheye infinite", _set_point("pts3d_fisheye", "Neck", math.inf), False),
-    ("json", "pts2d_fisheye column missing", _drop_column("pts2d_fisheye"), False),
-    ("json", "pts3d_fisheye column missing", _drop_column("pts3d_fisheye"), False),
-    ("json", "pts3d_fisheye empty", _empty_points("pts3d_fisheye"), False),
-    ("json", "pts2d_fisheye off the camera model", _shift_point("pts2d_fisheye", "Head", 3.0), True),
-    ("json", "pts2d_fisheye null in an unused joint", _set_point("pts2d_fisheye", "LeftEye", None), True),
+    ("json", "LeftFoot missing", _edit(_drop_joint), False),
+    ("json", "pts2d_fisheye null", _edit_point("pts2d_fisheye", "LeftHand", lambda _: None), False),
+    ("json", "pts3d_fisheye null", _edit_point("pts3d_fisheye", "RightFoot", lambda _: None), False),
+    ("json", "pts3d_fisheye infinite", _edit_point("pts3d_fisheye", "Neck", lambda _: math.inf), False),
+    ("json", "pts2d_fisheye column missing", _edit_rows("pts2d_fisheye", lambda row: row[:-1]), False),
+    ("json", "pts3d_fisheye column missing", _edit_rows("pts3d_fisheye", lambda row: row[:-1]), False),
+    ("json", "pts3d_fisheye empty", _edit_rows("pts3d_fisheye", lambda _: []), False),
+    ("json", "pts2d_fisheye off the camera model", _edit_point("pts2d_fisheye", "Head", lambda u: u + 3.0), True),
+    ("json", "pts2d_fisheye null in an unused joint", _edit_point("pts2d_fisheye", "LeftEye", lambda _: None), True),
     ("json", "char_height null", _edit(lambda labels: labels.update(char_height=None)), True),
     ("worldp", "missing", Path.unlink, True),
     ("worldp", "truncated", _cut_file(0.6), True),
@@ -207,11 +196,11 @@ _SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]]
 
 
 def _single_faults(environments: list[Environment], planted: list[Defect]) -> list[Defect]:
-    """Plant each fault in a frame that has no other but lacking rotations."""
+    """Plant each fault in a frame that has no other, except missing rotations."""
     taken = {(defect.subject, defect.environment, defect.frame) for defect in planted if defect.modality != "rot"}
     stride = max(1, len(environments) // len(_SINGLE_FAULTS))
     defects = []
-    for number, (modality, fault, spoil, usable) in enumerate(_SINGLE_FAULTS):
+    for number, (modality, fault, damage, usable) in enumerate(_SINGLE_FAULTS):
         environment = environments[number * stride % len(environments)]
         free = [
             frame
@@ -220,7 +209,7 @@ def _single_faults(environments: list[Environment], planted: list[Defect]) -> li
         ]
         if free:
             frame = free[number * 5 % len(free)]
-            spoil(environment.file(modality, frame))
+            damage(environment.file(modality, frame))
             taken.add((environment.subject, environment.name, frame))
             defects.append(_defect(environment, frame, modality, fault, usable))
     return defects

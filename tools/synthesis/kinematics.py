@@ -1,6 +1,6 @@
-"""From a few controls (where hips, hands and feet are) to the position and rotation of every joint.
+"""From a few controls (of hips, hands and feet, for example) to the position and rotation of every joint.
 
-All functions work on n frames at once. Frames of reference: x to the left, y up, z ahead.
+All functions work on n frames at once. In all frames of reference, x points left, y up and z forward.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.synthesis.body import INDEX, NAMES, PARENTS, Physique
+from tools.synthesis.body import INDEX, NAMES, PARENTS, SIDES, Physique
 
 Floats = NDArray[np.float64]
 
-_SIDES: Final = (("Left", 1), ("Right", -1))
 _SPINE: Final = ("Spine", "Spine1", "Spine2")
 
 
 def rotation(pitch: Any, yaw: Any = 0.0, roll: Any = 0.0) -> Floats:
-    """Return matrices (..., 3, 3) that bend forward, then turn left, then lean to the right (degrees)."""
+    """Return rotation matrices (..., 3, 3): bend forward, then turn left, then lean right (degrees)."""
     x, y, z = np.radians(np.broadcast_arrays(pitch, yaw, np.negative(roll)))
     (cx, cy, cz), (sx, sy, sz) = (np.cos(x), np.cos(y), np.cos(z)), (np.sin(x), np.sin(y), np.sin(z))
     rows = [
@@ -39,20 +38,19 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
-def _bend(start: Floats, target: Floats, pole: Floats, upper: float, lower: float) -> tuple[Floats, ...]:
-    """Two-bone chain from ``start`` towards ``target`` (n, 3), the middle joint pushed towards ``pole``.
+def _two_bones(start: Floats, target: Floats, pole: Floats, upper: float, lower: float) -> tuple[Floats, ...]:
+    """Solve a chain of two bones from ``start`` to ``target`` (n, 3), its middle joint pushed towards ``pole``.
 
-    Returns the directions of the two bones and the axis ``u x p`` they turn about; a target out of reach is
-    pointed at.
+    Returns the directions of both bones and the middle joint's axis. A chain that is too short points at the target.
     """
-    way = target - start
-    reach = np.linalg.norm(way, axis=-1, keepdims=True)
-    ahead = way / reach
+    difference = target - start
+    reach = np.linalg.norm(difference, axis=-1, keepdims=True)
+    forward = difference / reach
     reach = np.clip(reach, 0.3 * (upper + lower), 0.995 * (upper + lower))
-    aside = _unit(pole - (pole * ahead).sum(axis=-1, keepdims=True) * ahead)
+    sideways = _unit(pole - (pole * forward).sum(axis=-1, keepdims=True) * forward)
     cosine = np.clip((upper**2 + reach**2 - lower**2) / (2 * upper * reach), -1, 1)
-    first = cosine * ahead + np.sqrt(1 - cosine**2) * aside
-    return first, (reach * ahead - upper * first) / lower, np.cross(ahead, aside)
+    first = cosine * forward + np.sqrt(1 - cosine**2) * sideways
+    return first, (reach * forward - upper * first) / lower, np.cross(forward, sideways)
 
 
 def _columns(x: Floats, y: Floats) -> Floats:
@@ -62,11 +60,11 @@ def _columns(x: Floats, y: Floats) -> Floats:
 class Solver:
     """Solves the joints of n frames of one subject."""
 
-    def __init__(self, physique: Physique, place: Floats, facing: Floats) -> None:
-        """Stand at ``place`` (n, 3) on the floor (cm), turned by ``facing`` (n,) (degrees)."""
+    def __init__(self, physique: Physique, origin: Floats, heading: Floats) -> None:
+        """Take the subject's position (n, 3) on the floor (cm) and its rotation (n,) about the vertical (degrees)."""
         self._physique = physique
-        self._place = place
-        self._root = rotation(0.0, facing)
+        self._origin = origin
+        self._root = rotation(0.0, heading)
         self._rotations: dict[str, Floats] = {}
         self._positions: dict[str, Floats] = {}
 
@@ -75,20 +73,20 @@ class Solver:
 
         ``controls`` are the columns of `tools.synthesis.motion.CONTROLS`.
         """
-        self._trunk(controls)
-        for side, sign in _SIDES:
+        self._torso(controls)
+        for side, sign in SIDES:
             self._arm(controls, side, sign)
             self._leg(controls, side, sign)
         for name in NAMES[1:]:
-            self._place_joint(name)
+            self._add_joint(name)
         positions = np.stack([self._positions[name] for name in NAMES], axis=1)
         return positions, np.stack([self._rotations[name] for name in NAMES], axis=1)
 
-    def _trunk(self, controls: dict[str, Floats]) -> None:
+    def _torso(self, controls: dict[str, Floats]) -> None:
         body = self._physique
         hips = controls["hips"] * body.leg
         hips[:, 1] += body.standing_hips
-        self._positions["Hips"] = self._place + apply(self._root, hips)
+        self._positions["Hips"] = self._origin + apply(self._root, hips)
         self._rotations["Hips"] = self._root @ rotation(*controls["pelvis"].T)
         third = rotation(*(controls["spine"].T / len(_SPINE)))
         for name, parent in zip(_SPINE, ("Hips", *_SPINE), strict=False):
@@ -97,14 +95,14 @@ class Solver:
         self._rotations["Neck"] = self._rotations["Spine2"] @ half
         self._rotations["Head"] = self._rotations["Neck"] @ half
         for name in (*_SPINE, "LeftShoulder", "RightShoulder", "LeftArm", "RightArm", "LeftUpLeg", "RightUpLeg"):
-            self._place_joint(name)
+            self._add_joint(name)
 
     def _arm(self, controls: dict[str, Floats], side: str, sign: int) -> None:
         chest, shoulder = self._rotations["Spine2"], self._positions[f"{side}Arm"]
         target = controls[f"{side}Hand"] * [sign, 1, 1] * self._physique.arm
         swivel = rotation(0.0, 0.0, sign * controls[f"{side}Elbow"][:, 0])
         pole = apply(chest @ swivel, np.array([0.4 * sign, -0.8, -0.45]))
-        upper, fore, axis = _bend(
+        upper, fore, axis = _two_bones(
             shoulder, shoulder + apply(chest, target), pole, *self._lengths(f"{side}ForeArm", f"{side}Hand")
         )
         self._rotations[f"{side}Arm"] = _columns(sign * upper, sign * axis)
@@ -123,33 +121,33 @@ class Solver:
         ankle = foot[:, :3] * [sign, 1, 1] * body.leg
         ankle += [body.offsets[INDEX[f"{side}UpLeg"], 0], body.ankle, 0.0]
         # a foot that points down stands on its toes
-        ahead = body.offsets[INDEX[f"{side}ToeBase"], 2] + body.offsets[INDEX[f"{side}Toe_End"], 2]
-        ankle[:, 1] = np.maximum(ankle[:, 1], body.ankle - ahead * np.sin(np.radians(foot[:, 3])))
-        turned = self._root @ rotation(0.0, sign * foot[:, 4])
-        thigh, shin, axis = _bend(
+        length = body.offsets[INDEX[f"{side}ToeBase"], 2] + body.offsets[INDEX[f"{side}Toe_End"], 2]
+        ankle[:, 1] = np.maximum(ankle[:, 1], body.ankle - length * np.sin(np.radians(foot[:, 3])))
+        ground = self._root @ rotation(0.0, sign * foot[:, 4])
+        thigh, shin, axis = _two_bones(
             hip,
-            self._place + apply(self._root, ankle),
-            apply(turned, np.array([0.1 * sign, 0.35, 1.0])),
+            self._origin + apply(self._root, ankle),
+            apply(ground, np.array([0.1 * sign, 0.35, 1.0])),
             *self._lengths(f"{side}Leg", f"{side}Foot"),
         )
         self._rotations[f"{side}UpLeg"] = _columns(-axis, -thigh)
         self._rotations[f"{side}Leg"] = _columns(-axis, -shin)
-        self._rotations[f"{side}Foot"] = turned @ rotation(-foot[:, 3])
+        self._rotations[f"{side}Foot"] = ground @ rotation(-foot[:, 3])
 
     def _lengths(self, upper: str, lower: str) -> tuple[float, float]:
         offsets = self._physique.offsets
         return float(np.linalg.norm(offsets[INDEX[upper]])), float(np.linalg.norm(offsets[INDEX[lower]]))
 
-    def _place_joint(self, name: str) -> None:
+    def _add_joint(self, name: str) -> None:
         parent = NAMES[PARENTS[INDEX[name]]]
-        turned = apply(self._rotations[parent], self._physique.offsets[INDEX[name]])
-        self._positions[name] = self._positions[parent] + turned
-        # a joint nobody turned goes with its parent
+        offset = apply(self._rotations[parent], self._physique.offsets[INDEX[name]])
+        self._positions[name] = self._positions[parent] + offset
+        # a joint without a rotation of its own has its parent's
         self._rotations.setdefault(name, self._rotations[parent])
 
 
 def euler_degrees(matrices: Floats) -> Floats:
-    """Return the angles (..., 3) in degrees about the static axes x, y, z of rotations (..., 3, 3)."""
+    """Return the angles (..., 3) about the static axes x, y, z of rotations (..., 3, 3), in degrees."""
     x = np.arctan2(matrices[..., 2, 1], matrices[..., 2, 2])
     y = np.arctan2(-matrices[..., 2, 0], np.hypot(matrices[..., 2, 1], matrices[..., 2, 2]))
     z = np.arctan2(matrices[..., 1, 0], matrices[..., 0, 0])

@@ -18,20 +18,20 @@ from tools.synthesis.render import LENS_ANGLE, Scene
 from tools.synthesis.room import draw_room
 
 _SHAKE: Final = np.array([2.0, 2.0, 1.5])
-"""How the camera moves on the head from frame to frame: pitch, yaw, roll (degrees, standard deviation)."""
+"""How the camera moves relative to the head: pitch, yaw, roll (degrees, standard deviation)."""
 
 _LOOK_DOWN: Final = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-"""Axes of a camera (x right, y up in the image, z backwards) that looks straight down, its top ahead."""
+"""Axes of a camera (x right, y up in the image, z backward) that looks straight down; the image's top is forward."""
 
 _SHADOWS: Final = {"Hips": 34.0, "LeftFoot": 15.0, "RightFoot": 15.0}
-"""Joints that darken the floor below them, with the radius (cm)."""
+"""Joints that cast a shadow on the floor below, with its radius (cm)."""
 
 _DECIMALS: Final = 6
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame's labels and what there is to see."""
+    """The labels and the scene of one frame."""
 
     number: int
     """From 1."""
@@ -45,7 +45,7 @@ class Frame:
 
 
 class Recording:
-    """Draws the frames of one recording; any frame can be had alone."""
+    """Draws the frames of one recording, each independently of the others."""
 
     def __init__(self, subject: str, environment: int, frames: int, seed: int) -> None:
         self._key = (subject, environment)
@@ -59,8 +59,8 @@ class Recording:
     def frames(self, first: int, last: int) -> list[Frame]:
         """Return frames ``first`` to ``last``, counted from 1, both included."""
         part = slice(first - 1, last)
-        places = np.insert(self._track.places[part], 1, 0.0, axis=1)
-        solver = Solver(self._physique, places, self._track.facing[part])
+        origins = np.insert(self._track.positions[part], 1, 0.0, axis=1)
+        solver = Solver(self._physique, origins, self._track.headings[part])
         positions, rotations = solver.solve(self._track.controls(part))
         angles = euler_degrees(rotations)
         return [
@@ -75,25 +75,21 @@ class Recording:
         rotations: NDArray[np.float64],
         angles: NDArray[np.float64],
     ) -> Frame:
-        # labels follow from the numbers as they are written, so they agree to the last digit
+        # labels are computed from the rounded numbers, so that they agree to the last digit
         positions = positions.round(_DECIMALS)
-        camera_place, camera_angles = self._camera(number, positions, rotations)
-        view = world_to_camera(camera_place, camera_angles)
+        camera_position, camera_angles = self._camera(number, positions, rotations)
+        view = world_to_camera(camera_position, camera_angles)
         points = (positions @ view[:3, :3].T + view[:3, 3]).round(_DECIMALS)
         pixels = XR_EGOPOSE.project(points).round(_DECIMALS)
-        places, angles = positions.tolist(), angles.round(_DECIMALS).tolist()
+        world, angles = positions.tolist(), angles.round(_DECIMALS).tolist()
         names = [PREFIX + name for name in NAMES]
         labels = {
             "action": self._track.actions[number - 1],
-            "camera": {
-                "cam_fov": 2 * LENS_ANGLE,
-                "rot": camera_angles.tolist(),
-                "trans": camera_place.tolist(),
-            },
+            "camera": {"cam_fov": 2 * LENS_ANGLE, "rot": camera_angles.tolist(), "trans": camera_position.tolist()},
             "char_height": round(self._physique.height, 2),
             "joints": [
-                {"name": name, "rot": angle, "trans": place}
-                for name, angle, place in zip(names, angles, places, strict=True)
+                {"name": name, "rot": angle, "trans": position}
+                for name, angle, position in zip(names, angles, world, strict=True)
             ],
             "pts2d_fisheye": pixels.T.tolist(),
             "pts3d_fisheye": points.T.tolist(),
@@ -101,15 +97,15 @@ class Recording:
         starts, ends = solid_ends(positions, rotations, self._physique.height)
         shadows = np.array([[*positions[INDEX[name], [0, 2]], radius] for name, radius in _SHADOWS.items()])
         scene = Scene(view, starts, ends, self._radii, self._colors, shadows, self._room)
-        turns = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
-        return Frame(number, labels, turns, pixels, scene)
+        rot = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
+        return Frame(number, labels, rot, pixels, scene)
 
     def _camera(
         self, number: int, positions: NDArray[np.float64], rotations: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the camera's ``trans`` (cm) and ``rot`` (degrees): fixed to the head but for a little shake."""
+        """Return the camera's ``trans`` (cm) and ``rot`` (degrees): fixed to the head except for a little shake."""
         shake = random_stream(self._seed, *self._key, number).normal(0.0, 1.0, 3) * _SHAKE
         head = rotations[INDEX["Head"]]
-        place = positions[INDEX["Head"]] + apply(head, self._physique.camera_offset)
+        position = positions[INDEX["Head"]] + apply(head, self._physique.camera_offset)
         tilted = head @ rotation(shake[0] - self._physique.camera_tilt, shake[1], shake[2])
-        return place.round(_DECIMALS), euler_degrees(tilted @ _LOOK_DOWN).round(_DECIMALS)
+        return position.round(_DECIMALS), euler_degrees(tilted @ _LOOK_DOWN).round(_DECIMALS)

@@ -1,6 +1,6 @@
 """Ray casting of the body and the room through the dataset's fisheye camera.
 
-Every image of a frame comes from one distance map: the first thing a pixel's ray meets.
+All images of a frame come from one distance map, to the first surface that each pixel's ray hits.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from tools.synthesis.room import Room, room_view
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 
 LENS_ANGLE: Final = 95.0
-"""Largest angle to the optical axis that the lens lets in (degrees); beyond it the images are black."""
+"""Largest angle to the optical axis inside the image circle (degrees); beyond it the images are black."""
 
 WORLD_STEPS_PER_CM: Final = 10
-"""worldp: a channel is the coordinate in cm times this plus `WORLD_ORIGIN`, rounded; all zero outside the lens."""
+"""worldp: a channel is the coordinate in cm times this plus `WORLD_ORIGIN`, rounded; zero outside the image circle."""
 WORLD_ORIGIN: Final = 32768
 
 DEPTH_CM_PER_STEP: Final = 2.5
-"""depth: distance from the camera along the ray over this, rounded, at most 255; zero outside the lens."""
+"""depth: distance from the camera along the ray over this, rounded, at most 255; zero outside the image circle."""
 
 _WIDTH, _HEIGHT = XR_EGOPOSE.width, XR_EGOPOSE.height
 _SHADES: Final = 40
 _TILE_ROWS: Final = 20
-"""Rows worked on at once: their arrays stay in the processor's cache."""
+"""Rows computed at once, so that their arrays stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to see in one frame."""
+    """Body, room and camera of one frame."""
 
     world_to_camera: NDArray[np.float64]
     """(4, 4), cm."""
@@ -48,18 +48,18 @@ class Scene:
     colors: NDArray[np.float64]
     """(S, 3), blue green red."""
     feet: NDArray[np.float64]
-    """(F, 3), where the body casts a shadow on the floor: x, z, radius (cm)."""
+    """(F, 3), x, z and radius of the body's shadows on the floor (cm)."""
     room: Room
 
 
 @dataclass(frozen=True)
 class Images:
-    """What the rays of one frame met."""
+    """What the rays of one frame hit."""
 
     color: NDArray[np.uint8]
     """(H, W, 3), blue green red."""
     distance: NDArray[np.float32]
-    """(H, W), from the camera along the pixel's ray (cm); zero outside the lens."""
+    """(H, W), from the camera along the pixel's ray (cm); zero outside the image circle."""
     solid: NDArray[np.uint8]
     """(H, W), number of the solid, 0 for the room."""
     surface: NDArray[np.uint8]
@@ -67,7 +67,7 @@ class Images:
 
 
 def _rays(columns: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return unit rays (h, w, 3) of pixels, and which lie in the lens; those outside get a ray at its rim."""
+    """Return unit rays (h, w, 3) of pixels and which are in the image circle; pixels outside get the ray at its rim."""
     camera, edge = XR_EGOPOSE, np.radians(LENS_ANGLE)
     rim = (camera.project(np.array([np.sin(edge), 0.0, np.cos(edge)]))[0] - camera.cx) / camera.fx
     u, v = np.meshgrid(columns, rows)
@@ -78,14 +78,14 @@ def _rays(columns: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[np.float32
 
 
 class Renderer:
-    """Renders scenes; holds what all frames share."""
+    """Renders scenes; holds the arrays that all frames share."""
 
     def __init__(self) -> None:
         self._rays, inside = _rays(np.arange(_WIDTH), np.arange(_HEIGHT))
         self._rays[~inside] = 0.0
         self._inside = inside.astype(np.uint8)
         self._inside_world = np.repeat(inside[..., None], 3, axis=-1).astype(np.uint16)
-        # the room is smooth: half the resolution is enough, interpolated afterwards
+        # the room is smooth enough to be rendered at half the resolution and interpolated
         self._coarse_rays, _ = _rays(np.arange(_WIDTH // 2) * 2 + 0.5, np.arange(_HEIGHT // 2) * 2 + 0.5)
 
     def render(self, scene: Scene) -> Images:
@@ -106,7 +106,7 @@ class Renderer:
         starts = scene.starts @ rotation.T + translation
         ends = scene.ends @ rotation.T + translation
         strips = solid_strips(starts, ends, scene.radii, LENS_ANGLE)
-        # nearest first: what is hidden behind it costs less
+        # nearest first, because hidden surfaces cost less
         for number in np.argsort(np.linalg.norm(starts + ends, axis=-1)).tolist():
             cone = RoundedCone(starts[number], ends[number], scene.radii[number], light)
             cast(cone, self._rays, strips[number], number + 1, canvas)
@@ -116,13 +116,10 @@ class Renderer:
         return Images(image, canvas.distance, canvas.solid, np.asarray(surface, np.uint8))
 
     def world(self, images: Images, world_to_camera: NDArray[np.float64]) -> NDArray[np.uint16]:
-        """Return the world position z, y, x of every pixel (H, W, 3), as `WORLD_STEPS_PER_CM` says.
-
-        In OpenCV's order of channels: the file's red, green, blue are x, y, z.
-        """
+        """Return the world position x, y, z of every pixel (H, W, 3), as `WORLD_STEPS_PER_CM` says."""
         rotation = world_to_camera[:3, :3].T
         offset = WORLD_STEPS_PER_CM * (-rotation @ world_to_camera[:3, 3]) + WORLD_ORIGIN + 0.5
-        matrix = np.column_stack([WORLD_STEPS_PER_CM * rotation, offset])[::-1].astype(np.float32)
+        matrix = np.column_stack([WORLD_STEPS_PER_CM * rotation, offset]).astype(np.float32)
         result = np.empty((_HEIGHT, _WIDTH, 3), np.uint16)
         for top in range(0, _HEIGHT, _TILE_ROWS):
             rows = slice(top, top + _TILE_ROWS)
@@ -133,7 +130,7 @@ class Renderer:
         return result
 
     def objects(self, images: Images) -> NDArray[np.uint8]:
-        """Return the object id of every pixel (H, W); zero outside the lens."""
+        """Return the object id of every pixel (H, W); zero outside the image circle."""
         table = np.zeros(256, np.uint8)
         table[: len(OBJECT_IDS)] = OBJECT_IDS
         ids = np.asarray(cv2.LUT(images.solid, table), np.uint8)
@@ -149,7 +146,7 @@ _LIGHT: Final = np.array([0.25, 1.0, 0.15]) / np.linalg.norm([0.25, 1.0, 0.15])
 
 
 def _paint(image: NDArray[np.uint8], canvas: Canvas, colors: NDArray[np.float64]) -> None:
-    """Paint the solids (colors (S, 3)) over the room: lit from above, darker with the distance."""
+    """Paint the solids (colors (S, 3)) over the room, lit from above and darker with the distance."""
     rows, columns = np.flatnonzero(canvas.solid.any(axis=1)), np.flatnonzero(canvas.solid.any(axis=0))
     if not rows.size:
         return

@@ -21,7 +21,7 @@ class Room:
     high: NDArray[np.float64]
     """(3,), highest corner (cm)."""
     atlas: NDArray[np.uint8]
-    """(TILE, 6 TILE, 3), blue green red; lighting is painted in."""
+    """(TILE, 6 TILE, 3), blue green red, lighting included."""
 
 
 def draw_room(subject: str, environment: int, seed: int) -> Room:
@@ -40,27 +40,33 @@ def room_view(
     camera_to_world: NDArray[np.float64],
     eye: NDArray[np.float64],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
-    """Look at the room from inside.
+    """Render the room from inside.
 
-    ``shadows`` (F, 3): x, z, radius of dark spots on the floor (cm); ``rays`` (h, w, 3), unit, camera frame;
-    ``camera_to_world`` (3, 3); ``eye`` (3,), world cm. Returns colors (h, w, 3), distances along the rays (h, w) in
-    cm and the number of the surface (h, w).
+    Args:
+        room: the room.
+        shadows: (F, 3), x, z and radius of dark spots on the floor (cm).
+        rays: (h, w, 3), unit vectors, camera frame.
+        camera_to_world: (3, 3), rotation.
+        eye: (3,), position of the camera (world cm).
+
+    Returns:
+        Colors (h, w, 3), distances along the rays (h, w) in cm, and numbers of the surfaces (h, w).
     """
     directions = cv2.split(cv2.transform(rays, camera_to_world.astype(np.float32)))
-    ahead = [direction > 0 for direction in directions]
+    positive = [direction > 0 for direction in directions]
     with np.errstate(divide="ignore"):
         walls = [
             np.where(side, np.float32(high), np.float32(-low)) / abs(direction)
-            for side, direction, high, low in zip(ahead, directions, room.high - eye, room.low - eye, strict=True)
+            for side, direction, high, low in zip(positive, directions, room.high - eye, room.low - eye, strict=True)
         ]
     distance = np.minimum(np.minimum(walls[0], walls[1]), walls[2])
     on_x, on_y = walls[0] == distance, walls[1] == distance
     axis = np.where(on_x, np.uint8(0), np.where(on_y, np.uint8(2), np.uint8(4)))
-    surface = axis + np.where(on_x, ahead[0], np.where(on_y, ahead[1], ahead[2]))
+    surface = axis + np.where(on_x, positive[0], np.where(on_y, positive[1], positive[2]))
     scale = (TILE - 3) / (room.high - room.low)
     across = [
-        direction * distance * np.float32(factor) + np.float32(place * factor + 1)
-        for direction, factor, place in zip(directions, scale, eye - room.low, strict=True)
+        direction * distance * np.float32(factor) + np.float32(position * factor + 1)
+        for direction, factor, position in zip(directions, scale, eye - room.low, strict=True)
     ]
     u = np.where(on_x, across[2], across[0]) + surface * np.float32(TILE)
     v = np.where(on_y, across[2], across[1])

@@ -1,4 +1,4 @@
-"""Draws the textures of a room's surfaces; lighting is painted in."""
+"""Draws the textures of a room's surfaces, lighting included."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE: Final = 384
-"""Side of one surface's texture (pixels); the six stand side by side: walls -x +x, floor, ceiling, walls -z +z."""
+"""Side of one surface's texture (pixels); the six are side by side: walls -x +x, floor, ceiling, walls -z +z."""
 
 FLOOR, CEILING = 2, 3
 
@@ -23,7 +23,7 @@ def draw_atlas(size: NDArray[np.float64], random: np.random.Generator) -> NDArra
     faces = [_wall(paint, random) for _ in range(6)]
     faces[FLOOR] = _floor(size, random)
     faces[CEILING] = _ceiling(random)
-    # few levels: the images compress better and look the same
+    # with fewer levels the images compress better and look the same
     atlas = np.round(np.clip(np.concatenate(faces, axis=1), 20, 250) / 3) * 3
     return np.asarray(atlas, np.uint8)
 
@@ -48,7 +48,7 @@ def _grain(random: np.random.Generator, cells: tuple[int, int], strength: float)
 
 
 def _glow(strength: float) -> Image:
-    """Return light (TILE, TILE, 1) that falls off from the middle."""
+    """Return brightness (TILE, TILE, 1) that decreases from the middle."""
     y, x = np.mgrid[-1 : 1 : TILE * 1j, -1 : 1 : TILE * 1j]
     return np.asarray(1.08 - strength * (x * x + y * y), np.float32)[..., None]
 
@@ -75,7 +75,7 @@ def _wall(paint: NDArray[np.float64], random: np.random.Generator) -> Image:
         left = random.uniform(0.15, 0.6)
         _rectangle(image, (left, 0.0, left + 0.2, 0.76), (90, 120, 150))
         _rectangle(image, (left + 0.015, 0.0, left + 0.185, 0.745), (110, 145, 180))
-    elif feature == 2:  # images
+    elif feature == 2:  # framed images
         for left in np.arange(0.12, 0.8, 0.26):
             _rectangle(image, (left, 0.5, left + 0.16, 0.72), (50, 50, 50))
             _rectangle(image, (left + 0.012, 0.515, left + 0.148, 0.705), _tint(random, 60, 220))
@@ -92,8 +92,8 @@ def _wall(paint: NDArray[np.float64], random: np.random.Generator) -> Image:
 
 def _floor(size: NDArray[np.float64], random: np.random.Generator) -> Image:
     """Paint planks, tiles or a carpet, and perhaps a rug."""
-    kind = random.integers(3)
-    if kind == 0:
+    covering = random.integers(3)
+    if covering == 0:
         image = _canvas(np.array(_WOODS[random.integers(len(_WOODS))]))
         edges = np.linspace(0, TILE, int(size[2] / 16), dtype=int)
         for top, bottom in pairwise(edges):
@@ -102,7 +102,7 @@ def _floor(size: NDArray[np.float64], random: np.random.Generator) -> Image:
             image[top:bottom, seam : seam + 2] *= 0.75
             image[top] *= 0.72
         image *= _grain(random, (90, 8), 0.03)
-    elif kind == 1:
+    elif covering == 1:
         light = np.array(_STONES[random.integers(len(_STONES))])
         image = _canvas(light)
         columns, rows = (np.arange(TILE) * size[axis] / TILE // 45 for axis in (0, 2))

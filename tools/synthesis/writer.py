@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.codecs import encode_png, swap_red_and_blue
 from loaders.system.os_errors import naming
 from models.skeleton import JOINTS
 from tools.dataset.layout import Environment
 from tools.parallel import Progress
 from tools.synthesis.body import INDEX
-from tools.synthesis.png import encode_png
 from tools.synthesis.recording import Frame, Recording
 from tools.synthesis.render import Renderer
 
@@ -33,16 +33,16 @@ _SUBPIXEL_BITS: Final = 8
 
 @dataclass(frozen=True)
 class Task:
-    """A stretch of a recording to write."""
+    """Some frames of a recording, to be written."""
 
     environment: Environment
     number: int
-    """Of the environment, from 1."""
+    """Number of the environment, from 1."""
     frames: int
-    """Frames in the whole recording."""
+    """Length of the whole recording (frames)."""
     first: int
     last: int
-    """Frames to write, from 1, both included."""
+    """First and last frame to write, both included, counted from 1."""
     modalities: tuple[str, ...]
     seed: int
     dots: bool
@@ -51,7 +51,7 @@ class Task:
 def write(task: Task, progress: Progress) -> None:
     """Render and write the frames of a task into existing folders."""
     threads = cv2.getNumThreads()
-    # the processes already fill the cores
+    # every core has a process of its own
     cv2.setNumThreads(1)
     try:
         recording = _recording(task.environment.subject, task.number, task.frames, task.seed)
@@ -86,31 +86,24 @@ def _renderer() -> Renderer:
 
 
 def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple[str, bytes]]:
-    """Return each modality's file content."""
-    contents = []
-    if "json" in modalities:
-        contents.append(("json", _json(frame.labels)))
-    if "rot" in modalities:
-        contents.append(("rot", _json(frame.rotations)))
-    if set(modalities) <= {"json", "rot"}:
-        return contents
-    renderer = _renderer()
-    images = renderer.render(frame.scene)
-    if "rgba" in modalities:
-        image = _dotted(images.color, frame) if dots else images.color
-        contents.append(("rgba", encode_png(image)))
-    if "worldp" in modalities:
-        world = renderer.world(images, frame.scene.world_to_camera)
-        contents.append(("worldp", encode_png(world)))
-    if "depth" in modalities:
-        contents.append(("depth", encode_png(renderer.depth(images))))
-    if "objectId" in modalities:
-        contents.append(("objectId", encode_png(renderer.objects(images))))
-    return contents
+    """Return (modality, content of its file)."""
+    contents = [("json", _json(frame.labels)), ("rot", _json(frame.rotations))]
+    if not set(modalities) <= {"json", "rot"}:
+        renderer = _renderer()
+        images = renderer.render(frame.scene)
+        color = _dotted(images.color, frame) if dots else images.color
+        draw: dict[str, Callable[[], NDArray[Any]]] = {
+            "rgba": lambda: swap_red_and_blue(color),
+            "worldp": lambda: renderer.world(images, frame.scene.world_to_camera),
+            "depth": lambda: renderer.depth(images),
+            "objectId": lambda: renderer.objects(images),
+        }
+        contents += [(name, encode_png(image())) for name, image in draw.items() if name in modalities]
+    return [(modality, content) for modality, content in contents if modality in modalities]
 
 
 def _dotted(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
-    """Paint a disc on each of the 16 joints, exactly where its label is."""
+    """Return a copy with a disc on each of the 16 joints, exactly at its label."""
     dotted = image.copy()
     for name, color in zip(JOINTS, dot_colors()[:, ::-1].tolist(), strict=True):
         column, row = np.rint(frame.pixels[INDEX[name]] * (1 << _SUBPIXEL_BITS)).astype(int).tolist()

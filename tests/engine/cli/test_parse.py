@@ -109,7 +109,7 @@ def test_home_folders_are_expanded_in_all_paths_and_patterns(monkeypatch):
         (infer, "infer", "python engine/infer.py --checkpoint CHECKPOINT --input INPUT --output OUTPUT"),
         (export, "tools.export", "python -m tools.export --checkpoint CHECKPOINT --output OUTPUT"),
         (shard, "tools.shard", "python -m tools.shard --root ROOT --output OUTPUT"),
-        (validate, "tools.validate", "python -m tools.validate --root ROOT"),
+        (validate, "tools.validate", "python -m tools.validate --dataset DATASET"),
     ],
 )
 def test_a_command_without_arguments_says_what_to_type(capsys, main, name, start):

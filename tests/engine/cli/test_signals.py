@@ -1,5 +1,6 @@
 """Signals: answered at once, obeyed by all processes alike, within validation and evaluation too."""
 
+import logging
 import os
 import re
 import signal
@@ -90,8 +91,8 @@ def test_what_nohup_ignores_stays_ignored():
     process.communicate()
 
 
-def test_an_interrupted_validation_changes_nothing(tmp_path, monkeypatch, capsys, shards):
-    more = ("--epochs", "4", "--data.augment.rotation", "20", "--checkpoint-every", "3")
+def test_an_interrupted_validation_changes_nothing(tmp_path, monkeypatch, caplog, shards):
+    more = ("--epochs", "4", "--data.augment.rotation", "20", "--checkpoint.every", "3")
     assert run(monkeypatch, *flags(shards, tmp_path / "whole", "train3d", *more)) == 0
     trainer = Trainer(
         parse_train(flags(shards, tmp_path / "parts", "train3d", *more)), Process(0, 1, torch.device("cpu"))
@@ -105,9 +106,10 @@ def test_an_interrupted_validation_changes_nothing(tmp_path, monkeypatch, capsys
         validate()
 
     monkeypatch.setattr(trainer, "validate", interrupted)
-    assert trainer.fit() == signal.SIGHUP
+    with caplog.at_level(logging.INFO):
+        assert trainer.fit() == signal.SIGHUP
     trainer.close()
-    assert "SIGHUP: ending with a checkpoint" in capsys.readouterr().err
+    assert "SIGHUP: ending with a checkpoint" in caplog.text
     assert run(monkeypatch, *flags(shards, tmp_path / "parts", "train3d", *more, "--resume")) == 0
     for name in ("last.pt", "best.pt"):
         assert same(weights(tmp_path / "whole", name), weights(tmp_path / "parts", name))
@@ -151,16 +153,16 @@ def test_an_evaluation_is_left(tmp_path, long_shards, processes, number):
     assert not (tmp_path / "report").exists()
 
 
-def beats(rank, port):
+def exchanges(rank, port):
     """Exchange where one process has more batches than the other, then with a signal to the other alone."""
     with joined(rank, port) as process:
         preemption = Preemption(process, lambda _: None)
-        preemption.beat(checkpoint=True)  # in flight when the batches begin
+        preemption.exchange(checkpoint=True)  # in flight when the batches begin
         assert [*preemption.batches(range(3 + 2 * rank))] == [*range(3 + 2 * rank)]
         assert [*preemption.batches(range(2 * rank))] == [*range(2 * rank)]
-        preemption.beat(checkpoint=rank == 1)
-        agreed = preemption.beat()
-        assert (agreed.signal, agreed.checkpoint) == (0, True)
+        preemption.exchange(checkpoint=rank == 1)
+        requests = preemption.exchange()
+        assert (requests.signal, requests.checkpoint) == (0, True)
         seen = []
         with pytest.raises(Stopped) as stopped:
             for number in preemption.batches(range(100)):
@@ -175,7 +177,7 @@ def beats(rank, port):
 
 
 def test_processes_agree_though_their_batches_differ():
-    torch.multiprocessing.spawn(beats, (free_port(),), nprocs=2)
+    torch.multiprocessing.spawn(exchanges, (free_port(),), nprocs=2)
 
 
 def test_a_signal_before_the_work_begins_is_answered_too():

@@ -58,12 +58,11 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(trainer, name, max_grad
     hook.remove()
     assert same(before, state(one))
     assert one.learner.scaler.get_scale() == scale / 2
-    one.write_log()  # an overflow is no reason to stop
+    # an overflow is no reason to stop
     one.train_step(next(batches))
     assert not same(before, state(one))
-    one.write_log()
     entries = read_metrics(one.config.run_dir / "metrics.jsonl")
-    assert ["train/gradient_norm" in entry for entry in entries] == [False, True]
+    assert ["train/gradient_norm" in entry for entry in entries] == [True, False, True]
     assert entries[-1]["train/gradient_scale"] == scale / 2
 
 
@@ -84,7 +83,7 @@ def test_a_loss_that_is_no_number_names_step_samples_and_remedy(shards, tmp_path
     assert all(key in message for key in corrupt.keys)
     assert "--resume with a lower optim.lr" in message
     assert set(corrupt.keys) <= {ShardSet(shards, "train").key(i) for i in range(18)}
-    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # the weights of that step were not kept
+    assert checkpoint.load(tmp_path / "run/last.pt").step == 0  # the non-finite weights were not kept
 
 
 def test_averaged_weights_follow_and_are_what_is_kept(shards, tmp_path, monkeypatch):

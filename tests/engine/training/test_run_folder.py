@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from engine.checkpoint import format as checkpoint
+from engine.checkpoint.checkpointer import CheckpointConfig, Checkpointer
 from engine.config import parse_train
 from engine.distributed import Process
-from engine.training.divergence import remedy
 from engine.training.run_folder import check_content, claimed
 from engine.training.trainer import Trainer
 from loaders import InputError
@@ -31,7 +31,7 @@ def trained(tmp_path_factory, shards):
     """Return the folder of a run of four steps."""
     run_dir = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        assert run(patch, *flags(shards, run_dir, "train3d", "--max-steps", "4", "--checkpoint-every", "2")) == 0
+        assert run(patch, *flags(shards, run_dir, "train3d", "--max-steps", "4", "--checkpoint.every", "2")) == 0
     return run_dir
 
 
@@ -119,7 +119,7 @@ def test_the_best_one_copied_goes_on(started, trained, copied):
     for path in copied.glob("last*.pt"):
         path.unlink()
     shutil.copy(copied / "best.pt", copied / "last.pt")
-    assert started(copied, "--max-steps", "4", "--checkpoint-every", "2", "--resume")[0] == 0
+    assert started(copied, "--max-steps", "4", "--checkpoint.every", "2", "--resume")[0] == 0
     assert same(weights(trained), weights(copied))
 
 
@@ -167,7 +167,7 @@ def test_what_cannot_change_is_one_line(started, copied, more, said):
     assert content(copied) == before
 
 
-def test_another_trunk_is_one_line(tmp_path, started):
+def test_another_backbone_is_one_line(tmp_path, started):
     assert started(tmp_path / "run", "--max-steps", "1", stage="train2d")[0] == 0
     status, (line,) = started(tmp_path / "run", "--resume", "--model.backbone", "resnet34", stage="train2d")
     assert status == 2
@@ -175,7 +175,7 @@ def test_another_trunk_is_one_line(tmp_path, started):
 
 
 def test_what_changed_is_logged_and_obeyed(started, copied):
-    more = ["--max-steps", "6", "--checkpoint-every", "2", "--optim.name", "adam", "--optim.weight-decay", "0.5"]
+    more = ["--max-steps", "6", "--checkpoint.every", "2", "--optim.name", "adam", "--optim.weight-decay", "0.5"]
     status, said = started(copied, "--resume", *more)
     assert status == 0
     assert [line.partition(" ")[2] for line in said if " resumed: " in line] == [
@@ -200,8 +200,8 @@ def test_another_precision_resumes(shards, copied):
 def test_what_is_not_finite_is_never_written(shards, copied, where):
     trainer = Trainer(parse_train(flags(shards, copied, "train3d", "--resume")), ALONE)
     weight = next(trainer.learner.model.parameters())
-    spoilt = weight.data if where == "weights" else trainer.learner.optimizer.state[weight]["exp_avg_sq"]
-    spoilt[0] = torch.inf
+    corrupted = weight.data if where == "weights" else trainer.learner.optimizer.state[weight]["exp_avg_sq"]
+    corrupted[0] = torch.inf
     trainer.step = 5
     with pytest.raises(Failure, match=r"not finite at step 5; continue from .*last.pt by --resume with a lower"):
         trainer.save()
@@ -210,10 +210,12 @@ def test_what_is_not_finite_is_never_written(shards, copied, where):
 
 
 def test_a_checkpoint_from_just_before_the_loss_is_not_advised(copied):
-    assert "last.pt by --resume" in remedy(copied, 4, 6)
-    assert "last.pt is from just before: remove it" in remedy(copied, 4, 5)
+    checkpointer = Checkpointer(copied, CheckpointConfig())
+    checkpointer.saved_step = 4
+    assert "last.pt by --resume" in checkpointer.remedy(6)
+    assert "last.pt is from just before: remove it" in checkpointer.remedy(5)
     (copied / "last-1.pt").unlink()
-    assert remedy(copied, 4, 5).startswith("begin a new run")
+    assert checkpointer.remedy(5).startswith("begin a new run")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,11 @@ import numpy as np
 if "full" in sys.argv:  # no file may grow
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-from loaders.planes import fill_planes
-planes = np.empty((3, 1, 1), np.float32)
-fill_planes(np.full((1, 1, 3), 255, np.uint8), planes)
-sys.stdout.write(f"{planes.sum():g} {sum(fill_planes.stats.cache_misses.values())} misses")
+from loaders.area_resize import _resize, resize_by_area
+pixel = resize_by_area(np.full((2, 2, 3), 255, np.uint8), 1)
+sys.stdout.write(f"{pixel.sum()} {sum(_resize.stats.cache_misses.values())} misses")
 """
-COMPILED = "3 1 misses"
+COMPILED = "765 1 misses"
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_other_ranks_and_worker_processes_leave_the_hint_to_the_first(project):
     assert start(project, LOCAL_RANK="1") == (COMPILED, "")
     program = project / "program.py"
     program.write_text(
-        "import multiprocessing\nfrom loaders.planes import fill_planes\nif __name__ == '__main__':\n"
+        "import multiprocessing\nimport loaders.area_resize\nif __name__ == '__main__':\n"
         "    with multiprocessing.get_context('spawn').Pool(2) as pool:\n        pool.map(abs, range(2))\n"
     )
     environment = {**os.environ, "HOME": "/proc/nowhere", "PYTHONPATH": str(project), "NUMBA_CACHE_DIR": "/proc/none"}

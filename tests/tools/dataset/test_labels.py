@@ -110,7 +110,7 @@ def test_a_camera_that_means_nothing_leaves_the_view_to_the_pose(tmp_path: Path,
 
 
 def report(dataset: TinyDataset, path: Path) -> dict[str, list[int]]:
-    validate.main(["--root", str(dataset.root), "--report", str(path), "--workers", "1"])
+    validate.main(["--dataset", str(dataset.root), "--report", str(path), "--workers", "1"])
     faults = json.loads(path.read_text())["recordings"][0]["faults"]
     return {reason: found["frames"] for reason, found in faults.items()}
 

@@ -28,7 +28,7 @@ def data(tmp_path: Path) -> TinyDataset:
 
 def look(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
-    return validate.main(["--root", str(root), "--workers", "1"]), capsys.readouterr().out
+    return validate.main(["--dataset", str(root), "--workers", "1"]), capsys.readouterr().out
 
 
 def test_hidden_and_half_written_files_are_no_data(
@@ -118,7 +118,7 @@ def test_a_subject_whose_name_no_sample_can_bear_is_skipped(
     name, shown = names
     odd = make_dataset(tmp_path / "odd", 1, subjects=[("train", "female_002_a_a")], modalities=("rgba", "json"))
     (odd.root / "TrainSet" / "female_002_a_a").rename(data.root / "TrainSet" / name)
-    assert validate.main(["--root", str(data.root), "--report", str(tmp_path / "report.json")]) == CHECK_FAILED
+    assert validate.main(["--dataset", str(data.root), "--report", str(tmp_path / "report.json")]) == CHECK_FAILED
     assert f"FAULT {shown} env_001: {reason}" in capfd.readouterr().out
     assert shown in {one["subject"] for one in json.loads((tmp_path / "report.json").read_bytes())["recordings"]}
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK

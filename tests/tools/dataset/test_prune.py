@@ -21,7 +21,7 @@ def dataset(tmp_path: Path) -> TinyDataset:
 
 
 def prune(dataset: TinyDataset, aside: Path) -> int:
-    return validate.main(["--root", str(dataset.root), "--prune", str(aside), "--workers", "1"])
+    return validate.main(["--dataset", str(dataset.root), "--prune", str(aside), "--workers", "1"])
 
 
 def moved(aside: Path) -> set[str]:
@@ -40,7 +40,7 @@ def test_another_recordings_files_stay(
     assert {name.rpartition(".")[0] for name in moved(tmp_path / "aside")} == expected
     folder = dataset.recordings[1].path / "rot"
     assert f"not moved: 1 files in {folder}: a link shares them" in capsys.readouterr().out
-    assert validate.main(["--root", str(dataset.root)]) == OK
+    assert validate.main(["--dataset", str(dataset.root)]) == OK
 
 
 def test_what_a_sound_frame_sees_through_a_link_stays(
@@ -69,7 +69,7 @@ def test_a_file_that_two_recordings_see_is_moved_once(
     said = capsys.readouterr().out
     assert "moved 9 files" in said
     assert "not moved" not in said
-    assert validate.main(["--root", str(dataset.root)]) == OK
+    assert validate.main(["--dataset", str(dataset.root)]) == OK
 
 
 def test_a_recording_under_two_names_is_moved_once(
@@ -81,7 +81,7 @@ def test_a_recording_under_two_names_is_moved_once(
     assert "moved 4 files" in capsys.readouterr().out
     assert len(moved(tmp_path / "aside")) == 4
     assert {name.partition("/")[0] for name in moved(tmp_path / "aside")} == {"env_001"}
-    assert validate.main(["--root", str(dataset.root)]) == OK
+    assert validate.main(["--dataset", str(dataset.root)]) == OK
 
 
 def test_all_names_of_a_frames_file_are_moved(dataset: TinyDataset, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_all_names_of_a_frames_file_are_moved(dataset: TinyDataset, tmp_path: Pa
     assert {name for name in moved(tmp_path / "aside") if "/rgba/" in name} == {
         f"env_001/cam_down/rgba/male_008_a_a.rgba.{number}.png" for number in ("2", "0002", "000002")
     }
-    assert validate.main(["--root", str(dataset.root)]) == OK
+    assert validate.main(["--dataset", str(dataset.root)]) == OK
 
 
 @pytest.mark.parametrize("obstacle", ["file", "link to nothing", "file for a folder", "no room"])

@@ -65,7 +65,7 @@ def by_position(recording: Environment) -> list[tuple[str, str]]:
 def test_every_fault_of_the_release_is_found_named_and_counted(
     release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert validate.main(["--root", str(release), "--report", str(tmp_path / "report.json")]) == CHECK_FAILED
+    assert validate.main(["--dataset", str(release), "--report", str(tmp_path / "report.json")]) == CHECK_FAILED
     recordings = {one["subject"]: one for one in json.loads((tmp_path / "report.json").read_text())["recordings"]}
     assert recordings.keys() == UNUSABLE.keys()
     for subject, unusable in UNUSABLE.items():
@@ -106,8 +106,8 @@ def test_sharding_leaves_exactly_them_out(release: Path, tmp_path: Path) -> None
 
 
 def test_what_pruning_leaves_pairs_by_position_too(release: Path, tmp_path: Path) -> None:
-    validate.main(["--root", str(release), "--prune", str(tmp_path / "aside")])
+    validate.main(["--dataset", str(release), "--prune", str(tmp_path / "aside")])
     pairs = list(itertools.chain.from_iterable(by_position(recording) for recording in find_environments(release)))
     assert len(pairs) == 4 * len(LACKING) + 1 + 2
     assert all(image == labels for image, labels in pairs)
-    assert validate.main(["--root", str(release)]) == OK
+    assert validate.main(["--dataset", str(release)]) == OK

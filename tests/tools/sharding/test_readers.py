@@ -53,4 +53,4 @@ def test_the_index_is_what_wds2idx_writes(shards: Path, tmp_path: Path) -> None:
         assert (tmp_path / "idx").read_text() == tar.with_suffix(".idx").read_text()
         index = read_index(tar.with_suffix(".idx"), entry)
         assert len(index.members) == 5
-        assert index.places.shape == (entry.samples, 5, 2)
+        assert index.spans.shape == (entry.samples, 5, 2)

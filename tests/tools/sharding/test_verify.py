@@ -129,7 +129,7 @@ def test_a_frame_that_was_silently_dropped_is_found(
     assert check(shards, "--root", str(larger.root)) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[2] for line in lines[:-1]] == [
-        f"{subject} env_001 000004 is in the dataset, but neither stored nor listed as left out"
+        f"{subject} env_001 000004 is in the dataset, but neither stored nor listed as skipped"
         for subject in ("female_001_a_a", "male_001_a_a")
     ]
 

@@ -120,7 +120,7 @@ def check_content(content: bytes, modality: str, defect: Defect | None) -> None:
 def test_validation_finds_what_was_planted_and_nothing_else(
     planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--root", str(planted.root), "--deep", "--report", str(tmp_path / "report.json")]
+    flags = ["--dataset", str(planted.root), "--deep", "--report", str(tmp_path / "report.json")]
     assert validate.main(flags) == CHECK_FAILED
     report = json.loads((tmp_path / "report.json").read_text())
     totals: Counter[str] = Counter()

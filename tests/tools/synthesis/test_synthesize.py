@@ -17,8 +17,7 @@ from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, find_environ
 from tools.synthesis.body import INDEX, NAMES, PREFIX
 from tools.synthesis.defects import FEWEST_FRAMES
 from tools.synthesis.families import FAMILIES
-from tools.synthesis.motion import AT_EASE, draw_track, mirrored
-from tools.synthesis.png import encode_png
+from tools.synthesis.motion import AT_EASE, draw_track, flipped
 from tools.synthesis.recording import Recording
 from tools.synthesis.render import DEPTH_CM_PER_STEP, LENS_ANGLE, WORLD_ORIGIN, WORLD_STEPS_PER_CM, Renderer
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
@@ -68,17 +67,17 @@ def test_layout_and_names_are_the_datasets(dataset):
     assert {path.relative_to(dataset) for path in dataset.rglob("*") if path.is_file()} == expected
 
 
-def test_images_have_the_datasets_form(frames):
-    forms = {
+def test_images_have_the_datasets_format(frames):
+    formats = {
         "rgba": ((800, 1280, 3), np.uint8),
         "worldp": ((800, 1280, 3), np.uint16),
         "depth": ((800, 1280), np.uint8),
         "objectId": ((800, 1280), np.uint8),
     }
     environment, number, _, _ = frames[0]
-    for modality, (shape, kind) in forms.items():
+    for modality, (shape, dtype) in formats.items():
         image = stored(environment, modality, number)
-        assert image.shape == shape and image.dtype == kind, modality
+        assert image.shape == shape and image.dtype == dtype, modality
 
 
 def test_json_has_the_datasets_schema(frames):
@@ -91,8 +90,8 @@ def test_json_has_the_datasets_schema(frames):
         assert np.shape(labels["pts3d_fisheye"]) == (3, len(NAMES))
         assert 140 < labels["char_height"] < 200
         assert action_group(labels["action"]) is not None
-        turns = json.loads(environment.file("rot", number).read_bytes())
-        assert [turn["rot"] for turn in turns] == [joint["rot"] for joint in labels["joints"]]
+        rotations = json.loads(environment.file("rot", number).read_bytes())
+        assert [rotation["rot"] for rotation in rotations] == [joint["rot"] for joint in labels["joints"]]
         read_labels(environment.file("json", number).read_bytes())
 
 
@@ -197,7 +196,7 @@ def test_worldp_projects_to_its_own_pixel_and_agrees_with_depth(frames):
         seen = points @ view[:3, :3].T + view[:3, 3]
         distance = np.linalg.norm(seen, axis=-1)
         error = np.linalg.norm(XR_EGOPOSE.project(seen) - np.stack([columns, rows], axis=-1), axis=-1)
-        # half a step in three directions, 0.87 mm, is more than a pixel on what is right before the lens
+        # half a step in three directions, 0.87 mm, is more than a pixel on what is right in front of the camera
         assert error[distance > 27].max() < 1.5
         assert (error * distance / XR_EGOPOSE.fx).max() < 0.13
         depth = stored(environment, "depth", number)[rows, columns]
@@ -227,13 +226,13 @@ def test_object_ids_lie_on_their_bones(frames):
     assert min(checked.values()) > 300, checked
 
 
-def test_colors_are_there_exactly_where_the_lens_looks(frames):
+def test_colors_are_there_exactly_inside_the_image_circle(frames):
     environment, number, _, _ = frames[0]
     lit = stored(environment, "rgba", number).any(axis=-1)
     ids = stored(environment, "objectId", number)
     np.testing.assert_array_equal(lit, ids > 0)
-    lens = XR_EGOPOSE.project(np.array([np.sin(np.radians(LENS_ANGLE)), 0, np.cos(np.radians(LENS_ANGLE))]))
-    assert lit[400, int(lens[0])] and not lit[400, int(lens[0]) + 2]
+    rim = XR_EGOPOSE.project(np.array([np.sin(np.radians(LENS_ANGLE)), 0, np.cos(np.radians(LENS_ANGLE))]))
+    assert lit[400, int(rim[0])] and not lit[400, int(rim[0]) + 2]
 
 
 def test_every_family_belongs_to_the_dataset_and_every_group_occurs():
@@ -246,10 +245,10 @@ def test_every_family_belongs_to_the_dataset_and_every_group_occurs():
             assert any(action.endswith("_mixamo_com") for action in drawn)
 
 
-def test_mirroring_poses_twice_changes_nothing():
+def test_flipping_poses_twice_changes_nothing():
     pose = np.random.default_rng(0).normal(size=(3, AT_EASE.size))
-    np.testing.assert_array_equal(mirrored(mirrored(pose)), pose)
-    np.testing.assert_array_equal(mirrored(AT_EASE), AT_EASE)
+    np.testing.assert_array_equal(flipped(flipped(pose)), pose)
+    np.testing.assert_array_equal(flipped(AT_EASE), AT_EASE)
 
 
 def test_poses_are_in_view_and_far_from_their_mean():
@@ -264,7 +263,7 @@ def test_poses_are_in_view_and_far_from_their_mean():
     assert 0.12 < np.linalg.norm(poses - poses.mean(axis=0), axis=-1).mean() < 0.25
 
 
-def test_rounded_cones_are_met_on_their_surface_and_inside_their_strips():
+def test_rounded_cones_are_hit_on_their_surface_and_inside_their_strips():
     random = np.random.default_rng(5)
     renderer = Renderer()
     rays = renderer._rays
@@ -275,10 +274,10 @@ def test_rounded_cones_are_met_on_their_surface_and_inside_their_strips():
         cone = RoundedCone(start, end, radii, np.array([0.0, -1.0, 0.0]))
         canvases = []
         (strips,) = solid_strips(start[None], end[None], radii[None], LENS_ANGLE)
-        for places in (strips, [(slice(0, 800), slice(0, 1280))]):
+        for regions in (strips, [(slice(0, 800), slice(0, 1280))]):
             shape = rays.shape[:2]
             canvas = Canvas(np.full(shape, 1e3, np.float32), np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
-            cast(cone, rays, places, 1, canvas)
+            cast(cone, rays, regions, 1, canvas)
             canvases.append(canvas)
         np.testing.assert_array_equal(canvases[0].solid, canvases[1].solid)
         hit = canvases[0].solid > 0
@@ -342,12 +341,3 @@ def test_an_existing_dataset_is_left_alone(dataset, capsys):
     assert generate(dataset, "--frames-per-subject", 1) == BAD_INPUT
     assert "exists already" in capsys.readouterr().err
     assert sorted(dataset.rglob("*")) == before
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("shape", [(5, 7), (6, 4, 3), (1, 1, 3)])
-def test_pngs_decode_to_what_was_encoded(dtype, shape):
-    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-    decoded = cv2.imdecode(np.frombuffer(encode_png(image), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert decoded.dtype == dtype
-    np.testing.assert_array_equal(decoded, image)

@@ -6,7 +6,7 @@ import torch
 
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint import torch_file
-from engine.training.checkpointer import CheckpointWriter, load_newest
+from engine.checkpoint.checkpointer import CheckpointConfig, Checkpointer, load_newest
 from loaders import InputError
 from tests.checkpoint_factory import checkpoint_of
 
@@ -22,7 +22,7 @@ def flip_a_byte(path):
 
 
 def write(folder, steps, *, keep=2, best=()):
-    writer = CheckpointWriter(folder, keep)
+    writer = Checkpointer(folder, CheckpointConfig(keep=keep))
     for step in steps:
         writer.write(state(step), best=step in best)
     writer.close()
@@ -54,7 +54,7 @@ def test_a_copy_is_written_whatever_becomes_of_the_original(tmp_path, monkeypatc
         slow(path, content)
 
     monkeypatch.setattr(torch_file, "write", write_late)
-    writer = CheckpointWriter(tmp_path, 2)
+    writer = Checkpointer(tmp_path, CheckpointConfig())
     current = state(1)
     before = time.perf_counter()
     writer.write(current)
@@ -111,7 +111,7 @@ def test_nothing_whole_and_foreign_files_are_refused(tmp_path):
 
 
 def test_a_failed_write_is_told_at_the_next(tmp_path):
-    writer = CheckpointWriter(tmp_path / "absent", 2)
+    writer = Checkpointer(tmp_path / "absent", CheckpointConfig())
     writer.write(state(1))
     with pytest.raises(FileNotFoundError, match=r"absent/last\.pt"):
         writer.write(state(2))

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine.training.event_file import EventFile
+from engine.training.metrics_log import EventFile
 
 
 def write(folder, steps, *, value, purge_step):

@@ -1,0 +1,128 @@
+"""`build_loader`, which chooses among the loaders, and the two loaders that decode nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+
+from loaders.base import Indices, Loader
+from loaders.batch import PoseBatch
+from loaders.config import DataConfig
+from loaders.errors import InputError
+from loaders.format.shard_set import ShardSet
+
+_BATCHES_AT_ONCE: Final = 64
+"""Batches whose labels are made and moved to the device together, which divides the host's work per step (batches)."""
+
+
+def build_loader(
+    config: DataConfig,
+    split: str,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+    training: bool = False,
+    outputs: Sequence[Literal["image", "worldp"]] = ("image",),
+    dtype: Literal["uint8", "float32"] = "uint8",
+    cached_batch: bool = False,
+) -> Loader:
+    """Return the loader of a split.
+
+    Args:
+        config: what is loaded, and how.
+        split: "train", "val" or "test".
+        rank: this process among ``world_size``.
+        world_size: number of processes that share the split.
+        device: where batches lie; DALI decodes there too.
+        training: shuffle, augment and drop the last partial global batch; otherwise every sample once, in order.
+        outputs: images in a batch; labels are always there. Without any, nothing is decoded.
+        dtype: "uint8", 0 to 255, channels_last, which our networks normalize themselves: a quarter of the bytes;
+            "float32", -1 to 1, contiguous, for networks that do not.
+        cached_batch: repeat the first batch as often as there are batches: the upper bound for benchmarks.
+
+    Raises:
+        InputError: the shard set is missing, damaged, empty, or lacks what the configuration asks for.
+    """
+    shard_set = ShardSet(config.shards, split, checksums=config.checksums, remote=config.remote)
+    if not len(shard_set):
+        raise InputError(f"{shard_set.folder} has no samples: run tools.shard on a dataset with this split")
+    loader = _loader_class(config, outputs, torch.device(device))(
+        shard_set,
+        config,
+        rank=rank,
+        world_size=world_size,
+        device=device,
+        training=training,
+        outputs=outputs,
+        dtype=dtype,
+    )
+    return CachedBatchLoader(loader) if cached_batch else loader
+
+
+def _loader_class(config: DataConfig, outputs: Sequence[str], device: torch.device) -> type[Loader]:
+    if not outputs and config.access == "random":
+        return LabelLoader
+    demand = ""
+    if config.access == "sequential":
+        demand = "data.access sequential is DALI's own reader"
+    elif config.backend == "dali":
+        demand = "data.backend is dali"
+    has_dali = _has_dali()
+    if demand and not has_dali:
+        raise InputError(
+            f"{demand}, and DALI is missing: pip install nvidia-dali-cuda130, or give --data.backend torch"
+        )
+    # imported only where they are used: the torch loader must work where DALI is not installed
+    if demand or (has_dali and config.backend == "auto" and device.type == "cuda"):
+        from loaders.dali.loader import DaliLoader  # noqa: PLC0415
+
+        return DaliLoader
+    from loaders.torch_loader import TorchLoader  # noqa: PLC0415
+
+    return TorchLoader
+
+
+def _has_dali() -> bool:
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+
+
+class LabelLoader(Loader):
+    """Batches of labels alone; those of the whole split are read once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pose, self._meta = self.shard_set.labels()
+
+    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
+        for first in range(0, len(plan), _BATCHES_AT_ONCE):
+            block = plan[first : first + _BATCHES_AT_ONCE]
+            indices = np.concatenate(block)
+            labels = self._label_batch(self._pose[indices], self._meta[indices], indices, self._draw(indices))
+            yield from labels.to(self.device).split([len(part) for part in block])
+
+
+class CachedBatchLoader(Loader):
+    """The first batch of another loader, which is closed, as often as that one had batches."""
+
+    def __init__(self, loader: Loader) -> None:
+        super().__init__(
+            loader.shard_set,
+            loader.config,
+            rank=loader.rank,
+            world_size=loader.world_size,
+            device=loader.device,
+            training=loader.training,
+        )
+        batches = iter(loader)
+        self._batch = next(batches)
+        del batches
+        loader.close()
+
+    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
+        for _ in plan:
+            yield self._batch
