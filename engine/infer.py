@@ -5,6 +5,7 @@ For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `en
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import deque
@@ -23,7 +24,7 @@ import numpy as np
 import tyro
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
-from engine.cli.progress import note, progress_bar
+from engine.cli.progress import progress_bar
 from engine.distributed import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, read_image
 from engine.inference.inputs import Input, find_inputs
@@ -39,6 +40,8 @@ from loaders.system.cores import available_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +121,13 @@ def main(config: InferConfig) -> int:
         file.finish(unreadable)
     seconds = time.perf_counter() - started
     for item in unreadable:
-        note(f"infer: unreadable: {folder / item.name}: {item.reason}")
+        logger.warning("unreadable: %s: %s", folder / item.name, item.reason)
     sys.stdout.write(
         f"{file.entries} of {file.entries + len(unreadable)} images in {seconds:.1f} s: "
         f"{file.entries / seconds:.1f} images/s\npredictions: {path}\n"
     )
     for fault in unwritten:
-        sys.stderr.write(f"infer: not written: {fault}\n")
+        logger.warning("not written: %s", fault)
     return CHECK_FAILED if unreadable or unwritten else OK
 
 

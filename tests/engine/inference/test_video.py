@@ -125,7 +125,7 @@ def test_without_an_encoder_predictions_are_written_and_the_reason_is_said(tmp_p
     assert run(finetuned, [tmp_path], tmp_path / "out") == 1
     assert len(predicted(tmp_path / "out")["images"]) == 6
     said = capsys.readouterr().err
-    assert "infer: not written: the video of a.mp4: PyAV is built without absent" in said
+    assert "warning: not written: the video of a.mp4: PyAV is built without absent" in said
     assert said.count("not written") == 2
     assert not list((tmp_path / "out/images").iterdir())
 
@@ -241,7 +241,7 @@ def test_what_is_no_whole_video_is_listed_and_what_there_is_is_used(tmp_path, ca
     }
     assert len([entry for entry in content["images"] if entry["file"] == "whole.avi"]) == 40
     said = capfd.readouterr().err
-    assert said.count("infer: unreadable: ") == len(reasons)
+    assert said.count(" warning: unreadable: ") == len(reasons)
     assert "moov" not in said  # FFmpeg keeps its own messages to itself
 
 
