@@ -1,11 +1,10 @@
-"""Processes: who I am among the others, what we tell each other, and what is said when one is missing."""
+"""Several processes: joining them, exchanges between them, and naming the one that failed or hangs."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import os
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,16 +24,16 @@ from loaders.system.cores import cores_per_process
 
 T = TypeVar("T")
 
-_ROLL_CALL: Final = 10.0
-"""How long the others have to say that they are still there, once something went wrong (seconds)."""
-_GRACE: Final = 60.0
-"""NCCL gives up so much later than the host's own exchanges, which can tell who is missing (seconds)."""
+_ANSWER_TIMEOUT: Final = 10.0
+"""How long the other processes have to say how they ended, once an exchange broke off (seconds)."""
+_NCCL_EXTRA: Final = 60.0
+"""NCCL times out so much later than the exchanges over gloo, whose errors lead to the missing process (seconds)."""
 GPU_FILES: Final = ("/dev/nvidia[0-9]*", "/dev/dxg")
 """Where Linux, and Windows' Linux, show NVIDIA GPUs."""
-_BROKEN: Final = ("gloo", "pair closure")
-"""In gloo's errors: its source file, or, once another exchange has timed out, only that the pair was closed."""
-_BEGUN: Final = "begun"
-"""In the store that outlives a restart: that the run has begun."""
+_GLOO_ERRORS: Final = ("gloo", "pair closure")
+"""Gloo raises plain RuntimeErrors. They name its source file, or, after a time-out, only that a pair was closed."""
+_STARTED: Final = "started"
+"""Key in the store that outlives a restart: the run has started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +62,9 @@ class Process:
     restarted: bool = False
     """Whether torchrun started the processes again after `begin`."""
     host_group: Any = None
-    """Group for what hosts tell each other, over gloo; None takes the default group."""
+    """Gloo group for exchanges of CPU data; None takes the default group."""
     store: Any = None
-    """Where torchrun keeps what outlives a restart; None without torchrun."""
+    """Torchrun's store, which outlives a restart; None without torchrun."""
 
     @property
     def is_main(self) -> bool:
@@ -73,14 +72,14 @@ class Process:
         return self.rank == 0
 
     def begin(self) -> None:
-        """Note, for processes that torchrun starts in place of these, that the run has begun."""
+        """Tell processes that torchrun starts in place of these that the run has started."""
         if self.store is not None:
-            self.store.set(_BEGUN, "")
+            self.store.set(_STARTED, "")
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum over all processes. Waits for all of them; every process must call it."""
         if self.world_size > 1:
-            # a host that waits for a GPU cannot say who is missing; one that waits for hosts can
+            # the barrier goes over gloo: where NCCL waits, a missing process cannot be named
             self.barrier()
             dist.all_reduce(tensor)
         return tensor
@@ -176,8 +175,7 @@ def gpu_fault() -> str:
 def join_processes(device: str, timeout: float) -> Iterator[Process]:
     """Join the processes that torchrun started, or be alone; leave them in the end.
 
-    An error is left where the others can read it. Where an exchange breaks off, Failure names the processes that failed
-    or did not come.
+    Where an exchange breaks off, every process raises a Failure that names those that failed or did not answer.
 
     Args:
         device: see `choose_device`.
@@ -191,26 +189,27 @@ def join_processes(device: str, timeout: float) -> Iterator[Process]:
         yield Process(0, 1, choose_device(device))
         return
     chosen = choose_device(device)
-    lasting, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
-    restarted = lasting.check([_BEGUN])
+    torchrun_store, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    restarted = torchrun_store.check([_STARTED])
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    # the store outlives a restart, and with it the addresses of processes that are gone
-    store = dist.PrefixStore(f"attempt-{restarts}", lasting)  # type: ignore[attr-defined]
+    # torchrun's store still holds the addresses of processes that ran before a restart
+    store = dist.PrefixStore(f"attempt-{restarts}", torchrun_store)  # type: ignore[attr-defined]
     cuda = chosen.type == "cuda"
     dist.init_process_group(
         "nccl" if cuda else "gloo",
         store=store,
         rank=rank,
         world_size=world_size,
-        timeout=timedelta(seconds=timeout + _GRACE if cuda else timeout),
+        timeout=timedelta(seconds=timeout + _NCCL_EXTRA if cuda else timeout),
     )
     try:
         host_group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        yield Process(rank, world_size, chosen, restarted, host_group, lasting)
+        yield Process(rank, world_size, chosen, restarted, host_group, torchrun_store)
     except Exception as error:
-        reason = _missing(store, rank, world_size, timeout) if _is_broken_exchange(error) else ""
-        store.set(f"failed/{rank}", reason or f"{type(error).__name__}: {error}")
-        ErrorHandler().record_exception(error)  # torchrun shows it in its own account
+        broken = _is_broken_exchange(error)
+        store.set(f"ended/{rank}", "" if broken else f"{type(error).__name__}: {error}")
+        reason = _reason(store, rank, world_size, timeout) if broken else ""
+        ErrorHandler().record_exception(error)  # the last step: torchrun takes the first one recorded for the cause
         if reason:
             raise Failure(reason) from error
         raise
@@ -235,27 +234,26 @@ def _check_alone() -> None:
 
 
 def _is_broken_exchange(error: Exception) -> bool:
-    """Whether an error says that another process is gone; gloo's are plain RuntimeErrors."""
+    """Whether an error says that an exchange with another process broke off."""
     if isinstance(error, dist.DistError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _BROKEN)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _GLOO_ERRORS)
 
 
-def _missing(store: Any, rank: int, world_size: int, timeout: float) -> str:
-    """Return who is missing and why, as far as those know who are left; empty if all are there."""
-    store.set(f"present/{rank}", "")
-    others = [other for other in range(world_size) if other != rank]
-    until = time.monotonic() + _ROLL_CALL
-    while silent := [o for o in others if not (store.check([f"present/{o}"]) or store.check([f"failed/{o}"]))]:
-        if time.monotonic() > until:
-            break
-        time.sleep(0.1)
-    failed = [o for o in others if store.check([f"failed/{o}"]) and not store.check([f"present/{o}"])]
-    found = [f"process {o} failed: {store.get(f'failed/{o}').decode()}" for o in failed]
-    if silent:
-        names = " and ".join(f"process {o}" for o in silent)
-        found.append(
-            f"{names} of {world_size} did not answer within {timeout:g} s or was killed: look at its output and its "
+def _reason(store: Any, rank: int, world_size: int, timeout: float) -> str:
+    """Return which processes failed, and why, or did not answer; empty if none did.
+
+    `monitored_barrier` does not suffice: it tells rank 0 alone who is missing, nobody if that is rank 0, and it needs a
+    group whose exchanges have not timed out.
+    """
+    keys = {other: f"ended/{other}" for other in range(world_size) if other != rank}
+    with contextlib.suppress(dist.DistStoreError):  # not all have come
+        store.wait(list(keys.values()), timedelta(seconds=_ANSWER_TIMEOUT))
+    errors = {other: store.get(key).decode() for other, key in keys.items() if store.check([key])}
+    reasons = [f"process {other} failed: {error}" for other, error in errors.items() if error]
+    if missing := " and ".join(f"process {other}" for other in keys if other not in errors):
+        reasons.append(
+            f"{missing} of {world_size} did not answer within {timeout:g} s or was killed: look at its output and its "
             "machine; more patience is distributed.timeout"
         )
-    return "; ".join(found)
+    return "; ".join(reasons)

@@ -12,8 +12,8 @@ from engine.cli.command import CHECK_FAILED, OK, Command, command
 from loaders.errors import Failure, InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-from loaders.system.disk import DiskFullError, in_words
 from loaders.system.locks import locked
+from loaders.system.os_errors import DiskFullError, format_bytes
 from tools.archives.multipart import find_archives
 from tools.archives.unpack import GO_ON, UnpackJob, temporary_folder, unpack_subject
 from tools.parallel import Meter, over_processes
@@ -80,7 +80,7 @@ def _find_jobs(flags: ExtractFlags) -> list[UnpackJob]:
 def _needed(flags: ExtractFlags, jobs: Sequence[UnpackJob]) -> str:
     sizes = [job.archive.bytes for job in jobs if not job.is_finished()]
     least, whose = (max(sizes), "the largest is") if flags.delete_parts else (sum(sizes), "they are")
-    needed, free = in_words(least), in_words(shutil.disk_usage(flags.output).free)
+    needed, free = format_bytes(least), format_bytes(shutil.disk_usage(flags.output).free)
     return f"the {len(sizes)} subjects to come need at least {needed}, which {whose} compressed, and {free} are free"
 
 

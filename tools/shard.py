@@ -17,8 +17,8 @@ from loaders.format.manifest import FILE_NAME, SkippedFrame, Split
 from loaders.preprocessing import Format, Preprocessing
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-from loaders.system.disk import DiskFullError, in_words
 from loaders.system.files import remove_partials, write_whole
+from loaders.system.os_errors import DiskFullError, format_bytes
 from models.camera import XR_EGOPOSE
 from tools.dataset.frames import SampleFormat
 from tools.parallel import Meter, over_cluster, over_processes
@@ -131,7 +131,7 @@ def _write(flags: ShardFlags, options: dict[str, Any], sample_format: SampleForm
             done |= _write_shards(flags, remaining, workers, meter)
         except DiskFullError as error:
             samples = sum(len(job.rows) for job in jobs if not _finished(flags, job))
-            needed = in_words(samples * expected.bytes_per_sample)
+            needed = format_bytes(samples * expected.bytes_per_sample)
             raise Failure(f"{error}: the {samples} samples to come take about {needed}: make room, {GO_ON}") from None
     results = {name: [done[job.name] for job in jobs if job.split == name] for name in plan.splits}
     manifest = describe(flags.output, options, sample_format.preprocessing, plan, results)

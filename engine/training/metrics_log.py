@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -12,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
-from engine.cli.progress import note, progress_bar
+from engine.cli.progress import progress_bar
 from engine.stages import Stage
 from engine.training.run_folder import METRICS, SUMMARY
+from engine.training.throughput import Rate
 from engine.training.validation import Validation
 from engine.visualization.training import draw_examples
 from loaders.system.files import write_whole
 from loaders.system.os_errors import naming
+
+logger = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -60,9 +65,19 @@ class RunLog:
                 self._events.scalar(step, name, value)
             self._events.flush()
 
+    def training(self, step: int, values: dict[str, float], rate: Rate) -> None:
+        """Write what the steps since the last entry gave, "loss" among the values, and how fast they were."""
+        speed = {"images_per_second": rate.images_per_second, "data_wait_share": rate.wait_share}
+        if torch.cuda.is_initialized():
+            speed["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self.scalars(step, _prefixed("train", values) | _prefixed("speed", speed))
+        if self._on:
+            figures = {"loss": f"{values['loss']:.4g}", "images/s": f"{rate.images_per_second:.0f}"}
+            self._bar.set_postfix(figures, refresh=False)
+
     def validation(self, step: int, stage: Stage, result: Validation) -> None:
         """Write the metrics of a validation, and what the network says about some of its images."""
-        self.scalars(step, {f"val/{name}": value for name, value in result.metrics.items()})
+        self.scalars(step, _prefixed("val", result.metrics))
         figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items() if "/" not in name)
         self.note(f"step {step}: validation on {result.frames} frames: {figures}")
         if self._on and result.example is not None:
@@ -80,15 +95,10 @@ class RunLog:
         if self._on:
             self._bar.update()
 
-    def show(self, figures: dict[str, str]) -> None:
-        """Put figures beside the progress bar."""
+    def note(self, text: str, level: int = logging.INFO) -> None:
+        """Tell the user something, above the progress bar."""
         if self._on:
-            self._bar.set_postfix(figures, refresh=False)
-
-    def note(self, text: str) -> None:
-        """Write a line above the progress bar."""
-        if self._on:
-            note(text)
+            logger.log(level, text)
 
     def note_skipped(self, samples: Iterable[str]) -> None:
         """Note those of ``samples``, which could not be decoded, that were not noted before."""
@@ -145,6 +155,10 @@ class EventFile:
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
+
+
+def _prefixed(section: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{section}/{name}": value for name, value in values.items()}
 
 
 def _next_name(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import random
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from engine.training.validation import validate
 from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure
 from loaders.system.files import remove_partials, write_whole
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -70,8 +73,10 @@ class Trainer:
             self.schedule = Schedule(self.loader, config.epochs, config.max_steps, config.validate_every)
             self.means = RunningMeans(process, self.loader.shard_set.key)
             self.checkpointer = Checkpointer(config.run_dir, config.checkpoint, on=process.is_main)
-            log_position, notes = self._resume() if resume else (0, [])
+            log_position = self._resume() if resume else 0
             if process.is_main:
+                for key, value in ignored_values(config).items():
+                    logger.info("%s ignores %s %s here", config.stage, key, value)
                 remove_partials(config.run_dir)
                 write_whole(config.run_dir / CONFIG, yaml.safe_dump(self.used_config, sort_keys=False).encode())
             self.log = RunLog(
@@ -82,9 +87,6 @@ class Trainer:
                 total_steps=self.step + self.schedule.steps_left(self.step),
             )
             opened.callback(self.log.close)
-            notes += [f"{config.stage} ignores {key} {value} here" for key, value in ignored_values(config).items()]
-            for note in notes:
-                self.log.note(note)
             self.preemption = Preemption(process, self._answer)
             opened.callback(self.preemption.close)
             self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)
@@ -111,7 +113,7 @@ class Trainer:
                 return signal
         self._wait_for_checkpoints()
         if self.profile.missed:
-            self.log.note(f"warning: the run ended before the steps that --profile traces: no {TRACE}")
+            self.log.note(f"the run ended before the steps that --profile traces: no {TRACE}", logging.WARNING)
         self.write_summary()
         return 0
 
@@ -151,23 +153,13 @@ class Trainer:
         """Write the means since the last entry. Waits for the device; raises Failure for a non-finite loss."""
         means = self.means.read(self.step, self.checkpointer.remedy)
         self.means.clear()
-        rate = self.stopwatch.read()
-        values = {
-            **{f"train/{name}": value for name, value in means.items()},
-            "train/lr": self.learner.lr,
-            "train/epoch": self.loader.progress,
-            "speed/images_per_second": rate.images_per_second,
-            "speed/data_wait_share": rate.wait_share,
-        }
+        figures = {"lr": self.learner.lr, "epoch": self.loader.progress}
         # fp16 that overflowed has no norm at this step: the update was skipped
         if gradient_norm is not None and math.isfinite(norm := float(gradient_norm)):
-            values["train/gradient_norm"] = norm
+            figures["gradient_norm"] = norm
         if self.learner.scaler.is_enabled():
-            values["train/gradient_scale"] = self.learner.scaler.get_scale()
-        if self.process.device.type == "cuda":
-            values["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self.log.scalars(self.step, values)
-        self.log.show({"loss": f"{means['loss']:.4g}", "images/s": f"{rate.images_per_second:.0f}"})
+            figures["gradient_scale"] = self.learner.scaler.get_scale()
+        self.log.training(self.step, means | figures, self.stopwatch.read())
 
     def validate(self) -> None:
         """Evaluate the network on the validation split, and keep it if it is the best so far."""
@@ -263,15 +255,15 @@ class Trainer:
             ),
         )
 
-    def _resume(self) -> tuple[int, list[str]]:
-        """Go on from the newest checkpoint that is whole; return where the log was, and what there is to say about it.
+    def _resume(self) -> int:
+        """Go on from the newest checkpoint that is whole; return where the log was (bytes).
 
         It is read once: all processes go on from the same one, also where they share no disk.
         """
         newest = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
         checkpoint, faults = self.process.from_main(newest)
         if checkpoint is None:
-            return 0, []
+            return 0
         source = self.config.run_dir / LAST
         state = check_resumable(checkpoint, self.used_config, self.stage.image_size, source)
         self.learner.resume(checkpoint.weights, state, source)
@@ -280,8 +272,12 @@ class Trainer:
         restore_random_state(state.random)
         self.step = self.checkpointer.saved_step = checkpoint.step
         self.best, self.validations, self.validated_at = state.best, state.validations, state.validated_at
-        notes = [f"warning: {fault}; going on from another checkpoint, step {self.step}" for fault in faults]
-        return state.log_position, notes + [f"resumed: {line}" for line in changes(checkpoint, self.used_config)]
+        if self.process.is_main:
+            for fault in faults:
+                logger.warning("%s; going on from another checkpoint, step %d", fault, self.step)
+            for change in changes(checkpoint, self.used_config):
+                logger.info("resumed: %s", change)
+        return state.log_position
 
     def _wait_for_checkpoints(self) -> None:
         with self.stopwatch.paused():

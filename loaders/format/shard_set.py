@@ -17,7 +17,7 @@ from loaders.errors import InputError
 from loaders.format.index import IndexEntry, ShardIndex, compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, encoded_size
-from loaders.system.memory_map import map_file
+from loaders.system.open_files import map_file
 
 Indices = Sequence[int] | NDArray[np.int64]
 

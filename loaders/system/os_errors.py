@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tqdm import tqdm
+
+from loaders.errors import Failure
+
+NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
+"""Errors of a disk, or of a quota, that is full."""
 _PROTECTED: Final = "see `ls -ld` for whose it is; have it permitted, or give a path of your own"
 _PATHS: Final = {
     errno.EACCES: _PROTECTED,
@@ -51,6 +57,10 @@ _MACHINE: Final = {
 """Errors of the machine, which another argument may not mend -> remedy."""
 
 
+class DiskFullError(Failure):
+    """A job's result does not fit; only who knows the other jobs can say what is needed."""
+
+
 @contextlib.contextmanager
 def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
     """Name ``path`` in errors that name nothing, as those of a file's ``write`` do, or that name ``instead_of``."""
@@ -78,6 +88,12 @@ def in_words(error: OSError) -> str:
 def is_of_a_path(error: OSError) -> bool:
     """Whether another path would mend it, so that the arguments were wrong."""
     return error.errno in _PATHS
+
+
+def format_bytes(size: float) -> str:
+    """Return a number of bytes in words, such as ``15.2 GB``."""
+    text: str = tqdm.format_sizeof(size, "B")
+    return f"{text.rstrip('kMGTPB')} {text.lstrip('0123456789.')}"
 
 
 def _reason(error: OSError) -> str:

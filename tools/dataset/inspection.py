@@ -80,7 +80,7 @@ def inspect_recording(job: InspectionJob, progress: Progress) -> Inspection:
     frames = sorted(set().union(*(files[modality] for modality in job.modalities)))
     faults, notes = defaultdict(list), defaultdict(list)
     for frame in frames:
-        own = {modality: found[frame] for modality, found in files.items() if frame in found}
+        own = {modality: paths[frame] for modality, paths in files.items() if frame in paths}
         wrong, unusual = inspect_frame(own, job.modalities, deep=job.deep)
         for reason in (*wrong, *filter(None, [number_fault(frame)])):
             faults[reason].append(frame)
@@ -89,7 +89,7 @@ def inspect_recording(job: InspectionJob, progress: Progress) -> Inspection:
         progress.add(1)
     return Inspection(
         recording,
-        counts={modality: len(found) for modality, found in files.items()},
+        counts={modality: len(paths) for modality, paths in files.items()},
         frames=len(frames),
         misaligned=_misaligned({modality: frozenset(files[modality]) for modality in job.modalities}),
         faults={reason: tuple(numbers) for reason, numbers in sorted(faults.items())},

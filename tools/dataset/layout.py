@@ -79,10 +79,10 @@ class Environment:
 
     def all_files(self, modality: str) -> dict[int, list[Path]]:
         """Return all files of each frame: the release has some names with four digits beside those with six."""
-        found = defaultdict(list)
+        paths = defaultdict(list)
         for frame, path in sorted(self.numbered(modality)):
-            found[frame].append(path)
-        return dict(found)
+            paths[frame].append(path)
+        return dict(paths)
 
     def numbered(self, modality: str) -> Iterator[tuple[int, Path]]:
         """Yield each file of a modality with its frame's number."""
@@ -111,18 +111,18 @@ def find_environments(
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give the one that holds {', '.join(SET_FOLDERS.values())}")
-    found = [
+    environments = [
         environment
         for split in splits
         for environment in _environments_of(root / SET_FOLDERS[split], split)
         if not subjects or environment.subject in subjects
     ]
-    absent = sorted(set(subjects) - {environment.subject for environment in found})
+    absent = sorted(set(subjects) - {environment.subject for environment in environments})
     if absent:
         raise InputError(f"no subject {', '.join(absent)} below {root}")
-    if not found:
+    if not environments:
         raise InputError(f"{root} holds no frames: expected {SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png")
-    return found
+    return environments
 
 
 def _environments_of(folder: Path, split: str) -> Iterator[Environment]:

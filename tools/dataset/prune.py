@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loaders.errors import Failure, InputError
-from loaders.system.disk import in_words
+from loaders.system.os_errors import format_bytes
 from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection
 from tools.dataset.links import target_inside
@@ -53,14 +53,14 @@ def _plan(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tupl
     moves: dict[Path, tuple[Path, Path]] = {}
     foreign: list[tuple[Path, Path]] = []
     needed: set[Path] = set()
-    for found in inspections:
-        bad = set(found.bad_frames)
+    for inspection in inspections:
+        bad = set(inspection.bad_frames)
         for modality in (*PAIRED, "rot"):
-            folder = found.recording.path / modality
-            linked = target_inside(folder, found.recording.path) is None
+            folder = inspection.recording.path / modality
+            linked = target_inside(folder, inspection.recording.path) is None
             # two recordings, or two modalities, may share a folder: each of its files is moved once
             real = folder.resolve()
-            for frame, path in found.recording.numbered(modality):
+            for frame, path in inspection.recording.numbered(modality):
                 if frame not in bad:
                     if linked or path.is_symlink():
                         needed.add(Path(os.path.realpath(path)))
@@ -93,6 +93,6 @@ def _check(moves: Moves) -> None:
         folder, total = next(iter(needed)), sum(needed.values())
         if total > (free := shutil.disk_usage(folder).free):
             raise InputError(
-                f"the files need {in_words(total)}, the disk of {folder} has {in_words(free)} free, so nothing was "
-                "moved: give --prune another folder"
+                f"the files need {format_bytes(total)}, the disk of {folder} has {format_bytes(free)} free, so nothing "
+                "was moved: give --prune another folder"
             )

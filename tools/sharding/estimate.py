@@ -16,7 +16,7 @@ from typing import Final
 from tqdm import tqdm
 
 from loaders.errors import Failure
-from loaders.system.disk import in_words
+from loaders.system.os_errors import format_bytes
 from tools.dataset.frames import FrameError
 from tools.sharding.writer import ShardJob, TarWriter, encode_row
 
@@ -51,7 +51,7 @@ class Estimate:
             Failure: more is needed than is free.
         """
         free = shutil.disk_usage(output).free
-        needed, left = in_words(self.bytes), in_words(free)
+        needed, left = format_bytes(self.bytes), format_bytes(free)
         seconds = self.samples * self.seconds_per_sample / (cores or 1)
         duration = f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
         sys.stdout.write(f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n")

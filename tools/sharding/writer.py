@@ -17,8 +17,8 @@ from loaders.errors import Failure, InputError
 from loaders.format.index import IndexEntry, index_name, write_index
 from loaders.format.manifest import Shard, SkippedFrame
 from loaders.format.sample import sample_key
-from loaders.system.disk import NO_ROOM, DiskFullError
 from loaders.system.files import publish, temporary_name
+from loaders.system.os_errors import NO_ROOM, DiskFullError
 from tools.dataset.frames import FrameError, SampleFormat, encode_sample
 from tools.dataset.layout import Environment
 from tools.parallel import Progress

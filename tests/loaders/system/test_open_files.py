@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loaders.system.memory_map import map_file
+from loaders.system.open_files import map_file
 from tests.shard_factory import make_shard_set
 from tests.tools.shard_runs import ROOT
 

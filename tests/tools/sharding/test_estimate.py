@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loaders.system.disk import in_words
+from loaders.system.os_errors import format_bytes
 from tests.tools.shard_runs import ROOT, command, make, tree
 from tests.tools.tiny_dataset import make_dataset
 
@@ -39,10 +39,10 @@ def test_only_what_remains_is_counted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert 3 <= samples <= 18 and samples % 3 == 0
 
 
-def test_sizes_in_words() -> None:
-    assert in_words(0) == "0.00 B"
-    assert in_words(999) == "999 B"
-    assert in_words(15_234_000_000) == "15.2 GB"
+def test_sizes_format_bytes() -> None:
+    assert format_bytes(0) == "0.00 B"
+    assert format_bytes(999) == "999 B"
+    assert format_bytes(15_234_000_000) == "15.2 GB"
 
 
 def test_what_cannot_fit_is_refused_before_it_starts(small_disk: Path) -> None:
