@@ -18,8 +18,8 @@ def covered(side: int, size: int) -> list[list[tuple[int, Fraction]]]:
     scale = Fraction(side, size)
     return [
         [
-            (place, (min((x + 1) * scale, Fraction(place + 1)) - max(x * scale, Fraction(place))) / scale)
-            for place in range(floor(x * scale), ceil((x + 1) * scale))
+            (pixel, (min((x + 1) * scale, Fraction(pixel + 1)) - max(x * scale, Fraction(pixel))) / scale)
+            for pixel in range(floor(x * scale), ceil((x + 1) * scale))
         ]
         for x in range(size)
     ]

@@ -12,16 +12,16 @@ STRONG = AugmentConfig(rotation=180, horizontal_flip=0.5, brightness=0.4, contra
 
 
 @given(st.floats(-np.pi, np.pi), st.booleans(), st.sampled_from([128, 368, 800]), st.integers(0, 1000))
-def test_moved_joints_are_where_the_camera_sees_the_moved_pose(angle, mirror, size, seed):
+def test_moved_joints_are_where_the_camera_sees_the_moved_pose(angle, flip, size, seed):
     camera = XR_EGOPOSE.center_square(size)
     pose = np.random.default_rng(seed).uniform([-0.6, -0.6, 0.05], [0.6, 0.6, 1.5], (1, 16, 3)).astype(np.float32)
     pixels = camera.project(pose).astype(np.float32)
-    augmentation = Augmentation(np.array([angle]), np.array([mirror]), np.zeros((1, 3, 4), np.float32))
+    augmentation = Augmentation(np.array([angle]), np.array([flip]), np.zeros((1, 3, 4), np.float32))
     moved_2d, moved_3d = augmentation.move_joints(pixels, pose, camera)
     np.testing.assert_allclose(moved_2d, camera.project(moved_3d), atol=0.01)
 
 
-def test_a_quarter_turn_is_clockwise_on_the_screen():
+def test_a_rotation_by_90_degrees_is_clockwise_on_the_screen():
     camera = XR_EGOPOSE.center_square(368)
     augmentation = Augmentation(np.array([np.pi / 2]), np.array([False]), np.zeros((1, 3, 4), np.float32))
     right = np.full((1, 16, 2), [camera.cx + 100, camera.cy], np.float32)
@@ -29,7 +29,7 @@ def test_a_quarter_turn_is_clockwise_on_the_screen():
     np.testing.assert_allclose(moved[0, 0], [camera.cx, camera.cy + 100 * camera.fy / camera.fx], atol=1e-3)
 
 
-def test_a_mirror_exchanges_left_and_right():
+def test_a_horizontal_flip_exchanges_left_and_right():
     camera = XR_EGOPOSE.center_square(368)
     pose = np.random.default_rng(0).normal(size=(1, 16, 3)).astype(np.float32)
     augmentation = Augmentation(np.zeros(1), np.array([True]), np.zeros((1, 3, 4), np.float32))

@@ -62,7 +62,7 @@ def generated(tmp_path_factory):
 
 @pytest.mark.parametrize("stored", [["--image-size", "64"], ["--image-format", "source"]])
 def test_the_manifest_says_where_the_lens_of_generated_frames_ends(generated, tmp_path, stored):
-    """The lens ends at a known angle, and the camera model says where that is, however the images are stored."""
+    """The circle ends at a known angle, and the camera model says where that is, however the images are stored."""
     flags = ["--components", "rgba", "--workers", "2", "--samples-per-shard", "5", *stored]
     assert shard(["--root", str(generated), "--output", str(tmp_path), *flags]) == 0
     preprocessing = Manifest.read(tmp_path).preprocessing

@@ -40,10 +40,10 @@ def held():
 
 def repeatedly(shards, way, queue):
     """Open, use and close loaders, some in the middle of an epoch; report what is held after each."""
-    for turn in range(6):
+    for steps in range(6):
         loader = load(shards, way, "train", training=True)
         iterator = iter(loader)
-        for _ in range(turn):
+        for _ in range(steps):
             next(iterator)
         del iterator
         loader.close()

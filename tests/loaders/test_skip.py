@@ -1,4 +1,4 @@
-"""``data.on_bad_sample skip``: what cannot be decoded is left out and counted, and every rank stays in step."""
+"""``data.on_bad_sample skip``: what cannot be decoded is skipped and counted, and every rank stays in step."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def config(shards, way, **kwargs):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_evaluation_sees_every_other_sample_once(shards, way, batch_size):
-    """Batch 2 of size 2 is left out whole: samples 5 and 6 do not share one, but of size 1 each is one."""
+    """Batch 2 of size 2 is skipped whole: samples 5 and 6 do not share one, but of size 1 each is one."""
     loader = build_loader(config(shards, way, batch_size=batch_size), "train")
     for _ in range(2):
         found = list(loader)

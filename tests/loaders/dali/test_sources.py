@@ -1,4 +1,4 @@
-"""The streaming feed: the same contract through DALI's own reader, from disk and from an object store."""
+"""Sequential access: the same contract through DALI's own reader, from disk and from an object store."""
 
 import shutil
 
