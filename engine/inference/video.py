@@ -21,9 +21,9 @@ from av.video.stream import VideoStream
 from loaders.codecs import Image
 
 _USUAL_RATE: Final = Fraction(30)
-"""Where a file does not tell (frames per second)."""
+"""Of files that do not say theirs (frames per second)."""
 _SHARE: Final = 0.99
-"""Containers round their length; a video that ends before this share of it breaks off."""
+"""Containers round their length; a video that ends before this share of it is incomplete."""
 
 
 class _UnreadableError(Exception):
@@ -90,7 +90,7 @@ class Video:
             return f"breaks off after {self.read} {self._promised}"
         if self._reason:
             return f"cannot be read beyond {self.read} frames: {self._reason}"
-        return f"{self._damaged} damaged frames left out" if self._damaged else ""
+        return f"{self._damaged} damaged frames skipped" if self._damaged else ""
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -160,7 +160,7 @@ def _end(container: InputContainer, stream: VideoStream, start: float, rate: Fra
 
 
 def _upright(frame: av.VideoFrame) -> Image:
-    """Return a frame (H, W, 3) RGB as a player shows it: turned and mirrored as the container says."""
+    """Return a frame (H, W, 3) RGB as a player shows it: rotated and flipped as the container says."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     side_data: Any = frame.side_data
     if "DISPLAYMATRIX" not in side_data:

@@ -23,11 +23,11 @@ ENCODERS: Final[dict[str, dict[str, str]]] = {
     "libx264": {"preset": "veryfast", "crf": "20", "bf": "0"},
     "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0"},
 }
-"""Encoders whose videos browsers play, the preferred one first, and their options: the first that is there is taken.
-Frames leave them in order, so that the file needs no shifted clock for those that refer to later ones."""
+"""Encoders whose videos browsers play, the preferred one first, and their options; the first installed one is taken.
+The options allow no frame that refers to a later one, which would shift the clock of the file."""
 _BT709: Final = 1
 _LIMITED: Final = 1
-"""What players take for granted: colors of BT.709, luma from 16 to 235."""
+"""What players assume: colors of BT.709, luma from 16 to 235."""
 
 
 class NoEncoderError(Exception):
@@ -58,7 +58,7 @@ class VideoWriter:
         self._clock = clock
         self._stream: VideoStream | None = None
         self._earlier = 0.0
-        """What is added to times, for an MP4 has none below 0 (seconds)."""
+        """What is added to times, because an MP4 has none below 0 (seconds)."""
         self._last = -1
         """Time of the last frame (ticks)."""
 

@@ -28,7 +28,7 @@ META_SHAPE: Final = (4,)
 def sample_key(subject: str, environment: str, frame: int) -> str:
     """Return the sample's key.
 
-    Folders may have any name, but a dot would end the key and a blank its place in the index, so both become "_".
+    A dot would end the key and a blank would end its field in the index: what folders have of these becomes "_".
     """
     return re.sub(r"[^A-Za-z0-9_-]", "_", f"{subject}-{environment}") + f"-{frame:06d}"
 

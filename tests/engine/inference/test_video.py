@@ -256,7 +256,7 @@ def test_damaged_frames_are_skipped_and_counted(tmp_path):
     (tmp_path / "clip.mkv").write_bytes(data)
     clip = Video(tmp_path / "clip.mkv")
     assert [round(25 * timing["time_s"]) for _, timing in clip] == [*range(10), *range(13, 40)]
-    assert clip.fault == "3 damaged frames left out"
+    assert clip.fault == "3 damaged frames skipped"
 
 
 def test_other_endings_and_no_times(tmp_path):
