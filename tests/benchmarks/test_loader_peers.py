@@ -180,7 +180,7 @@ def test_grain_is_seeded_and_left_to_training(tmp_path):
 
 
 def test_what_lacks_its_data_says_so(sets, tmp_path):
-    setup = loader.Setup(data.Frames(sets["jpeg"]), tmp_path, own_samples=4, batch_size=BATCH, threads=1, seed=0)
+    setup = loader.Setup(loader.LoaderFlags(frames=4, threads=1), data.Frames(sets["jpeg"]), tmp_path)
     absent = {one.name: one.reason_absent() for one in loader.candidates(setup)}
     assert absent["ours torch raw, uint8"] == "no raw shards given"
     assert "--dataset" in absent["reference way, float32"]
@@ -188,7 +188,7 @@ def test_what_lacks_its_data_says_so(sets, tmp_path):
 
 
 def test_every_target_names_candidates(sets, tmp_path):
-    setup = loader.Setup(data.Frames(sets["jpeg"]), tmp_path, own_samples=4, batch_size=BATCH, threads=1, seed=0)
+    setup = loader.Setup(loader.LoaderFlags(frames=4, threads=1), data.Frames(sets["jpeg"]), tmp_path)
     names = [one.name for one in loader.candidates(setup)]
     assert len(set(names)) == len(names)
     best = {row.what: row for row in loader.targets(names)}
