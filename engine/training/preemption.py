@@ -42,39 +42,9 @@ class Preemption:
         self._requests = torch.zeros(3, dtype=torch.int32)
         self._sent: dist.Work | None = None
 
-    def exchange(self, *, checkpoint: bool = False) -> Requests:
-        """Send this process's requests, and return those of all one step before; every process must call it.
-
-        Args:
-            checkpoint: whether this process requests one.
-        """
-        return self._exchange(Requests(self._signals.number, checkpoint))
-
-    def batches(self, loader: Iterable[T]) -> Iterator[T]:
-        """Yield a loader's batches, whose number may differ between processes; every process must exhaust it.
-
-        Raises Stopped, on all processes, when a signal came to one of them.
-        """
-        self._drop_sent()
-        batches = iter(loader)
-        requests = Requests(working=True)
-        while requests.working:
-            batch = next(batches, None)
-            requests = self._exchange(Requests(self._signals.number, working=batch is not None))
-            if requests.signal:
-                raise Stopped(requests.signal)
-            if batch is not None:
-                yield batch
-        self._drop_sent()
-
-    def close(self) -> None:
-        """Hand the signals back."""
-        self._signals.close()
-        with contextlib.suppress(RuntimeError):  # the others are gone: that has been said
-            self._drop_sent()
-
-    def _exchange(self, own: Requests) -> Requests:
-        """Send ``own``, and return the requests of all at the call before."""
+    def exchange(self, *, checkpoint: bool = False, working: bool = False) -> Requests:
+        """Send this process's requests, and return those of all at the call before; every process must call it."""
+        own = Requests(self._signals.number, checkpoint, working)
         if self._process.world_size == 1:
             return own
         requests = Requests(working=True)
@@ -87,6 +57,29 @@ class Preemption:
         self._requests = torch.tensor([own.signal, own.checkpoint, own.working], dtype=torch.int32)
         self._sent = dist.all_reduce(self._requests, dist.ReduceOp.MAX, group=self._process.host_group, async_op=True)
         return requests
+
+    def batches(self, loader: Iterable[T]) -> Iterator[T]:
+        """Yield a loader's batches, whose number may differ between processes; every process must exhaust it.
+
+        Raises Stopped, on all processes, when a signal came to one of them.
+        """
+        self._drop_sent()
+        batches = iter(loader)
+        requests = Requests(working=True)
+        while requests.working:
+            batch = next(batches, None)
+            requests = self.exchange(working=batch is not None)
+            if requests.signal:
+                raise Stopped(requests.signal)
+            if batch is not None:
+                yield batch
+        self._drop_sent()
+
+    def close(self) -> None:
+        """Hand the signals back."""
+        self._signals.close()
+        with contextlib.suppress(RuntimeError):  # the others are gone: that has been said
+            self._drop_sent()
 
     def _drop_sent(self) -> None:
         """Drop what was sent last, on all processes alike: requests that still hold are sent again."""
