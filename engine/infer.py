@@ -36,6 +36,7 @@ from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
 from loaders.errors import InputError
 from loaders.image_circle import Circle
+from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 
 T = TypeVar("T")
@@ -74,10 +75,7 @@ class InferConfig(Command):
         """Check the ranges."""
         if not self.input:
             raise InputError("input is empty: give a folder, an image, a video, or a pattern in quotes")
-        if self.batch_size < 1:
-            raise InputError(f"batch_size is {self.batch_size}: give at least 1")
-        if self.threads < 0:
-            raise InputError(f"threads is {self.threads}: give at least 0")
+        check_ranges(self, batch_size=Range(1), threads=Range(0))
 
     @property
     def drawn(self) -> Path:
