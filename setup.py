@@ -44,7 +44,6 @@ setup(
         "dev": [
             "hypothesis",
             "import-linter",
-            "isal",  # benchmarks.extraction compares it
             "mypy",
             "pytest",
             "pytest-timeout",

@@ -91,7 +91,7 @@ def generate(
     for storage in storages:
         preprocessing = ("--components", "rgba", "--image-format", storage, "--image-size", flags.image_size)
         # a few samples per shard, so that readers with several workers share them
-        where = ("--root", dataset, "--output", folder / storage)
+        where = ("--dataset", dataset, "--output", folder / storage)
         run_tool("tools.shard", *where, *preprocessing, "--samples-per-shard", 64)
         repeat_shards(folder / storage, flags.repeat)
     return Frames(**{storage: folder / storage for storage in storages}, dataset=dataset)

@@ -196,9 +196,9 @@ def _judge(target: Target, measured: Mapping[str, Measured], seed: int) -> Row:
     if of is None or (target.over and over is None):
         absent = [f"{name}: {measured[name].absent}" for name in (*target.of, *target.over) if measured[name].absent]
         return dataclasses.replace(row, reason=target.unless or "; ".join(absent))
-    values = ratios(of.rates, over.rates) if over else of.rates
+    values = ratios(of[1], over[1]) if over else of[1]
     low, high = interval(values, seed)
-    row = dataclasses.replace(row, of=of.name, over=over.name if over else "", value=median(values), low=low, high=high)
+    row = dataclasses.replace(row, of=of[0], over=over[0] if over else "", value=median(values), low=low, high=high)
     return row if target.unless else _with_verdict(row)
 
 
@@ -214,28 +214,18 @@ def _with_verdict(row: Row) -> Row:
     return dataclasses.replace(row, verdict="met" if met else "missed", reason=reason)
 
 
-@dataclass(frozen=True)
-class _Side:
-    """What stands on one side of a comparison."""
-
-    name: str
-    rates: Sequence[float]
-
-
-def _highest(candidates: Sequence[Measured]) -> _Side | None:
-    """Return the candidate with the highest median; None if none was measured."""
+def _highest(candidates: Sequence[Measured]) -> tuple[str, list[float]] | None:
+    """Return name and rates of the candidate with the highest median; None if none was measured."""
     present = [one for one in candidates if one.rates]
-    if not present:
-        return None
-    highest = max(present, key=lambda one: median(one.rates))
-    return _Side(highest.candidate.name, highest.rates)
+    highest = max(present, key=lambda one: median(one.rates), default=None)
+    return None if highest is None else (highest.candidate.name, highest.rates)
 
 
-def _in_turn(parts: Sequence[Measured]) -> _Side | None:
-    """Return the rate of items that go through all parts; None if a part was not measured."""
+def _in_turn(parts: Sequence[Measured]) -> tuple[str, list[float]] | None:
+    """Return names and rate of items that go through all parts; None if a part was not measured."""
     if not parts or not all(one.rates for one in parts):
         return None
-    return _Side(", then ".join(one.candidate.name for one in parts), rates_in_turn([one.rates for one in parts]))
+    return ", then ".join(one.candidate.name for one in parts), rates_in_turn([one.rates for one in parts])
 
 
 def ratios(rates: Sequence[float], baseline: Sequence[float]) -> list[float]:

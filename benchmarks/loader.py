@@ -19,7 +19,7 @@ from benchmarks.harness import Candidate, Length, Row, Steps, Target, judge, mea
 from benchmarks.peers.common import Batches, Dtype, endless, import_ffcv_reader
 from benchmarks.peers.dali_reader import dali_reader
 from benchmarks.peers.reference_way import RECIPE_BATCH, reference_way
-from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
+from benchmarks.peers.spdl_pipeline import spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from benchmarks.results import publish
@@ -73,16 +73,15 @@ class LoaderFlags(data.DataFlags):
 class Setup:
     """What all loaders of a run share."""
 
+    flags: LoaderFlags
     frames: data.Frames
     folder: Path
     """For the files of a loader that reads only its own."""
-    own_samples: int
-    """Most samples in such a file (samples)."""
-    batch_size: int
-    """Samples of a batch (samples)."""
-    threads: int
-    """Threads or worker processes of a loader (threads)."""
-    seed: int
+
+    @property
+    def threads(self) -> int:
+        """Threads or worker processes of a loader (threads)."""
+        return self.flags.threads or available_cores()
 
     def stored(self) -> Iterator[tuple[str, Path, str]]:
         """Yield what a row's name says of the storage, the shard set, and why it is absent."""
@@ -100,7 +99,11 @@ def main(flags: LoaderFlags) -> int:
 def benchmark(flags: LoaderFlags) -> list[Row]:
     """Measure and publish."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        setup = _setup(flags, Path(folder))
+        if flags.shards:
+            frames = data.Frames(flags.shards, raw=flags.raw_shards, dataset=flags.dataset)
+        else:
+            frames = data.generate(flags, Path(folder), storages=("jpeg", "raw"))
+        setup = Setup(flags, frames, Path(folder))
         kilobytes = mean_image(setup.frames.jpeg, flags.frames) / 1e3
         first, *others = candidates(setup)
         first = dataclasses.replace(first, note=f"JPEGs of {kilobytes:.0f} kB")
@@ -109,16 +112,6 @@ def benchmark(flags: LoaderFlags) -> list[Row]:
     chosen = {"threads": setup.threads, "mean JPEG (kB)": round(kilobytes, 1)}
     targets_ = targets([one.candidate.name for one in measured])
     return publish("loader", flags, measured, judge(targets_, measured, flags.seed), chosen=chosen)
-
-
-def _setup(flags: LoaderFlags, folder: Path) -> Setup:
-    """Return what is measured on: what the flags name, or frames generated in ``folder``."""
-    if flags.shards:
-        frames = data.Frames(flags.shards, raw=flags.raw_shards, dataset=flags.dataset)
-    else:
-        frames = data.generate(flags, folder, storages=("jpeg", "raw"))
-    threads = flags.threads or available_cores()
-    return Setup(frames, folder, flags.frames, flags.batch_size, threads, flags.seed)
 
 
 def mean_image(shards: Path, samples: int) -> float:
@@ -191,10 +184,10 @@ def _on_the_gpu(setup: Setup) -> Iterator[Candidate]:
     yield _our_candidate("ours dali, gpu", ours, group, "dali", absent)
     theirs = partial(
         dali_reader,
-        *(setup.frames.jpeg, setup.batch_size, setup.threads),
+        *(setup.frames.jpeg, setup.flags.batch_size, setup.threads),
         device=torch.device("cuda:0"),
         dtype="uint8",
-        seed=setup.seed,
+        seed=setup.flags.seed,
     )
     run = partial(run_steps, partial(_batches, theirs, "cuda:0"))
     yield Candidate("DALI reader, gpu", run, group, needs=_DALI, absent=absent)
@@ -218,24 +211,22 @@ def _peers(setup: Setup, dtype: Dtype) -> Iterator[Candidate]:
         run = partial(run_steps, partial(_batches, start))
         return Candidate(f"{name}, {dtype}", run, _GROUPS[dtype], needs=needs, absent=absent)
 
-    shared = (setup.frames.jpeg, setup.batch_size, setup.threads)
-    start: Start = partial(dali_reader, *shared, device=torch.device("cpu"), dtype=dtype, seed=setup.seed)
+    shared = (setup.frames.jpeg, setup.flags.batch_size, setup.threads)
+    start: Start = partial(dali_reader, *shared, device=torch.device("cpu"), dtype=dtype, seed=setup.flags.seed)
     yield peer(f"DALI reader{' + crop_mirror_normalize' if dtype == 'float32' else ''}", start, *_DALI)
     for stored, root, absent in setup.stored():
         for normalizer in ("", " + one-pass normalizer") if dtype == "float32" else ("",):
             start = partial(_ffcv, setup, root, dtype, one_pass=bool(normalizer))
             yield peer(f"FFCV{stored or ' JPEG'}{normalizer}", start, "ffcv", absent=absent)
-    for decoder in ("spdl.io", "torchvision"):
-        start = partial(spdl_pipeline, *shared, decoder=decoder, dtype=dtype, seed=setup.seed)
-        absent = ffmpeg_absent() if decoder == "spdl.io" else ""
-        yield peer(f"SPDL + {decoder}", start, "spdl.pipeline", decoder, absent=absent)
-    start = partial(torch_dataloader, *shared, dtype=dtype, seed=setup.seed)
+    start = partial(spdl_pipeline, *shared, dtype=dtype, seed=setup.flags.seed)
+    yield peer("SPDL + torchvision", start, "spdl.pipeline", "torchvision")
+    start = partial(torch_dataloader, *shared, dtype=dtype, seed=setup.flags.seed)
     yield peer("torch DataLoader + torchvision", start, "torchvision")
-    start = partial(webdataset_torchvision, *shared, dtype=dtype, seed=setup.seed)
+    start = partial(webdataset_torchvision, *shared, dtype=dtype, seed=setup.flags.seed)
     yield peer("webdataset + torchvision", start, "webdataset", "torchvision")
     if dtype == "float32":
-        dataset, batch_size = setup.frames.dataset, min(setup.batch_size, RECIPE_BATCH)
-        start = partial(reference_way, dataset or Path(), batch_size, setup.threads, seed=setup.seed)
+        dataset, batch_size = setup.frames.dataset, min(setup.flags.batch_size, RECIPE_BATCH)
+        start = partial(reference_way, dataset or Path(), batch_size, setup.threads, seed=setup.flags.seed)
         yield peer("reference way", start, "skimage", absent="" if dataset else "no frames given: --dataset")
 
 
@@ -254,10 +245,10 @@ def _ffcv(setup: Setup, root: Path, dtype: Dtype, *, one_pass: bool) -> Iterator
     reader = import_ffcv_reader()
     path = setup.folder / ("jpeg.beton" if root == setup.frames.jpeg else "raw.beton")
     if not path.exists():
-        reader.write_beton(root, path, setup.own_samples, setup.threads)
+        reader.write_beton(root, path, setup.flags.frames, setup.threads)
     epoch = len(ShardSet(root, "train"))
     with reader.ffcv_reader(
-        path, epoch, setup.batch_size, setup.threads, dtype=dtype, one_pass=one_pass, seed=setup.seed
+        path, epoch, setup.flags.batch_size, setup.threads, dtype=dtype, one_pass=one_pass, seed=setup.flags.seed
     ) as batches:
         yield batches
 
@@ -275,10 +266,10 @@ def _ours(
     """Our loader: training order, all labels."""
     config = DataConfig(
         shards=root,
-        batch_size=setup.batch_size,
+        batch_size=setup.flags.batch_size,
         backend=backend,
         threads=setup.threads,
-        seed=setup.seed,
+        seed=setup.flags.seed,
         augment=augment or AugmentConfig(),
     )
     with (

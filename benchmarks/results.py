@@ -35,7 +35,6 @@ _PACKAGES: Final = (
     "scikit-image",
     "ffcv",
     "spdl-core",
-    "spdl-io",
 )
 
 
@@ -54,12 +53,12 @@ def publish(
     content = {
         "benchmark": name,
         **origin(f"benchmarks.{name}"),
-        "configuration": plain({**dataclasses.asdict(flags), **chosen}),
+        "configuration": {**dataclasses.asdict(flags), **chosen},
         "candidates": [_candidate(one) for one in measured],
         "rows": [dataclasses.asdict(row) for row in rows],
     }
     flags.output.mkdir(parents=True, exist_ok=True)
-    write_whole(flags.output / f"{name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(flags.output / f"{name}.json", (_json(content) + "\n").encode())
     write_whole(flags.output / f"{name}.md", page(content, rows).encode())
     sys.stdout.write(f"{rates_table(content)}\n{rows_table(rows)}\n")
     return list(rows)
@@ -83,7 +82,7 @@ def page(content: Mapping[str, Any], rows: Sequence[Row]) -> str:
             "Configuration:",
             "",
             "```json",
-            json.dumps(content["configuration"], indent=1),
+            _json(content["configuration"]),
             "```",
             "",
         ]
@@ -98,11 +97,15 @@ def rates_table(content: Mapping[str, Any]) -> str:
             return (one["name"], one["group"], "-", "-", one["unit"], f"did not run: {one['absent']}")
         figures = [f"{name} {median(values):.3g}" for name, values in one["figures"].items()]
         beside = "; ".join([*figures, one["note"]] if one["note"] else figures)
-        spread = f"{min(one['rates']):,.1f} to {max(one['rates']):,.1f}"
-        return (one["name"], one["group"], f"{median(one['rates']):,.1f}", spread, one["unit"], beside)
+        low, middle, high = map(_number, (min(one["rates"]), median(one["rates"]), max(one["rates"])))
+        return (one["name"], one["group"], middle, f"{low} to {high}", one["unit"], beside)
 
     head = ("candidate", "work", "median", "range over repetitions", "unit", "beside")
     return table(head, [cells(one) for one in content["candidates"]])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def rows_table(rows: Sequence[Row]) -> str:
@@ -140,13 +143,9 @@ def _candidate(one: Measured) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
-    """Return a configuration's value as JSON can hold it; of a path, only the last name."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
-    return value.name if isinstance(value, Path) else value
+def _json(content: Mapping[str, Any]) -> str:
+    """Return the content as JSON; of paths only the last name."""
+    return json.dumps(content, indent=1, ensure_ascii=False, default=lambda path: path.name)
 
 
 def origin(program: str) -> dict[str, Any]:
@@ -184,19 +183,11 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """Return the commit, and whether tracked files were changed since."""
-    head, changed = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    if head is None or changed is None:
-        return "unknown"
-    return f"{head} with changes" if changed else head
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    """Return the commit, marked as dirty if tracked files were changed since."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        describe = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty"]
+        return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return "unknown"
 
 
 def _cpu_model() -> str:

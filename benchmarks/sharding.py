@@ -131,7 +131,7 @@ def _shard(few: Path, many: Path, cores: int, image_size: int, length: Length) -
 
     def seconds(root: Path) -> float:
         begin = length.clock()
-        data.run_tool("tools.shard", "--root", root, "--output", output, *what)
+        data.run_tool("tools.shard", "--dataset", root, "--output", output, *what)
         passed = length.clock() - begin
         shutil.rmtree(output)
         return passed

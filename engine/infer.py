@@ -8,39 +8,34 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import numpy as np
 import tyro
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import progress_bar
 from engine.distributed import choose_device
-from engine.inference.images import InputImage, Preparation, Unreadable, read_image
-from engine.inference.inputs import Input, find_inputs
-from engine.inference.outputs import Drawings
-from engine.inference.pose_model import PoseModel, Turn, View
-from engine.inference.predictions_file import PredictionsFile, writing_predictions
+from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
+from engine.inference.inputs import Input, find_inputs, in_order, reading_jobs
+from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
+from engine.inference.pose_model import PoseModel, Rotation
 from engine.inference.video import Video
 from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
 from loaders.errors import InputError
-from loaders.image_circle import Circle
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 
-T = TypeVar("T")
-R = TypeVar("R")
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +50,17 @@ class InferConfig(Command):
     """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. The center square counts."""
     output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
     """Folder for predictions.json and images/; what it holds of these is replaced."""
-    rotate: Turn = 0
-    """Turn images clockwise before the network sees them (degrees); results are turned back."""
+    rotate: Rotation = 0
+    """Rotate images clockwise before the network gets them (degrees); results are rotated back."""
     mask_circle: str | None = None
-    """Make black what is outside a circle, as around the training images: auto takes that of the images that the
-    checkpoint was trained with, x,y,r is one in the input (pixels)."""
+    """Make images black outside a circle, as the training images are: auto takes the circle of the training images,
+    x,y,r is a circle in the input (pixels)."""
     images: bool = True
     """Write the images and videos with the predictions drawn."""
     batch_size: int = 32
-    """Images that the network sees at once (images)."""
-    threads: int = 0
-    """Threads that read and write images (threads); 0 takes all cores."""
+    """Images in a batch (images)."""
+    workers: int = 0
+    """Threads that read and write images (threads); 0 takes one for each core."""
     precision: PrecisionName = "auto"
     """Type of matrix products; auto is bf16 where the GPU or CPU computes in it natively, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -75,7 +70,7 @@ class InferConfig(Command):
         """Check the ranges."""
         if not self.input:
             raise InputError("input is empty: give a folder, an image, a video, or a pattern in quotes")
-        check_ranges(self, batch_size=Range(1), threads=Range(0))
+        check_ranges(self, batch_size=Range(1), workers=Range(0))
 
     @property
     def drawn(self) -> Path:
@@ -111,7 +106,9 @@ def main(config: InferConfig) -> int:
     if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
-    prepare = Preparation(model.see, config.rotate, _circle_of(config.mask_circle, model), config.images)
+    prepare = Preparation(
+        model.preprocess, config.rotate, mask_circle(config.mask_circle, model.preprocessing), config.images
+    )
     path = config.output / "predictions.json"
     started = time.perf_counter()
     with writing_predictions(path, str(config.checkpoint), folder) as file:
@@ -133,83 +130,30 @@ def _predict(
     config: InferConfig, inputs: Sequence[Input], prepare: Preparation, model: PoseModel, file: PredictionsFile
 ) -> tuple[list[Unreadable], list[str]]:
     """Read, predict, write and draw, batch by batch; return what could not be read, and what could not be drawn."""
-    threads = config.threads or available_cores()
+    workers = config.workers or available_cores()
     videos = {given.name: Video(given.path) for given in inputs if given.is_video}
     expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
     unreadable: list[Unreadable] = []
     with (
-        ThreadPoolExecutor(threads) as pool,
+        ThreadPoolExecutor(workers) as pool,
         progress_bar(total=expected, unit="image") as bar,
         Drawings(config.drawn, videos) as drawings,
     ):
-        read_ahead = in_order(pool, _do, _reading(inputs, videos, prepare), ahead=config.batch_size + threads)
+        jobs = reading_jobs(inputs, videos, prepare)
+        read_ahead = in_order(pool, jobs, ahead=config.batch_size + workers)
         while batch := list(islice(read_ahead, config.batch_size)):
             unreadable += [item for item in batch if isinstance(item, Unreadable)]
             images = [item for item in batch if isinstance(item, InputImage)]
             poses = model.predict([image.square for image in images], [image.view for image in images])
             file.add(images, poses)
             if config.images:
-                jobs = zip(images, poses.joints_2d, strict=True)
-                for source, drawn in in_order(pool, drawings.draw, jobs, ahead=2 * threads):
-                    drawings.keep(source, drawn)
+                drawing = (
+                    partial(drawings.draw, image, joints) for image, joints in zip(images, poses.joints_2d, strict=True)
+                )
+                for image, drawn in in_order(pool, drawing, ahead=2 * workers):
+                    drawings.append(image, drawn)
             bar.update(len(batch))
     return unreadable, drawings.faults
-
-
-Job = Callable[[], InputImage | Unreadable]
-
-
-def _reading(inputs: Sequence[Input], videos: dict[str, Video], prepare: Preparation) -> Iterator[Job]:
-    """Yield what reads each image; a video's frames are decoded here, one after another."""
-    for given in inputs:
-        if given.name not in videos:
-            yield partial(_read, given, prepare)
-            continue
-        video = videos[given.name]
-        for image, moment in video:
-            yield partial(prepare, image, given.name, moment)
-        if video.fault:
-            yield partial(Unreadable, given.name, video.fault)
-
-
-def _read(given: Input, prepare: Preparation) -> InputImage | Unreadable:
-    image = read_image(given.path)
-    return Unreadable(given.name, image) if isinstance(image, str) else prepare(image, given.name)
-
-
-def _do(job: Job) -> InputImage | Unreadable:
-    return job()
-
-
-def _circle_of(text: str | None, model: PoseModel) -> Callable[[View], Circle | None]:
-    """Return what tells the circle to keep of an image, in its pixels."""
-    if text is None:
-        return lambda view: None
-    if text != "auto":
-        circle = Circle.parse(text)
-        return lambda view: circle
-    trained = model.preprocessing
-    if trained is None or trained.image_circle is None:
-        raise InputError(
-            "mask_circle is auto, but the checkpoint does not hold the circle of its training images: give x,y,r"
-        )
-
-    known, size = trained.image_circle, trained.image_size
-
-    def scaled(view: View) -> Circle:
-        x, y = view.to_image(np.array([known.x, known.y]), size)
-        return Circle(x, y, known.radius * view.side / size)
-
-    return scaled
-
-
-def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
-    """Yield ``work`` of each item, in order, with at most ``ahead`` results waiting."""
-    left = iter(items)
-    waiting: deque[Future[R]] = deque(pool.submit(work, item) for item in islice(left, ahead))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(work, item) for item in islice(left, 1))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from loaders.errors import warn_once
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 
 _INSTRUCTIONS: Final = {"bf16": ("avx512_bf16", "amx_bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
-"""A CPU multiplies matrices of these types natively if it has one of the instruction sets."""
+"""Type -> instruction sets with which a CPU multiplies matrices of it natively; one of them suffices."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ def is_native(name: Literal["bf16", "fp16", "fp32"], device: torch.device) -> bo
         return True
     if device.type == "cuda":
         return name == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
-    # oneDNN's own question is true for any AVX-512; it is false where ONEDNN_MAX_CPU_ISA forbids that
+    # oneDNN answers yes for any AVX-512, and no where ONEDNN_MAX_CPU_ISA forbids it
     allowed: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return allowed and not _cpu_instructions().isdisjoint(_INSTRUCTIONS[name])
 
 
 def _cpu_instructions() -> set[str]:
-    """Return the instruction sets of this machine's CPU, by the names that Linux has for them."""
+    """Return the names, as Linux has them, of the CPU's instruction sets."""
     if hasattr(torch.cpu, "get_capabilities"):
         return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
-    # an older torch does not tell
+    # an older torch has no such function
     flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     return set(flags[1].split()) if flags else set()

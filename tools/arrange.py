@@ -122,9 +122,9 @@ def _copy(
     links: list[Path] = []
 
     def skip_links(folder: str, names: list[str]) -> list[str]:
-        found = [name for name in names if Path(folder, name).is_symlink()]
-        links.extend(Path(folder, name) for name in found)
-        return found
+        skipped = [name for name in names if Path(folder, name).is_symlink()]
+        links.extend(Path(folder, name) for name in skipped)
+        return skipped
 
     shutil.copytree(source, target, copy_function=copy_file, ignore=skip_links)
     dangling = []

@@ -20,7 +20,7 @@ from loaders.system.files import write_whole
 from tools.dataset.frame_faults import NO_ROTATIONS
 from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
-from tools.dataset.layout import SUBJECTS, find_environments
+from tools.dataset.layout import SUBJECTS, find_recordings
 from tools.dataset.prune import prune
 from tools.parallel import Meter, over_processes
 
@@ -53,13 +53,13 @@ class ValidateFlags(Command):
 @command("tools.validate", "Find every fault of the extracted dataset; exit status 1 if there is any.")
 def main(flags: ValidateFlags) -> int:
     """Inspect the dataset, print the findings, and move the files of faulty frames if --prune is given."""
-    recordings = find_environments(flags.dataset)
+    recordings = find_recordings(flags.dataset)
     modalities = modalities_in(recordings)
     jobs = [InspectionJob(recording, modalities, flags.deep) for recording in recordings]
     with Meter(0, "frame", "validating") as meter:
         inspections = over_processes(inspect_recording, jobs, flags.workers or available_cores(), meter)
     absent = {
-        split: tuple(subject for subject in subjects if subject not in {found.subject for found in recordings})
+        split: tuple(subject for subject in subjects if subject not in {recording.subject for recording in recordings})
         for split, subjects in SUBJECTS.items()
     }
     sys.stdout.write("\n".join(_table(inspections, modalities)) + "\n")
@@ -80,52 +80,45 @@ def main(flags: ValidateFlags) -> int:
 
 def _table(inspections: Sequence[Inspection], modalities: Sequence[str]) -> list[str]:
     head = ["split", "subject", "environment", "frames", *PAIRED, "rot", "faulty", "pairing"]
-    rows = [
-        [
-            found.recording.split,
-            found.recording.subject,
-            found.recording.name,
-            str(found.frames),
-            *(str(found.counts[modality]) for modality in (*PAIRED, "rot")),
-            str(len(found.bad_frames)),
-            _pairing(found, modalities),
-        ]
-        for found in inspections
-    ]
+    rows = []
+    for inspection in inspections:
+        recording = inspection.recording
+        counts = [inspection.frames, *(inspection.counts[modality] for modality in (*PAIRED, "rot"))]
+        numbers = map(str, [*counts, len(inspection.bad_frames)])
+        rows.append([recording.split, recording.subject, recording.name, *numbers, _pairing(inspection, modalities)])
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     ]
 
 
-def _pairing(found: Inspection, modalities: Sequence[str]) -> str:
-    if found.misaligned:
-        return f"misaligned at equal counts: {'; '.join(', '.join(group) for group in found.misaligned)}"
-    return "incomplete" if any(found.counts[modality] < found.frames for modality in modalities) else "complete"
+def _pairing(inspection: Inspection, modalities: Sequence[str]) -> str:
+    if inspection.misaligned:
+        return f"misaligned at equal counts: {'; '.join(', '.join(group) for group in inspection.misaligned)}"
+    complete = all(inspection.counts[modality] == inspection.frames for modality in modalities)
+    return "complete" if complete else "incomplete"
 
 
 def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ...]]) -> list[str]:
     lines = []
-    for found in inspections:
-        name = f"{found.recording.subject} {found.recording.name}"
-        lines += [f"FAULT {name}: {problem}" for problem in found.problems]
-        lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in found.faults.items()]
-        lines += [
-            f"note  {name}: {note}: {len(frames)} frames"
-            for note, frames in found.notes.items()
-            if note != NO_ROTATIONS
-        ]
-    without = [frames for found in inspections if (frames := found.notes.get(NO_ROTATIONS))]
+    for inspection in inspections:
+        name = f"{inspection.recording.subject} {inspection.recording.name}"
+        lines += [f"FAULT {name}: {problem}" for problem in inspection.problems]
+        lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in inspection.faults.items()]
+        notes = {note: frames for note, frames in inspection.notes.items() if note != NO_ROTATIONS}
+        lines += [f"note  {name}: {note}: {len(frames)} frames" for note, frames in notes.items()]
+    without = [len(inspection.notes[NO_ROTATIONS]) for inspection in inspections if NO_ROTATIONS in inspection.notes]
     if without:
-        lines.append(f"note  {NO_ROTATIONS}: {sum(map(len, without))} frames in {len(without)} recordings")
+        lines.append(f"note  {NO_ROTATIONS}: {sum(without)} frames in {len(without)} recordings")
     lines += [
         f"note  the {split} split lacks {len(names)} of its {len(SUBJECTS[split])} subjects: {', '.join(names)}"
         for split, names in absent.items()
         if names
     ]
-    frames, bad = sum(found.frames for found in inspections), sum(len(found.bad_frames) for found in inspections)
-    misaligned = sum(bool(found.misaligned) for found in inspections)
-    problems = sum(len(found.problems) for found in inspections)
+    frames = sum(inspection.frames for inspection in inspections)
+    bad = sum(len(inspection.bad_frames) for inspection in inspections)
+    misaligned = sum(bool(inspection.misaligned) for inspection in inspections)
+    problems = sum(len(inspection.problems) for inspection in inspections)
     verdict = "nothing is wrong" if not bad and not problems else f"{bad} of them faulty, {problems} other problems"
     return [*lines, f"{frames} frames in {len(inspections)} recordings, {misaligned} misaligned: {verdict}"]
 
@@ -140,17 +133,17 @@ def _report(
     inspections: Sequence[Inspection], modalities: Sequence[str], absent: dict[str, tuple[str, ...]], *, deep: bool
 ) -> dict[str, Any]:
     totals: Counter[str] = Counter()
-    for found in inspections:
-        totals.update({reason: len(frames) for reason, frames in found.faults.items()})
+    for inspection in inspections:
+        totals.update({reason: len(frames) for reason, frames in inspection.faults.items()})
     return {
-        "sound": all(found.sound for found in inspections),
+        "sound": all(inspection.sound for inspection in inspections),
         "deep": deep,
         "modalities": modalities,
-        "frames": sum(found.frames for found in inspections),
-        "faulty_frames": sum(len(found.bad_frames) for found in inspections),
+        "frames": sum(inspection.frames for inspection in inspections),
+        "faulty_frames": sum(len(inspection.bad_frames) for inspection in inspections),
         "faults": dict(sorted(totals.items())),
         "absent_subjects": absent,
-        "recordings": [found.to_json() for found in inspections],
+        "recordings": [inspection.to_json() for inspection in inspections],
     }
 
 

@@ -1,4 +1,4 @@
-"""Images that people hand in: read whatever their form, and drawn on."""
+"""Input images: reading any kind of them, preparing them for the network, drawing on them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from engine.inference.pose_model import Turn, View
+from engine.inference.pose_model import Rotation, View
 from engine.visualization.overlay import overlay, rescale
 from loaders.codecs import Image, decode
+from loaders.errors import InputError
 from loaders.image_circle import Circle
+from loaders.preprocessing import Preprocessing
 
-_SHOWN: Final = 1600
+_CANVAS_SIDE: Final = 1600
 """Longest side of a drawn image (pixels); larger ones are drawn on a reduced copy, which bounds the memory."""
 _MOST_PIXELS: Final = 100_000_000
 _MOST_BYTES: Final = 1 << 30
@@ -40,34 +42,62 @@ class InputImage:
     """Of the file, below the folder that all inputs have in common."""
     view: View
     square: Image
-    """(S, S, 3): what the network sees."""
-    shown: Image | None
-    """The image to draw on, perhaps reduced; None if none is wanted."""
-    moment: dict[str, float]
+    """(S, S, 3): the network's input."""
+    canvas: Image | None
+    """The image to draw on, perhaps reduced; None if nothing will be drawn."""
+    timing: dict[str, float]
     """Of a video's frame: its number, from 0, and its time (seconds)."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to each image before the network sees it."""
+    """What is done to each image before the network gets it."""
 
-    see: Callable[[Image], Image]
-    """Makes the network's image of a square, `PoseModel.see`."""
-    turn: Turn
-    """Turn the image clockwise (degrees)."""
+    preprocess: Callable[[Image], Image]
+    """Makes the network's input of a square: `PoseModel.preprocess`."""
+    rotate: Rotation
+    """Rotate the image clockwise (degrees)."""
     circle_of: Callable[[View], Circle | None]
-    """What to keep of an image, in its pixels."""
-    keep: bool
+    """Returns the circle outside which an image is made black, in its pixels; None keeps all of it."""
+    keep_canvas: bool
     """Keep the image to draw on."""
 
-    def __call__(self, image: Image, name: str, moment: dict[str, float] | None = None) -> InputImage:
+    def __call__(self, image: Image, name: str, timing: dict[str, float] | None = None) -> InputImage:
         """Return the image (H, W, 3) as the network takes it."""
-        view = View(image.shape[1], image.shape[0], self.turn)
+        view = View(image.shape[1], image.shape[0], self.rotate)
         circle = self.circle_of(view)
         if circle is not None:
             image = circle.cut(image)
-        shown = _reduced(image) if self.keep else None
-        return InputImage(name, view, self.see(view.cut(image)), shown, moment or {})
+        canvas = _reduced(image) if self.keep_canvas else None
+        return InputImage(name, view, self.preprocess(view.cut(image)), canvas, timing or {})
+
+
+def mask_circle(text: str | None, preprocessing: Preprocessing | None) -> Callable[[View], Circle | None]:
+    """Return what tells the circle outside which an image is made black, for `Preparation`.
+
+    Args:
+        text: "auto" for the circle of the training images, "x,y,r" in pixels of the input; None keeps all.
+        preprocessing: of the training images.
+
+    Raises:
+        InputError: it is no circle, or that of the training images is not known.
+    """
+    if text is None:
+        return lambda view: None
+    if text != "auto":
+        circle = Circle.parse(text)
+        return lambda view: circle
+    if preprocessing is None or preprocessing.image_circle is None:
+        raise InputError(
+            "mask_circle is auto, but the checkpoint does not hold the circle of its training images: give x,y,r"
+        )
+    trained, size = preprocessing.image_circle, preprocessing.image_size
+
+    def scaled(view: View) -> Circle:
+        x, y = view.to_image(np.array([trained.x, trained.y]), size)
+        return Circle(x, y, trained.radius * view.side / size)
+
+    return scaled
 
 
 def read_image(path: Path) -> Image | str:
@@ -89,9 +119,9 @@ def read_image(path: Path) -> Image | str:
 
 def draw(image: InputImage, joints_2d: NDArray[np.floating[Any]]) -> Image:
     """Return an image with a prediction (15, 2), in pixels of the image, drawn."""
-    assert image.shown is not None
-    scale = image.shown.shape[1] / image.view.width
-    return overlay(image.shown, rescale(joints_2d, scale))
+    assert image.canvas is not None
+    scale = image.canvas.shape[1] / image.view.width
+    return overlay(image.canvas, rescale(joints_2d, scale))
 
 
 def _refusal(path: Path) -> str:
@@ -114,7 +144,7 @@ def _refusal(path: Path) -> str:
 
 
 def _reduced(image: Image) -> Image:
-    factor = _SHOWN / max(image.shape[:2])
+    factor = _CANVAS_SIDE / max(image.shape[:2])
     if factor >= 1:
         return image
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])

@@ -1,14 +1,20 @@
-"""What people hand in: folders, images, patterns and videos, as a list of files."""
+"""Inputs: the files behind folders, images, patterns and videos, and reading them ahead in threads."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from engine.inference.images import InputImage, Preparation, Unreadable, read_image
+from engine.inference.video import Video
 from loaders.errors import InputError
 from loaders.system.files import is_data
 
@@ -16,6 +22,10 @@ IMAGES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings of file names, in any case, that are taken for images."""
 VIDEOS: Final = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 """Endings of file names, in any case, that are taken for videos."""
+
+T = TypeVar("T")
+
+Job = Callable[[], InputImage | Unreadable]
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,28 @@ def find_inputs(given: Sequence[str]) -> tuple[Path, list[Input]]:
     return folder, [Input(path, path.relative_to(folder).as_posix()) for path in paths]
 
 
+def reading_jobs(inputs: Sequence[Input], videos: dict[str, Video], prepare: Preparation) -> Iterator[Job]:
+    """Yield functions that read an image each; a video's frames are decoded here, one after another."""
+    for given in inputs:
+        if given.name not in videos:
+            yield partial(_read, given, prepare)
+            continue
+        video = videos[given.name]
+        for image, timing in video:
+            yield partial(prepare, image, given.name, timing)
+        if video.fault:
+            yield partial(Unreadable, given.name, video.fault)
+
+
+def in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], T]], *, ahead: int) -> Iterator[T]:
+    """Yield the jobs' results in order; at most ``ahead`` jobs are running or have results that wait."""
+    remaining = iter(jobs)
+    submitted: deque[Future[T]] = deque(pool.submit(job) for job in islice(remaining, ahead))
+    while submitted:
+        yield submitted.popleft().result()
+        submitted.extend(pool.submit(job) for job in islice(remaining, 1))
+
+
 def _expand(text: str) -> Iterator[Path]:
     path = Path(text)
     if path.exists() and not path.is_dir():
@@ -65,3 +97,8 @@ def _expand(text: str) -> Iterator[Path]:
         where = "has no images" if path.is_dir() else "matches no images"
         raise InputError(f"{text} {where}: expected names that end in {', '.join((*IMAGES, *VIDEOS))}")
     yield from named
+
+
+def _read(given: Input, prepare: Preparation) -> InputImage | Unreadable:
+    image = read_image(given.path)
+    return Unreadable(given.name, image) if isinstance(image, str) else prepare(image, given.name)

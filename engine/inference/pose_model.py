@@ -19,12 +19,13 @@ from models.heatmaps import decode_heatmaps
 from models.pose_net import PoseOutput
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
-Turn = Literal[0, 90, 180, 270]
+Rotation = Literal[0, 90, 180, 270]
+"""Clockwise (degrees)."""
 
 
 @dataclass(frozen=True)
 class Poses:
-    """What the network says about n images."""
+    """What the network predicts for n images."""
 
     joints_3d: NDArray[np.float32]
     """(n, 16, 3): metres relative to Neck, in the order of `models.skeleton.JOINTS`; x to the right of the image, y
@@ -32,7 +33,7 @@ class Poses:
     joints_2d: NDArray[np.float32]
     """(n, 15, 2): pixels of the image, centers at integers, in the order of `models.skeleton.HEATMAP_JOINTS`."""
     confidence: NDArray[np.float32]
-    """(n, 15): heights of the heatmaps' peaks; about 1 where the network is sure, about 0 where it sees nothing."""
+    """(n, 15): heights of the heatmaps' peaks; about 1 where the network is sure, about 0 where it finds nothing."""
 
     def __len__(self) -> int:
         return len(self.joints_3d)
@@ -40,7 +41,7 @@ class Poses:
 
 @dataclass(frozen=True)
 class View:
-    """How an image becomes the network's square, and how positions find the way back.
+    """How an image becomes the network's square, and how positions are mapped back.
 
     The center square is cut out, never squeezed: of a 1280x800 frame the columns 240 to 1040, as in training.
     """
@@ -49,8 +50,8 @@ class View:
     """Width of the image (pixels)."""
     height: int
     """Height of the image (pixels)."""
-    turn: Turn = 0
-    """The image is turned clockwise before the network sees it (degrees)."""
+    rotate: Rotation = 0
+    """How far the image is rotated clockwise before the network gets it (degrees)."""
 
     @property
     def side(self) -> int:
@@ -59,21 +60,21 @@ class View:
 
     def cut(self, image: Image) -> Image:
         """Return the square (side, side, 3) of ``image`` (height, width, 3), upright."""
-        return np.rot90(center_square(image), -self.turn // 90)
+        return np.rot90(center_square(image), -self.rotate // 90)
 
     def to_image(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
-        """Carry pixels (..., 2) of the network's image back to the image."""
+        """Map pixels (..., 2) of the network's image back to the image."""
         middle = (size - 1) / 2
-        upright = (joints_2d - middle) @ self._turn_back().T + middle
+        upright = (joints_2d - middle) @ self._rotation_back().T + middle
         corner = [(self.width - self.side) // 2, (self.height - self.side) // 2]
         return np.asarray((upright + 0.5) * (self.side / size) - 0.5 + corner)
 
     def to_camera(self, joints_3d: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Turn a pose (..., 3) back about the camera's axis."""
-        return np.asarray(np.concatenate([joints_3d[..., :2] @ self._turn_back().T, joints_3d[..., 2:]], axis=-1))
+        """Rotate a pose (..., 3) back about the camera's axis."""
+        return np.asarray(np.concatenate([joints_3d[..., :2] @ self._rotation_back().T, joints_3d[..., 2:]], axis=-1))
 
-    def _turn_back(self) -> NDArray[np.float64]:
-        cos, sin = {0: (1.0, 0.0), 90: (0.0, 1.0), 180: (-1.0, 0.0), 270: (0.0, -1.0)}[self.turn]
+    def _rotation_back(self) -> NDArray[np.float64]:
+        cos, sin = {0: (1.0, 0.0), 90: (0.0, 1.0), 180: (-1.0, 0.0), 270: (0.0, -1.0)}[self.rotate]
         return np.array([[cos, sin], [-sin, cos]])
 
 
@@ -94,27 +95,27 @@ class PoseModel:
         self._model = trained.model
         self._precision = precision
 
-    def __call__(self, images: NDArray[np.uint8] | Sequence[Image], *, turn: Turn = 0) -> Poses:
+    def __call__(self, images: NDArray[np.uint8] | Sequence[Image], *, rotate: Rotation = 0) -> Poses:
         """Return the poses of n images.
 
         Args:
             images: (n, H, W, 3) uint8 RGB, or n images (H, W, 3) of different sizes. The center square counts.
-            turn: turn the images clockwise first, for cameras that are mounted otherwise (degrees). Results are
-                turned back to the images as they were given.
+            rotate: rotate the images clockwise first, for cameras that are mounted otherwise (degrees). Results are
+                rotated back to the images as they were given.
         """
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise ValueError(f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
-        views = [View(image.shape[1], image.shape[0], turn) for image in images]
-        return self.predict([self.see(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
+        views = [View(image.shape[1], image.shape[0], rotate) for image in images]
+        return self.predict([self.preprocess(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
 
-    def see(self, square: Image) -> Image:
-        """Return a square (side, side, 3) as the network takes it: preprocessed like the images it was trained with."""
+    def preprocess(self, square: Image) -> Image:
+        """Return a square (side, side, 3) as the network takes it: stored and loaded like its training images."""
         return resize(self.preprocessing.apply(square) if self.preprocessing else square, self.image_size)
 
     @torch.inference_mode()
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:
-        """Return the poses of n images whose squares were cut already, by `View.cut`, and made by `see`."""
+        """Return the poses of n images, given the squares that `View.cut` and `preprocess` made of them."""
         if not squares:
             none = np.empty((0, len(HEATMAP_JOINTS)), np.float32)
             return Poses(np.empty((0, len(JOINTS), 3), np.float32), np.empty((*none.shape, 2), np.float32), none)
@@ -124,8 +125,8 @@ class PoseModel:
             output: PoseOutput = self._model(image)
         peaks, height = decode_heatmaps(output.heatmap, self.image_size)
         joints_3d, joints_2d = output.joints_3d.float().cpu().numpy(), peaks.cpu().numpy()
-        turned_3d = [view.to_camera(joints) for view, joints in zip(views, joints_3d, strict=True)]
-        turned_2d = [view.to_image(joints, self.image_size) for view, joints in zip(views, joints_2d, strict=True)]
+        rotated_3d = [view.to_camera(joints) for view, joints in zip(views, joints_3d, strict=True)]
+        rotated_2d = [view.to_image(joints, self.image_size) for view, joints in zip(views, joints_2d, strict=True)]
         return Poses(
-            np.stack(turned_3d).astype(np.float32), np.stack(turned_2d).astype(np.float32), height.cpu().numpy()
+            np.stack(rotated_3d).astype(np.float32), np.stack(rotated_2d).astype(np.float32), height.cpu().numpy()
         )

@@ -192,7 +192,7 @@ def _check_device(optim: OptimConfig, distributed: DistributedConfig, device: to
 def _compiled(objective: nn.Module, mode: str) -> nn.Module:
     if mode == "off":
         return objective
-    # the key of its cache leaves this out, and code for one instruction set crashes a program limited to another
+    # torch's cache ignores the instruction set: code compiled for AVX-512 would crash a process limited to AVX2
     torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
     compiled: nn.Module = torch.compile(objective, mode=mode)  # type: ignore[assignment]
     return compiled

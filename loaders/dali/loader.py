@@ -60,8 +60,9 @@ class DaliLoader(Loader):
             images=tuple(self._image_spec(output, member) for output, member in self._members.items()),
             stored=stored,
             image_size=self.image_size,
-            moves=self.augment.moves,
-            jitters_color=self.augment.jitters_color,
+            # DALI drops inputs that no image needs, and asks for none if all are dropped
+            moves=self.augment.moves and bool(self._members),
+            jitters_color=self.augment.jitters_color and "image" in self._members,
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=config.hw_decoder_load,
             normalize=self.dtype == "float32",

@@ -8,17 +8,15 @@ import pytest
 import torch
 
 from benchmarks import data, loader
-from benchmarks.feeds import Feed, candidates
 from benchmarks.peers import common
 from benchmarks.peers.dali_reader import dali_reader
-from benchmarks.peers.decoder_alone import decoder_alone
 from benchmarks.peers.reference_way import reference_way
-from benchmarks.peers.spdl_pipeline import ffmpeg_absent, spdl_pipeline
+from benchmarks.peers.spdl_pipeline import spdl_pipeline
 from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_torchvision import webdataset_torchvision
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import HeatmapEncoder, select_heatmap_joints
-from tests.shard_factory import make_shard_set, spoil_images
+from tests.shard_factory import make_shard_set
 
 SAMPLES, BATCH, SIDE = 12, 4, 64
 TOLERANCE = 3.5
@@ -48,19 +46,19 @@ def frames_of(meta):
     return [int(np.frombuffer(bytes(row)[-16:], "<i4")[2]) for row in rows]
 
 
-def check(batches, root, planes, count, *, channels_last=False):
+def check(batches, root, dtype, count, *, channels_last=False):
     """Compare ``count`` batches with our own loader's images; return the frame numbers seen."""
     expected = images_by_frame(root)
     seen = []
     for delivered, pose, meta in itertools.islice(batches.stream, count):
         image = delivered.permute(0, 3, 1, 2) if channels_last else delivered
         assert image.shape == (BATCH, 3, SIDE, SIDE)
-        assert image.dtype == (torch.float32 if planes else torch.uint8)
-        if planes:
+        assert image.dtype == getattr(torch, dtype)
+        if dtype == "float32":
             assert image.is_contiguous()
             assert image.min() >= -1
             assert image.max() <= 1
-        levels = (image.double() + 1) * 127.5 if planes else image.double()
+        levels = (image.double() + 1) * 127.5 if dtype == "float32" else image.double()
         frames = frames_of(meta)
         assert len(frames) == len(pose) == BATCH
         for frame, found in zip(frames, levels.numpy(), strict=True):
@@ -75,80 +73,68 @@ def test_samples_can_be_told_apart(sets):
         assert min(np.abs(one - other).mean() for one, other in pairs) > 3 * TOLERANCE
 
 
-@pytest.mark.parametrize("planes", [False, True], ids=["uint8", "float32"])
-def test_dali_reader(sets, planes):
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_dali_reader(sets, dtype):
     pytest.importorskip("nvidia.dali")
     cpu = torch.device("cpu")
-    with dali_reader(sets["jpeg"], BATCH, 2, device=cpu, image_size=SIDE, planes=planes, seed=0) as batches:
+    with dali_reader(sets["jpeg"], BATCH, 2, device=cpu, dtype=dtype, seed=0) as batches:
         # a buffer larger than the set mixes epochs: not every sample comes once
-        assert len(set(check(batches, sets["jpeg"], planes, 6, channels_last=not planes))) > BATCH
+        assert len(set(check(batches, sets["jpeg"], dtype, 6, channels_last=dtype == "uint8"))) > BATCH
 
 
-@pytest.mark.parametrize("planes", [False, True], ids=["uint8", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("way", [torch_dataloader, webdataset_torchvision])
-def test_worker_processes(sets, way, planes):
+def test_worker_processes(sets, way, dtype):
     pytest.importorskip("torchvision")
     # whole epochs of webdataset are a matter of each worker: with one they are the set's
     workers = 1 if way is webdataset_torchvision else 2
-    with way(sets["jpeg"], BATCH, workers, planes=planes, seed=0) as batches:
+    with way(sets["jpeg"], BATCH, workers, dtype=dtype, seed=0) as batches:
         assert batches.at_once == workers
         for _ in range(2):
-            assert sorted(check(batches, sets["jpeg"], planes, SAMPLES // BATCH)) == list(range(1, SAMPLES + 1))
+            assert sorted(check(batches, sets["jpeg"], dtype, SAMPLES // BATCH)) == list(range(1, SAMPLES + 1))
 
 
-@pytest.mark.parametrize("planes", [False, True], ids=["uint8", "float32"])
-@pytest.mark.parametrize("decoder", ["torchvision", "spdl.io"])
-def test_spdl(sets, decoder, planes):
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_spdl(sets, dtype):
     pytest.importorskip("spdl.pipeline")
-    if decoder == "spdl.io" and ffmpeg_absent():
-        pytest.skip(ffmpeg_absent())
-    pytest.importorskip(decoder)
+    pytest.importorskip("torchvision")
     threads = torch.get_num_threads()
-    with spdl_pipeline(sets["jpeg"], BATCH, 1, decoder=decoder, planes=planes, seed=0) as batches:
-        last = decoder == "spdl.io" and not planes
-        orders = [check(batches, sets["jpeg"], planes, SAMPLES // BATCH, channels_last=last) for _ in range(2)]
+    with spdl_pipeline(sets["jpeg"], BATCH, 1, dtype=dtype, seed=0) as batches:
+        orders = [check(batches, sets["jpeg"], dtype, SAMPLES // BATCH) for _ in range(2)]
     assert all(sorted(order) == list(range(1, SAMPLES + 1)) for order in orders)
     assert orders[0] != orders[1]
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("form", ["jpeg", "raw"])
-@pytest.mark.parametrize("output", ["uint8", "stock float32", "one-pass float32"])
-def test_ffcv(sets, tmp_path, form, output):
+@pytest.mark.parametrize("storage", ["jpeg", "raw"])
+@pytest.mark.parametrize(("dtype", "one_pass"), [("uint8", False), ("float32", False), ("float32", True)])
+def test_ffcv(sets, tmp_path, storage, dtype, one_pass):
     pytest.importorskip("ffcv")
-    with common.torch_threads():
-        from benchmarks.peers.ffcv_reader import ffcv_reader, write_beton
     threads = torch.get_num_threads()
+    ffcv = common.import_ffcv_reader()
+    assert torch.get_num_threads() == threads
     path = tmp_path / "file.beton"
-    write_beton(sets[form], path, samples=8, workers=1)
-    if form == "jpeg":
-        first = ShardSet(sets[form], "train").member(0, "rgba.jpg").tobytes()
+    ffcv.write_beton(sets[storage], path, samples=8, workers=1)
+    if storage == "jpeg":
+        first = ShardSet(sets[storage], "train").member(0, "rgba.jpg").tobytes()
         assert first in path.read_bytes()
+    options = {"dtype": dtype, "one_pass": one_pass, "seed": 0}
     # an epoch of 16 from 8 samples: each comes twice
-    with ffcv_reader(path, 16, BATCH, 2, output=output, seed=0) as batches:
-        seen = check(batches, sets[form], output != "uint8", 4)
+    with ffcv.ffcv_reader(path, 16, BATCH, 2, **options) as batches:
+        seen = check(batches, sets[storage], dtype, 4)
         assert sorted(seen) == sorted([*range(1, 9)] * 2)
-        assert check(batches, sets[form], output != "uint8", 4) != seen
+        assert check(batches, sets[storage], dtype, 4) != seen
     # closed when three batches wait for room and the epoch is through
-    with ffcv_reader(path, 16, BATCH, 2, output=output, seed=0) as batches:
+    with ffcv.ffcv_reader(path, 16, BATCH, 2, **options) as batches:
         next(batches.stream)
         time.sleep(0.5)
     assert torch.get_num_threads() == threads
 
 
-def test_decoder_alone(sets, tmp_path):
-    with decoder_alone(sets["jpeg"], BATCH, 2) as session:
-        assert session.step() == session.step() == SAMPLES
-    spoilt = make_shard_set(tmp_path / "spoilt", {"train": BATCH}, image_size=SIDE)
-    spoil_images(spoilt, "train", [BATCH - 1])
-    with decoder_alone(spoilt, BATCH, 2) as session, pytest.raises(ValueError, match="JPEG"):
-        session.step()
-
-
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generated")
-    return data.generate(folder, frames=4, image_size=368, grain=data.GRAIN, repeat=1, seed=0)
+    return data.generate(data.DataFlags(frames=4, repeat=1), folder, storages=("jpeg", "raw"))
 
 
 def test_reference_way(generated):
@@ -173,7 +159,7 @@ def test_reference_way(generated):
 
 
 def test_grain_makes_jpegs_as_large_as_real_ones(generated):
-    assert 60e3 < loader._mean_image(generated.jpeg, 4) < 80e3
+    assert 60e3 < loader.mean_image(generated.jpeg, 4) < 80e3
 
 
 def test_grain_is_seeded_and_left_to_training(tmp_path):
@@ -194,13 +180,22 @@ def test_grain_is_seeded_and_left_to_training(tmp_path):
 
 
 def test_what_lacks_its_data_says_so(sets, tmp_path):
-    sizes = {"scratch_samples": 4, "image_size": SIDE, "batch_size": BATCH, "threads": 1}
-    feed = Feed(frames=data.Frames(sets["jpeg"]), scratch=tmp_path, seed=0, **sizes)
-    absent = {one.name: one.reason_absent() for one in candidates(feed)}
+    setup = loader.Setup(loader.LoaderFlags(frames=4, threads=1), data.Frames(sets["jpeg"]), tmp_path)
+    absent = {one.name: one.reason_absent() for one in loader.candidates(setup)}
     assert absent["ours torch raw, uint8"] == "no raw shards given"
-    assert absent["ours torch JPEG 800, uint8"] == "measured on generated frames only"
     assert "--dataset" in absent["reference way, float32"]
     assert absent["torch DataLoader + torchvision, float32"] == ""
+
+
+def test_every_target_names_candidates(sets, tmp_path):
+    setup = loader.Setup(loader.LoaderFlags(frames=4, threads=1), data.Frames(sets["jpeg"]), tmp_path)
+    names = [one.name for one in loader.candidates(setup)]
+    assert len(set(names)) == len(names)
+    best = {row.what: row for row in loader.targets(names)}
+    assert all({*row.of, *row.over} <= set(names) for row in best.values())
+    floats = best["best backend, JPEG to float32, over the best other loader"]
+    assert {"reference way, float32", "SPDL + torchvision, float32", "FFCV JPEG, float32"} <= set(floats.over)
+    assert best["best backend, raw to uint8, over the best other loader"].over == ["FFCV raw, uint8"]
 
 
 def test_frames_need_shards(capsys):

@@ -5,44 +5,65 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import memory, plot, resident
-from benchmarks.statistics import slope
+from benchmarks import memory
+from benchmarks.harness import Candidate, Measured
+from benchmarks.memory import growth, slope_and_error
 from tests.shard_factory import make_shard_set
 
-pytestmark = pytest.mark.skipif(not resident.SIZES.exists(), reason="needs Linux's account of a process's pages")
+pytestmark = pytest.mark.skipif(not memory.PROCESS.exists(), reason="needs Linux's account of a process's memory")
 
 
-def process(name, anonymous, peak, batches=100):
-    series = dict.fromkeys(("resident", "proportional", "anonymous"), anonymous)
-    return memory.Process(name, batches=batches, series=series, peak=peak)
+def process(name, slope, batches=300):
+    figures = {memory._GROWTH: [slope], memory._ERROR: [0.1], memory._BATCHES: [batches]}
+    return Measured(Candidate(name, None), [1.0], figures)
 
 
 def test_slope_and_its_error():
     noise = np.random.default_rng(0).normal(0, 0.1, 15)
-    found, error = slope(100 + 2.5 * np.arange(15) + noise)
+    found, error = slope_and_error(list(100 + 2.5 * np.arange(15) + noise))
     line, covariance = np.polyfit(np.arange(15), 100 + 2.5 * np.arange(15) + noise, 1, cov=True)
     assert found == pytest.approx(line[0])
     assert error == pytest.approx(np.sqrt(covariance[0, 0]))
-    assert slope([3.0, 3.0, 3.0]) == (0, 0)
+    assert slope_and_error([3.0, 3.0, 3.0]) == (0, 0)
 
 
-def test_the_first_epochs_do_not_count_as_growth():
-    # pages are touched first, then nothing more is held
-    assert process("a", [0.0, *[500.0] * 5], 0).growth("anonymous") == (0, 0)
-    assert process("a", [0.0] * 5 + [*range(500, 515)], 0).growth("anonymous")[0] == pytest.approx(1)
-
-
-def test_the_worst_is_judged():
-    small, large = process("small", [1.0, 2.0, 3.0, 4.0], 100.0), process("large", [9.0] * 4, 3072.0)
-    peak, growth = memory._judge([small, large])
-    assert (peak.of, peak.value, peak.at_most, peak.verdict) == ("large", 3.0, 1.5, "missed")
-    assert (growth.of, growth.value, growth.verdict) == ("small", 1.0, "")
-    assert memory._judge([small])[0].verdict == "met"
-    (_, short) = memory._judge([process("short", [1.0, 2.0, 3.0, 4.0], 100.0, batches=99)])
+def test_the_fastest_growth_is_told():
+    row = growth([process("slow", 0.5), process("fast", 1.0)])
+    assert (row.of, row.value, row.low, row.high, row.verdict) == ("fast", 1.0, 0.8, 1.2, "")
+    short = growth([process("long", 1.0), process("short", 1.0, batches=297)])
     assert (short.value, short.verdict) == (None, "not measured")
     assert "297 batches" in short.reason
-    (row, _) = memory._judge([memory.Process("none", "not installed")])
-    assert (row.verdict, row.reason) == ("not measured", "none: not installed")
+    none = growth([Measured(Candidate("none", None), absent="not installed")])
+    assert (none.verdict, none.reason) == ("not measured", "none: not installed")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "slope"),
+    [([0.0, *[500.0] * 5], 0), ([0.0] * 5 + [*range(500, 515)], 1)],
+    ids=["pages are touched first, then nothing more is held", "growth at the end"],
+)
+def test_the_first_epochs_do_not_count_as_growth(monkeypatch, sizes, slope):
+    class Pool:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, *_):
+            return self
+
+        def result(self):
+            return 1024.0, sizes, 7
+
+    monkeypatch.setattr(memory, "ProcessPoolExecutor", Pool)
+    reading = memory._load(None, len(sizes), None)
+    assert reading.items == 1.0
+    assert reading.figures[memory._GROWTH] == pytest.approx(slope)
+    assert reading.figures[memory._BATCHES] == 7 * min(15, len(sizes) - 1)
 
 
 def test_memory_end_to_end(tmp_path, capsys):
@@ -50,24 +71,15 @@ def test_memory_end_to_end(tmp_path, capsys):
     flags = ["--shards", str(shards), "--batch-size", "4", "--threads", "1", "--epochs", "4"]
     assert memory.main([*flags, "--output", str(tmp_path / "results")]) == 0
     content = json.loads((tmp_path / "results" / "memory.json").read_text())
-    processes = {one["name"]: one for one in content["processes"]}
+    processes = {one["name"]: one for one in content["candidates"]}
     assert processes["torch raw"]["absent"] == "no raw shards given"
     found = processes["torch JPEG"]
-    assert all(len(values) == 4 for values in found["series"].values())
-    for resident_, proportional, anonymous in zip(*found["series"].values(), strict=True):
-        # the kernel's count of the peak lags by some pages
-        assert 50 < anonymous <= proportional <= resident_ <= found["peak"] + 1
-    tars = sum(path.stat().st_size for path in (shards / "train").glob("*.tar"))
-    # in whole pages, rounded
-    assert 0 < found["tars"] * 2**20 < tars + 4 * 4096
+    (peak,), (own,) = found["rates"], found["figures"]["own memory at the end, MiB"]
+    assert 50 < own <= 1024 * peak + 1
     assert {row["at_most"] for row in content["rows"]} == {1.5, None}
-    page = (tmp_path / "results" / "memory.md").read_text()
-    assert "<= 1.5" in page
+    assert content["rows"][0]["value"] >= peak
+    assert "<= 1.5" in (tmp_path / "results" / "memory.md").read_text()
     assert "| torch JPEG " in capsys.readouterr().out
-    image = tmp_path / "results" / "memory.png"
-    image.unlink()
-    assert plot.main(["--result", str(tmp_path / "results" / "memory.json")]) == 0
-    assert image.stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("flags", "said"), [(["--epochs", "3"], "at least 4"), (["--raw-shards", "x"], "--shards")])

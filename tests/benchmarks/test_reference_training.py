@@ -116,18 +116,17 @@ def test_learns(batch, name):
 
 
 @pytest.mark.parametrize(("name", "workers"), [("train2d", 0), ("train3d", 1), ("finetune", 0)])
-def test_session(dataset, monkeypatch, name, workers):
+def test_steps(dataset, monkeypatch, name, workers):
     pytest.importorskip("skimage")
     made = []
     monkeypatch.setattr(module, "Recipe", lambda *given: made.append(Recipe(*given)) or made[-1])
     sizes = {"image_size": SIDE, "batch_size": BATCH, "workers": workers}
-    with reference_training(dataset, name, "resnet18", **sizes, device=CPU, seed=0) as session:
+    with reference_training(dataset, name, "resnet18", **sizes, device=CPU, seed=0) as work:
         (recipe,) = made
         before = [parameter.clone() for parameter in recipe.networks.parameters() if parameter.requires_grad]
         # more than an epoch of 8 frames
-        assert [session.step() for _ in range(3)] == [BATCH] * 3
-        session.wait()
-        assert 0 < session.figures()["data-wait share"] < 1
+        assert [work.step() for _ in range(3)] == [BATCH] * 3
+        assert work.synchronize is None
     after = [parameter for parameter in recipe.networks.parameters() if parameter.requires_grad]
     assert all(parameter.isfinite().all() for parameter in after)
     assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
@@ -144,7 +143,7 @@ def test_the_loss_is_printed_as_often_as_the_recipe_does(dataset, monkeypatch):
     monkeypatch.setattr(Recipe, "step", lambda self, batch: Loss())
     monkeypatch.setitem(module._PRINT_EVERY, "train2d", 3)
     sizes = {"image_size": SIDE, "batch_size": 1, "workers": 0}
-    with reference_training(dataset, "train2d", "resnet18", **sizes, device=CPU, seed=0) as session:
+    with reference_training(dataset, "train2d", "resnet18", **sizes, device=CPU, seed=0) as work:
         for _ in range(7):
-            session.step()
+            work.step()
     assert len(asked) == 2

@@ -21,7 +21,7 @@ from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint
 from tools.convert_checkpoint import main as convert
 
-TURNS = (0, 90, 180, 270)
+ROTATIONS = (0, 90, 180, 270)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def run(finetuned, folder, output, *more):
 
 
 def prepare(size=64, *, circle=None):
-    return Preparation(lambda square: resize(square, size), 0, lambda view: circle, keep=True)
+    return Preparation(lambda square: resize(square, size), 0, lambda view: circle, keep_canvas=True)
 
 
 def same(a, b, **tolerance):
@@ -60,10 +60,10 @@ def same(a, b, **tolerance):
     np.testing.assert_allclose(a.confidence, b.confidence, **tolerance)
 
 
-@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("rotate", ROTATIONS)
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (800, 1280), (401, 300), (50, 50)])
-def test_positions_find_the_way_back(width, height, turn):
-    view = View(width, height, turn)
+def test_positions_find_the_way_back(width, height, rotate):
+    view = View(width, height, rotate)
     image = np.zeros((height, width, 3), np.uint8)
     side = min(width, height)
     place = np.array([(width - side) // 2 + 0.3 * side, (height - side) // 2 + 0.7 * side])
@@ -75,14 +75,14 @@ def test_positions_find_the_way_back(width, height, turn):
     seen = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
     np.testing.assert_allclose(view.to_image(seen, 64), place, atol=0.02 * side / 64 + 0.51)
     # clockwise: what is at the lower left goes to the upper left, the upper right, the lower right
-    expected = {0: (0.3, 0.7), 90: (0.3, 0.3), 180: (0.7, 0.3), 270: (0.7, 0.7)}[turn]
+    expected = {0: (0.3, 0.7), 90: (0.3, 0.3), 180: (0.7, 0.3), 270: (0.7, 0.7)}[rotate]
     np.testing.assert_allclose(seen / 64, expected, atol=0.02)
 
 
-@pytest.mark.parametrize("turn", TURNS)
-def test_poses_turn_as_the_image_does(turn):
+@pytest.mark.parametrize("rotate", ROTATIONS)
+def test_poses_turn_as_the_image_does(rotate):
     """What lies to the right of the optical axis in the image lies there in the camera's frame, too."""
-    view = View(101, 101, turn)
+    view = View(101, 101, rotate)
     direction = np.array([0.4, -0.3])
     offset = view.to_image(50 + 10 * direction, 101) - 50
     turned = view.to_camera(np.array([*direction, 0.8]))
@@ -102,10 +102,10 @@ def test_only_the_center_square_counts(model):
 def test_images_may_be_turned(model):
     image = frame()[:, 240:1040]
     upright = model([image])
-    for turn in TURNS:
-        given = np.rot90(image, turn // 90)  # counter-clockwise: turning it clockwise makes it upright
-        found = model([given], turn=turn)
-        back = View(800, 800, turn)
+    for rotate in ROTATIONS:
+        given = np.rot90(image, rotate // 90)  # counter-clockwise: turning it clockwise makes it upright
+        found = model([given], rotate=rotate)
+        back = View(800, 800, rotate)
         np.testing.assert_allclose(found.joints_3d, back.to_camera(upright.joints_3d), atol=1e-4)
         np.testing.assert_allclose(found.joints_2d, back.to_image(upright.joints_2d, 800), atol=1e-2)
         np.testing.assert_allclose(found.confidence, upright.confidence, atol=1e-4)
@@ -139,7 +139,7 @@ def test_every_form_of_a_image_is_read(tmp_path):
     for path in tmp_path.iterdir():
         read = prepare()(read_image(path), path.name)
         assert (read.view.width, read.view.height) == (160, 96)
-        assert read.shown.shape == (96, 160, 3)
+        assert read.canvas.shape == (96, 160, 3)
         squares[path.name] = read.square.astype(int)
     plain = squares.pop("plain.png")
     gray = squares.pop("gray.png")
@@ -151,7 +151,7 @@ def test_every_form_of_a_image_is_read(tmp_path):
 def test_large_images_are_drawn_reduced(tmp_path):
     write(tmp_path / "large.png", np.zeros((20, 4000, 3), np.uint8))
     read = prepare()(read_image(tmp_path / "large.png"), "large.png")
-    assert read.shown.shape == (8, 1600, 3)
+    assert read.canvas.shape == (8, 1600, 3)
     assert read.view.width == 4000
 
 
@@ -212,7 +212,7 @@ def test_a_folder_of_nothing_readable(tmp_path, finetuned):
 def test_the_mask_blackens_what_is_outside(tmp_path):
     write(tmp_path / "white.png", np.full((100, 160, 3), 255, np.uint8))
     read = prepare(100, circle=Circle.parse("80,50,30"))(read_image(tmp_path / "white.png"), "white.png")
-    for center, image in ((80, read.shown), (50, read.square)):
+    for center, image in ((80, read.canvas), (50, read.square)):
         assert (image[50, center - 30 : center + 31] == 255).all()
         assert (image[20:81, center] == 255).all()
         assert not image[50, : center - 30].any()

@@ -40,8 +40,8 @@ def frames_of(subject: str, count: int = 6, size: int = 40_000) -> dict[str, byt
 def split_into(folder: Path, subject: str, content: bytes, parts: int) -> list[Path]:
     step = -(-len(content) // parts)
     names = [folder / f"{subject}.tar.gz.parta{letter}" for letter in "abcdefghij"[:parts]]
-    for place, name in enumerate(names):
-        name.write_bytes(content[place * step : (place + 1) * step])
+    for index, name in enumerate(names):
+        name.write_bytes(content[index * step : (index + 1) * step])
     return names
 
 

@@ -1,8 +1,7 @@
-"""Members on the disk: writing them, and comparing them with what is there."""
+"""Writing members to the disk, and comparing them with what is there."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import filecmp
 import os
@@ -16,14 +15,14 @@ from tools.archives.tar_members import (
     Folder,
     HardLink,
     Member,
-    SkippedFrame,
+    SkippedFile,
     SymbolicLink,
     quoted,
 )
 from tools.archives.tar_stream import BUFFER
-from tools.dataset.links import NO_LINKS
+from tools.dataset.links import NO_LINKS, link
 
-_NOT_HELD: Final = {
+_UNSUPPORTED: Final = {
     errno.EEXIST,
     errno.EILSEQ,
     errno.EINVAL,
@@ -32,13 +31,13 @@ _NOT_HELD: Final = {
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
 }
-"""What members lead to whose names are too long or not text, or of a file where a folder is."""
+"""Errors for names that are too long or not text, and for a file in place of a folder."""
 _NAMED: Final = 5
-"""How many of the members that are left out are named."""
+"""Skipped members that are named at most."""
 
 
 class MemberWriter:
-    """Writes members below a folder; of a name that comes twice the later stays, as with tar."""
+    """Writes members below a folder. The later of two members with one name replaces the other, as with tar."""
 
     def __init__(self, folder: Path) -> None:
         """Write below ``folder``, which is empty."""
@@ -62,25 +61,25 @@ class MemberWriter:
                     self._make_folder(path.parent)
                     self._link_hard(path, member)
                 case SymbolicLink():
-                    _make_way(path)
-                    with self._where_links_are(member):
-                        path.symlink_to(member.target)
-                case SkippedFrame():
+                    _remove_earlier(path)
+                    if not link(path, member.target):
+                        self._unlinked[member.name] = member.target
+                case SkippedFile():
                     self._doubles.append(member.name)
         except OSError as error:
-            if error.errno not in _NOT_HELD:
+            if error.errno not in _UNSUPPORTED:
                 raise
             raise ArchiveError(f"{quoted(member.name)} cannot be written ({error.strerror}): not unpacked") from None
 
     def skipped(self) -> str:
-        """Say which members are not there; empty if all are."""
+        """Name the members that were skipped; empty if there are none."""
         links = [f"{quoted(name)} -> {quoted(target)}" for name, target in self._unlinked.items()]
         doubles = [quoted(name) for name in self._doubles]
-        said = (
+        sentences = (
             _listed("not unpacked, for the file system has no links:", links),
             _listed("not unpacked, for another hidden file has the place:", doubles),
         )
-        return "; ".join(filter(None, said))
+        return "; ".join(filter(None, sentences))
 
     def _make_folder(self, folder: Path) -> None:
         if folder != self._latest:
@@ -96,34 +95,28 @@ class MemberWriter:
                 f"{quoted(member.name)} links to {quoted(member.target)}, which is no file before it: not unpacked"
             )
         elif not (path.exists() and path.samefile(target)):
-            _make_way(path)
-            with self._where_links_are(member):
+            _remove_earlier(path)
+            try:
                 path.hardlink_to(target)
-
-    @contextlib.contextmanager
-    def _where_links_are(self, link: HardLink | SymbolicLink) -> Iterator[None]:
-        """Note a link that cannot be made because the file system has none."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            self._unlinked[link.name] = link.target
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                self._unlinked[member.name] = member.target
 
 
 def difference(folder: Path, member: Member) -> str:
-    """Say how what is there differs from a member; empty if it does not."""
-    there = folder / member.name
+    """Say how the unpacked file, folder or link differs from a member; empty if it does not."""
+    unpacked = folder / member.name
     try:
         match member:
             case Folder():
-                same = there.is_dir()
+                same = unpacked.is_dir()
             case File():
-                same = _holds(there, member.content)
+                same = _holds(unpacked, member.content)
             case HardLink():
-                same = filecmp.cmp(there, folder / member.target, shallow=False)
+                same = filecmp.cmp(unpacked, folder / member.target, shallow=False)
             case SymbolicLink():
-                same = str(there.readlink()) == member.target
+                same = str(unpacked.readlink()) == member.target
             case _:
                 return "is not unpacked"
     except OSError as error:
@@ -135,18 +128,18 @@ def _write(path: Path, content: Iterator[memoryview | int]) -> None:
     try:
         file = path.open("xb")
     except FileExistsError:
-        _make_way(path)
+        _remove_earlier(path)
         file = path.open("xb")
     with file:
         for piece in content:
             if isinstance(piece, int):
-                file.truncate(file.seek(piece, os.SEEK_CUR))  # zeros that take no room
+                file.truncate(file.seek(piece, os.SEEK_CUR))  # zeros that take no space on the disk
             else:
                 file.write(piece)
 
 
-def _make_way(path: Path) -> None:
-    """Remove an earlier member of the same name, whose other names keep what it holds."""
+def _remove_earlier(path: Path) -> None:
+    """Remove an earlier member of the same name; its hard links keep the content."""
     if os.path.lexists(path):
         if path not in path.parent.iterdir():
             raise ArchiveError(f"{quoted(path.name)} is the same name as another's on this disk: not unpacked")
@@ -154,7 +147,7 @@ def _make_way(path: Path) -> None:
 
 
 def _holds(path: Path, content: Iterator[memoryview | int]) -> bool:
-    """Whether a file holds just this."""
+    """Return whether a file has exactly this content."""
     with path.open("rb") as file:
         for piece in content:
             if isinstance(piece, int):
@@ -168,6 +161,6 @@ def _holds(path: Path, content: Iterator[memoryview | int]) -> bool:
 
 
 def _listed(what: str, names: list[str]) -> str:
-    """Name the first of several, if there are any, and count the others."""
+    """Name the first members and count the others; empty if there are none."""
     others = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{what} {', '.join(names[:_NAMED])}{others}" if names else ""

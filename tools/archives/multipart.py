@@ -1,4 +1,4 @@
-"""Multi-part archives: finding them, and reading one without a joined copy."""
+"""Multi-part archives: finding them, and reading one without joining its parts on the disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tools.parallel import Progress
 
 _PART: Final = re.compile(r"(?P<subject>[^.].*)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?(?:\.unpacked)?")
 _UNPACKED: Final = ".unpacked"
-"""Added to the first part's name before the others are deleted, which are then not missing."""
+"""Added to the first part's name before the others are deleted, so that they do not count as missing."""
 _NOT_UNZIPPED: Any = zlib_ng.error  # its stub takes the class for an instance
 
 
@@ -33,9 +33,9 @@ class Archive:
 
     subject: str
     parts: tuple[Path, ...]
-    """In the order in which they join."""
+    """In the order in which they are joined."""
     fault: str = ""
-    """Why it cannot be unpacked, as far as the names of its parts tell; empty if they are fine."""
+    """What is wrong with the names of its parts; empty if nothing is."""
 
     @property
     def bytes(self) -> int:
@@ -44,11 +44,11 @@ class Archive:
 
     @property
     def half_deleted(self) -> bool:
-        """Whether `delete` was begun, which tells that all of it was unpacked."""
+        """Whether a run began to delete the parts, so that all of the archive is unpacked."""
         return self.parts[0].name.endswith(_UNPACKED)
 
     def delete(self) -> None:
-        """Delete the parts; after a kill in between, do the rest."""
+        """Delete the parts, or those that a killed run did not delete."""
         first = self.parts[0]
         if not self.half_deleted:
             first = first.rename(first.with_name(first.name + _UNPACKED))
@@ -69,28 +69,27 @@ def find_archives(folder: Path) -> list[Archive]:
             f"{folder} cannot be read ({error.strerror}): give the folder that holds <subject>.tar.gz.partaa, ..."
         ) from None
     return [
-        Archive(subject, tuple(found.values()), _name_fault(subject, list(found)))
-        for subject, found in sorted(parts.items())
+        Archive(subject, tuple(paths.values()), _name_fault(subject, list(paths)))
+        for subject, paths in sorted(parts.items())
     ]
 
 
 def read_archive(archive: Archive, take: Callable[[Member], None], progress: Progress) -> None:
-    """Hand out the members in turn; when this returns, all were there and the checksum was right.
+    """Pass the members to ``take``; when this returns, the archive was complete and its checksum right.
 
-    Progress is counted in bytes of the archive.
-
-    Raises ArchiveError if the archive is damaged or holds what it must not, and whatever ``take`` raises.
+    Progress is counted in bytes of the archive. Raises ArchiveError if the archive is damaged or unsafe, and whatever
+    ``take`` raises.
     """
     if archive.fault:
         raise ArchiveError(archive.fault)
     with _JoinedParts(archive.parts, progress) as joined:
-        # gzip apart from tarfile: that one would not compare the checksum at the end
+        # not by tarfile, which would not compare the checksum at the end
         stream = TarStream(gzip_ng.GzipNGFile(fileobj=joined, mode="rb"))  # type: ignore[no-untyped-call]
         files = 0
         try:
             for member in MemberReader(archive.subject).read(stream):
                 take(member)
-                # hidden files alone are no subject
+                # an archive of hidden files alone has no subject
                 files += isinstance(member, File) and not member.name.startswith(".")
             if files:
                 return
@@ -98,16 +97,16 @@ def read_archive(archive: Archive, take: Callable[[Member], None], progress: Pro
         except EOFError:
             fault = f"{joined.part} ends early: it is cut short, or a part after it is missing"
         except gzip.BadGzipFile as error:
-            # a wrong checksum says that one of the parts is damaged, not which
-            place = "" if stream.tell() == 0 else ", or a part before it,"
-            fault = f"{joined.part}{place} is damaged ({error})"
+            # a wrong checksum does not say which part is damaged
+            earlier = "" if stream.tell() == 0 else ", or a part before it,"
+            fault = f"{joined.part}{earlier} is damaged ({error})"
         except (_NOT_UNZIPPED, tarfile.TarError, ValueError, RecursionError) as error:
             fault = f"{joined.part}, or the end of the part before it, is damaged ({error})"
     raise ArchiveError(f"{fault}{_short_parts(archive.parts)}: download it again")
 
 
 class _JoinedParts(io.RawIOBase):
-    """Several files read one after the other, as if they were one."""
+    """Several files that are read as if they were one."""
 
     def __init__(self, parts: Sequence[Path], progress: Progress) -> None:
         self._progress = progress
@@ -144,7 +143,7 @@ def _name_fault(subject: str, letters: Sequence[str]) -> str:
 
 
 def _short_parts(parts: Sequence[Path]) -> str:
-    """Name the parts that are shorter than another, which only the last may be."""
+    """Name the parts that are shorter than others; only the last may be."""
     longest = max(part.stat().st_size for part in parts)
     short = [part.name for part in parts[:-1] if part.stat().st_size < longest]
     return f"; {', '.join(short)} shorter than another part, so probably cut" if short else ""

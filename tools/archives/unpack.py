@@ -1,4 +1,4 @@
-"""Unpacking one subject: the job that processes share."""
+"""Unpacking one subject."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEMPORARY: Final = ".unpacking"
 
 @dataclass(frozen=True)
 class UnpackJob:
-    """An archive, and where it goes."""
+    """An archive to unpack."""
 
     archive: Archive
     output: Path
@@ -36,32 +36,32 @@ class UnpackJob:
 
     @property
     def subject(self) -> Path:
-        """The folder to come."""
+        """The folder of the unpacked subject."""
         return self.output / self.archive.subject
 
     @property
     def temporary(self) -> Path:
-        """The folder that is filled first."""
+        """The folder that the subject is unpacked to before it gets its name."""
         return self.output / _TEMPORARY / self.archive.subject
 
     def is_finished(self) -> bool:
-        """Whether the subject is there: it appears as a whole. Hidden files alone are no subject."""
+        """Whether the subject is unpacked: its folder exists and has files that are not hidden."""
         return self.subject.is_dir() and any(not path.name.startswith(".") for path in self.subject.iterdir())
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a subject, apart from being unpacked or there; both are empty if nothing is to be said."""
+    """Result of a job; both texts are empty if the subject is unpacked completely."""
 
     fault: str = ""
-    """What hinders it."""
+    """Why the subject cannot be unpacked, or its parts not deleted."""
     note: str = ""
-    """What is left out of it."""
+    """Which members were skipped."""
 
 
 @contextlib.contextmanager
 def temporary_folder(output: Path) -> Iterator[None]:
-    """Give an empty folder for what is being unpacked, once no worker of a killed run uses it any longer."""
+    """Make the folder for subjects that are being unpacked, once no worker of a killed run uses the old one."""
     folder = output / _TEMPORARY
     folder.mkdir(exist_ok=True)
     with held(folder, fcntl.LOCK_EX):
@@ -74,9 +74,9 @@ def temporary_folder(output: Path) -> Iterator[None]:
 
 
 def unpack_subject(job: UnpackJob, progress: Progress) -> Outcome:
-    """Unpack a subject; delete its parts if that is wanted and all of it is there."""
+    """Unpack a subject, and delete its parts if asked to and if all of it is unpacked."""
     with held(job.output / _TEMPORARY, fcntl.LOCK_SH):
-        # a worker outlives its killed parent by a moment: it must not begin once the next run has stopped waiting
+        # a worker may outlive its killed parent for a moment, and must not begin when the next run has taken over
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)
@@ -97,14 +97,14 @@ def unpack_subject(job: UnpackJob, progress: Progress) -> Outcome:
 
 
 def _unpack(job: UnpackJob, progress: Progress) -> str:
-    """Make a subject appear when all of it is on the disk and its checksum was right; return what is left out."""
+    """Unpack a subject whole or not at all; return which members were skipped."""
     if os.path.lexists(job.subject) and not (job.subject.is_dir() and not any(job.subject.iterdir())):
         raise ArchiveError(f"{job.subject} is in the way and holds no subject: remove it")
     try:
         job.temporary.mkdir()
         writer = MemberWriter(job.temporary)
         read_archive(job.archive, writer.take, progress)
-        os.sync()  # one for thousands of files; parts may be deleted next
+        os.sync()  # one call for thousands of files; the parts may be deleted next
         publish(job.temporary, job.subject)
         return writer.skipped()
     except OSError as error:
@@ -117,11 +117,11 @@ def _unpack(job: UnpackJob, progress: Progress) -> str:
 
 
 def _compare(job: UnpackJob, progress: Progress) -> None:
-    """Make sure that a subject is what its archive holds. Raises ArchiveError if not."""
+    """Compare a subject with its archive. Raises ArchiveError if they differ."""
     differences: dict[str, str] = {}
 
     def take(member: Member) -> None:
-        differences.pop(member.name, None)  # of a name that comes twice the later counts
+        differences.pop(member.name, None)  # the later of two members with one name counts
         if why := difference(job.subject, member):
             differences[member.name] = why
 

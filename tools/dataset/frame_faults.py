@@ -16,10 +16,10 @@ from loaders.errors import printable
 from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, sample_key
 from models.camera import XR_EGOPOSE
 from tools.dataset.frames import PNG_HEAD, PNG_TAIL, FrameError, decode_png, frame_labels, leads_nowhere, png_fault
-from tools.dataset.layout import Environment, LabelError, differ, parse_frame
+from tools.dataset.layout import LabelError, Recording, differ, parse_frame
 
 NO_ROTATIONS: Final = "no rot file"
-"""A note: most frames of the release have no rotations."""
+"""A note, as the release has rotations of few frames only."""
 
 _LARGEST_OFFSET: Final = 1.0
 """Largest distance between a 2D label and the projection of its 3D label (pixels). Labels beyond it are a fault, but
@@ -40,7 +40,7 @@ _NULL_HEIGHT = re.compile(rb'"char_height"\s*:\s*null')
 _NOT_FINITE = re.compile(rb"null|NaN|Infinity")
 
 
-def name_fault(recording: Environment, frame: int) -> str | None:
+def name_fault(recording: Recording, frame: int) -> str | None:
     """Return why no sample can have the names of a recording in its key; None if a sample can."""
     if recording.path.parts[-3:-1] != (recording.subject, recording.name):
         return "the name of its folder cannot be printed"
@@ -83,15 +83,15 @@ def inspect_frame(
     notes: list[str] = []
     for modality in (*modalities, "rot"):
         paths = files.get(modality, ())
-        # most frames of the release have no rotations, so theirs are no faults
-        found = notes if modality == "rot" else faults
+        # the release has rotations of few frames only, so what is wrong with them is no fault
+        target = notes if modality == "rot" else faults
         if not paths:
-            found.append(f"no {modality} file")
+            target.append(f"no {modality} file")
         elif fault := double_fault(modality, paths):
-            found.append(fault.partition(": ")[0])
+            target.append(fault.partition(": ")[0])
         else:
             wrong, unusual = _inspect_file(modality, paths[0], deep=deep)
-            found += wrong
+            target += wrong
             notes += unusual
             if len(paths) > 1:
                 notes.append(f"{len(paths)} {modality} files of the same content")

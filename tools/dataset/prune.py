@@ -53,14 +53,14 @@ def _plan(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tupl
     moves: dict[Path, tuple[Path, Path]] = {}
     foreign: list[tuple[Path, Path]] = []
     needed: set[Path] = set()
-    for found in inspections:
-        bad = set(found.bad_frames)
+    for inspection in inspections:
+        bad = set(inspection.bad_frames)
         for modality in (*PAIRED, "rot"):
-            folder = found.recording.path / modality
-            linked = target_inside(folder, found.recording.path) is None
+            folder = inspection.recording.path / modality
+            linked = target_inside(folder, inspection.recording.path) is None
             # two recordings, or two modalities, may share a folder: each of its files is moved once
             real = folder.resolve()
-            for frame, path in found.recording.numbered(modality):
+            for frame, path in inspection.recording.numbered(modality):
                 if frame not in bad:
                     if linked or path.is_symlink():
                         needed.add(Path(os.path.realpath(path)))

@@ -108,7 +108,7 @@ def test_home_folders_are_expanded_in_all_paths_and_patterns(monkeypatch):
         ),
         (infer, "infer", "python engine/infer.py --checkpoint CHECKPOINT --input INPUT --output OUTPUT"),
         (export, "tools.export", "python -m tools.export --checkpoint CHECKPOINT --output OUTPUT"),
-        (shard, "tools.shard", "python -m tools.shard --root ROOT --output OUTPUT"),
+        (shard, "tools.shard", "python -m tools.shard --dataset DATASET --output OUTPUT"),
         (validate, "tools.validate", "python -m tools.validate --dataset DATASET"),
     ],
 )

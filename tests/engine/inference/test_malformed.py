@@ -73,7 +73,7 @@ def malformed(random):
 def infer(checkpoint, folder, output):
     """Run as a user does; return the exit status, the most memory it held (MiB), and predictions.json."""
     flags = ("--checkpoint", checkpoint, "--input-dir", folder, "--output-dir", output, "--device", "cpu")
-    command = [sys.executable, "engine/infer.py", *map(str, flags), "--threads", "2", "--no-images"]
+    command = [sys.executable, "engine/infer.py", *map(str, flags), "--workers", "2", "--no-images"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     content = json.loads((output / "predictions.json").read_text())

@@ -177,7 +177,7 @@ def test_times_before_zero(tmp_path):
     """A transport stream counts to 2^33 ticks and begins anew; what lies before that is negative."""
     start = -400 + 2**33 // 90
     write_video(tmp_path / "clip.mp4", scene(20), [start + 40 * i for i in range(20)], form="mpegts")
-    times = [moment["time_s"] for _, moment in Video(tmp_path / "clip.mp4")]
+    times = [timing["time_s"] for _, timing in Video(tmp_path / "clip.mp4")]
     assert times[0] < -0.1
     assert np.diff(times) == pytest.approx(0.04, abs=1e-3)
 
@@ -203,7 +203,7 @@ def test_a_clip_that_its_edit_list_shortens_is_whole(tmp_path):
     times = [-400 + 40 * i for i in range(30)]
     write_video(tmp_path / "clip.mp4", scene(30), times, mux={"avoid_negative_ts": "disabled"})
     clip = Video(tmp_path / "clip.mp4")
-    assert [moment["time_s"] for _, moment in clip] == pytest.approx([0.04 * i for i in range(20)])
+    assert [timing["time_s"] for _, timing in clip] == pytest.approx([0.04 * i for i in range(20)])
     assert clip.fault == ""
 
 
@@ -255,7 +255,7 @@ def test_damaged_frames_are_skipped_and_counted(tmp_path):
         data[start : start + size] = bytes(size)
     (tmp_path / "clip.mkv").write_bytes(data)
     clip = Video(tmp_path / "clip.mkv")
-    assert [round(25 * moment["time_s"]) for _, moment in clip] == [*range(10), *range(13, 40)]
+    assert [round(25 * timing["time_s"]) for _, timing in clip] == [*range(10), *range(13, 40)]
     assert clip.fault == "3 damaged frames left out"
 
 
@@ -264,5 +264,5 @@ def test_other_endings_and_no_times(tmp_path):
     assert len(list(Video(tmp_path / "clip.avi"))) == 4
     write_video(tmp_path / "clip.mp4", scene(4), form="h264")  # frames and nothing else: no times, no count
     clip = Video(tmp_path / "clip.mp4")
-    assert [moment["time_s"] for _, moment in clip] == pytest.approx([0, 0.04, 0.08, 0.12])
+    assert [timing["time_s"] for _, timing in clip] == pytest.approx([0, 0.04, 0.08, 0.12])
     assert (clip.frames, clip.fault) == (0, "")

@@ -82,6 +82,15 @@ def test_a_training_sample_is_the_one_of_mapped_tars(shards):
             assert torch.equal(batch.joints_3d[row], mapped[index].joints_3d[0])
 
 
+@pytest.mark.parametrize("outputs", [("worldp",), ()])
+@pytest.mark.parametrize("augment", [AUGMENT, AugmentConfig(contrast=0.2)])
+def test_labels_are_augmented_also_without_images(shards, outputs, augment):
+    with_images = load(stream(shards, augment=augment), training=True)
+    for a, b in zip(load(stream(shards, augment=augment), training=True, outputs=outputs), with_images, strict=True):
+        for name in ("index", "joints_2d", "joints_3d"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
 def test_shards_follow_each_other_and_neighbors_are_shuffled():
     sizes = [10, 7, 12]
     first = np.cumsum([0, *sizes])

@@ -35,24 +35,24 @@ from tools.parallel import Progress
 NAMES = [f"{SUBJECTS[0]}.tar.gz.parta{letter}" for letter in "abcd"]
 
 
-def cut(folder: Path, place: int, lost: int) -> None:
-    path = folder / NAMES[place]
+def cut(folder: Path, index: int, lost: int) -> None:
+    path = folder / NAMES[index]
     path.write_bytes(path.read_bytes()[: -lost or None])
 
 
-def flip(folder: Path, place: int, at: int) -> None:
-    content = bytearray((folder / NAMES[place]).read_bytes())
+def flip(folder: Path, index: int, at: int) -> None:
+    content = bytearray((folder / NAMES[index]).read_bytes())
     content[at] ^= 0x10
-    (folder / NAMES[place]).write_bytes(content)
+    (folder / NAMES[index]).write_bytes(content)
 
 
-def lose(folder: Path, place: int) -> None:
-    (folder / NAMES[place]).unlink()
+def lose(folder: Path, index: int) -> None:
+    (folder / NAMES[index]).unlink()
 
 
-def empty(folder: Path, places: Sequence[int]) -> None:
-    for place in places:
-        (folder / NAMES[place]).write_bytes(b"")
+def empty(folder: Path, indices: Sequence[int]) -> None:
+    for index in indices:
+        (folder / NAMES[index]).write_bytes(b"")
 
 
 def add(folder: Path, content: bytes) -> None:
@@ -77,8 +77,8 @@ def damage_a_header(folder: Path) -> None:
 
 def zip_parts_one_by_one(folder: Path) -> None:
     tar = plain_tar(frames_of(SUBJECTS[0]))
-    for place, name in enumerate(NAMES):
-        (folder / name).write_bytes(gzip.compress(tar[place * 60_416 : (place + 1) * 60_416 if place < 3 else None], 1))
+    for index, name in enumerate(NAMES):
+        (folder / name).write_bytes(gzip.compress(tar[index * 60_416 : (index + 1) * 60_416 if index < 3 else None], 1))
 
 
 def lose_one_of_parts_zipped_one_by_one(folder: Path) -> None:
@@ -90,9 +90,9 @@ def lose_the_end_of_the_tar(folder: Path) -> None:
     replace(folder, gzip.compress(plain_tar(frames_of(SUBJECTS[0]))[: 6 * (512 + 40_448)], 1))
 
 
-def make_unreadable(folder: Path, place: int) -> None:
-    lose(folder, place)
-    (folder / NAMES[place]).symlink_to("/proc/self/mem")  # reading its beginning fails whoever runs the test
+def make_unreadable(folder: Path, index: int) -> None:
+    lose(folder, index)
+    (folder / NAMES[index]).symlink_to("/proc/self/mem")  # reading its beginning fails whoever runs the test
 
 
 def double(folder: Path) -> None:
@@ -102,26 +102,26 @@ def double(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (partial(cut, place=3, lost=1000), "partad ends early: it is cut short, or a part after it is missing"),
-        (partial(cut, place=3, lost=3), "partad ends early"),
-        (partial(cut, place=1, lost=1000), "is damaged .*; .*partab shorter than another part, so probably cut"),
-        (partial(empty, places=(1,)), "is damaged .*; .*partab shorter than another part"),
-        (partial(empty, places=(3,)), "partad ends early"),
-        (partial(empty, places=(0, 1, 2, 3)), r"partad, .* is damaged \(empty file\)"),
-        (partial(lose, place=0), "partaa missing"),
-        (partial(lose, place=2), "partac missing"),
-        (partial(lose, place=3), "partac ends early: it is cut short, or a part after it is missing"),
-        (partial(flip, place=0, at=1), "partaa is damaged .*Not a gzip"),
-        (partial(flip, place=2, at=9000), "is damaged"),
-        (partial(flip, place=3, at=-7), "partad, or a part before it, is damaged .*CRC"),
-        (partial(flip, place=3, at=-2), "partad, or a part before it, is damaged .*length"),
+        (partial(cut, index=3, lost=1000), "partad ends early: it is cut short, or a part after it is missing"),
+        (partial(cut, index=3, lost=3), "partad ends early"),
+        (partial(cut, index=1, lost=1000), "is damaged .*; .*partab shorter than another part, so probably cut"),
+        (partial(empty, indices=(1,)), "is damaged .*; .*partab shorter than another part"),
+        (partial(empty, indices=(3,)), "partad ends early"),
+        (partial(empty, indices=(0, 1, 2, 3)), r"partad, .* is damaged \(empty file\)"),
+        (partial(lose, index=0), "partaa missing"),
+        (partial(lose, index=2), "partac missing"),
+        (partial(lose, index=3), "partac ends early: it is cut short, or a part after it is missing"),
+        (partial(flip, index=0, at=1), "partaa is damaged .*Not a gzip"),
+        (partial(flip, index=2, at=9000), "is damaged"),
+        (partial(flip, index=3, at=-7), "partad, or a part before it, is damaged .*CRC"),
+        (partial(flip, index=3, at=-2), "partad, or a part before it, is damaged .*length"),
         (partial(add, content=b"<html>not found</html>"), "partad, or a part before it, is damaged"),
         (damage_a_header, r"is damaged \(bad header\)"),
         (lose_one_of_parts_zipped_one_by_one, "partac ends early"),
         (lose_the_end_of_the_tar, "partad ends early"),
         (hold_no_file, "holds no files"),
-        (partial(make_unreadable, place=0), r"partaa cannot be read \(Input/output error\)"),
-        (partial(make_unreadable, place=2), r"partac cannot be read \(Input/output error\)"),
+        (partial(make_unreadable, index=0), r"partaa cannot be read \(Input/output error\)"),
+        (partial(make_unreadable, index=2), r"partac cannot be read \(Input/output error\)"),
         (double, "remove one of them"),
     ],
 )
@@ -155,8 +155,8 @@ def test_parts_may_end_anywhere(tmp_path: Path) -> None:
     content = tar_of({"x/a": b"first", "x/b": b"second", f"x/{'long' * 40}": b"third"})
     letters = [a + b for a in ascii_lowercase for b in ascii_lowercase]
     assert 200 < len(content) < len(letters)
-    for place in range(len(content)):
-        (tmp_path / f"x.tar.gz.part{letters[place]}").write_bytes(content[place : place + 1])
+    for index in range(len(content)):
+        (tmp_path / f"x.tar.gz.part{letters[index]}").write_bytes(content[index : index + 1])
     assert unpack(tmp_path, tmp_path / "raw") == 0
     assert contents(tmp_path / "raw") == {"x/a": b"first", "x/b": b"second", f"x/{'long' * 40}": b"third"}
 
@@ -209,9 +209,9 @@ def test_nothing_is_taken_that_the_data_filter_refuses_or_alters(names: list[str
         taken: list[str] = []
         with contextlib.suppress(ArchiveError):
             read_archive(Archive("x", (path,)), lambda member: taken.append(member.name), Progress())
-        for name, place in zip(names, taken, strict=False):
+        for name, index in zip(names, taken, strict=False):
             filtered = tarfile.data_filter(tarfile.TarInfo(name), folder).name
-            assert os.path.normpath(filtered) == os.path.normpath(name) == os.path.normpath(place)
+            assert os.path.normpath(filtered) == os.path.normpath(name) == os.path.normpath(index)
 
 
 def test_two_hundred_damaged_tars_are_refused_or_unpacked(tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def leads_to(path: Path, folder: Path) -> str | None:
     """Where in a folder a link leads; None if that is outside, and what it says if it leads nowhere."""
     if not path.exists():
         path = path.parent / os.path.normpath(path.readlink())
-    place = os.path.relpath(os.path.realpath(path), folder)
-    return None if place.startswith("..") else place
+    relative = os.path.relpath(os.path.realpath(path), folder)
+    return None if relative.startswith("..") else relative
 
 
 def test_a_hard_link_is_another_name_of_its_file(tmp_path: Path) -> None:
