@@ -37,6 +37,8 @@ from loaders.system.cores import available_cores
 
 logger = logging.getLogger(__name__)
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferConfig(Command):

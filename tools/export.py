@@ -27,7 +27,7 @@ from loaders.preprocessing import center_square, resize
 from loaders.system.files import appearing
 from models.lifting_net import LiftingNet
 from models.skeleton import HEATMAP_JOINTS, JOINTS
-from tools.synthesis.recording import Recording
+from tools.synthesis.frame_generator import FrameGenerator
 from tools.synthesis.render import Renderer
 
 PROGRAM: Final = "tools.export"
@@ -126,7 +126,7 @@ def compare(runtime: Runtime, loaded: LoadedModel, outputs: Sequence[str]) -> di
 def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     """Return (count, 3, size, size) uint8 RGB."""
     renderer = Renderer()
-    frames = Recording("male_008_a_a", 1, count, 0).frames(1, count)
+    frames = FrameGenerator("male_008_a_a", 1, count, 0).frames(1, count)
     images = [renderer.render(frame.scene).color[:, :, ::-1] for frame in frames]
     return np.stack([resize(center_square(image), size) for image in images]).transpose(0, 3, 1, 2)
 

@@ -15,7 +15,7 @@ from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-from tools.dataset.layout import SET_FOLDERS, SUBJECTS, Environment
+from tools.dataset.layout import SET_FOLDERS, SUBJECTS, Recording
 from tools.dataset.links import link
 from tools.parallel import Meter, over_processes
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, plant
@@ -66,8 +66,8 @@ class SynthesizeFlags(Command):
         if self.defects and min(self.frames_per_subject, self.eval_frames or FEWEST_FRAMES) < FEWEST_FRAMES:
             raise InputError(f"--defects needs at least {FEWEST_FRAMES} frames per subject to plant the faults in")
 
-    def recordings(self) -> Iterator[tuple[Environment, int, int]]:
-        """Yield each environment, its number and its length (frames)."""
+    def recordings(self) -> Iterator[tuple[Recording, int, int]]:
+        """Yield each recording, the number of its environment, and its length (frames)."""
         for split, names in SUBJECTS.items():
             chosen = [name for name in names if name in self.subjects]
             frames = self.frames_per_subject if split == "train" else self.eval_frames or self.frames_per_subject
@@ -75,13 +75,13 @@ class SynthesizeFlags(Command):
                 for number in range(1, self.environments + 1):
                     name = f"env_{number:03d}"
                     path = self.output / SET_FOLDERS[split] / subject / name / "cam_down"
-                    yield Environment(split, subject, name, path), number, frames
+                    yield Recording(split, subject, name, path), number, frames
 
     def tasks(self) -> list[Task]:
         """Divide the recordings among tasks."""
         return [
             Task(
-                environment=environment,
+                recording=recording,
                 number=number,
                 frames=frames,
                 first=first,
@@ -90,7 +90,7 @@ class SynthesizeFlags(Command):
                 seed=self.seed,
                 dots=self.dots,
             )
-            for environment, number, frames in self.recordings()
+            for recording, number, frames in self.recordings()
             for first in range(1, frames + 1, FRAMES_PER_TASK)
         ]
 
@@ -106,7 +106,7 @@ def main(flags: SynthesizeFlags) -> int:
         raise InputError("no subjects chosen: see --subjects, --train-subjects")
     for task in tasks:
         for modality in task.modalities:
-            (task.environment.path / modality).mkdir(parents=True, exist_ok=True)
+            (task.recording.path / modality).mkdir(parents=True, exist_ok=True)
     workers = flags.workers or available_cores()
     total = sum(task.last - task.first + 1 for task in tasks)
     with Meter(total, "frame", "synthesize") as meter:
@@ -126,9 +126,9 @@ def _share_rotations(flags: SynthesizeFlags) -> None:
 
     They get a link, or a copy where the file system has no links.
     """
-    for environment, number, _ in flags.recordings():
+    for recording, number, _ in flags.recordings():
         if number > 1:
-            rotations = environment.path / "rot"
+            rotations = recording.path / "rot"
             rotations.parent.mkdir(parents=True, exist_ok=True)
             first = "../../env_001/cam_down/rot"
             if not link(rotations, first):

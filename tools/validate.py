@@ -20,7 +20,7 @@ from loaders.system.files import write_whole
 from tools.dataset.frame_faults import NO_ROTATIONS
 from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
-from tools.dataset.layout import SUBJECTS, find_environments
+from tools.dataset.layout import SUBJECTS, find_recordings
 from tools.dataset.prune import prune
 from tools.parallel import Meter, over_processes
 
@@ -53,7 +53,7 @@ class ValidateFlags(Command):
 @command("tools.validate", "Find every fault of the extracted dataset; exit status 1 if there is any.")
 def main(flags: ValidateFlags) -> int:
     """Inspect the dataset, print the findings, and move the files of faulty frames if --prune is given."""
-    recordings = find_environments(flags.dataset)
+    recordings = find_recordings(flags.dataset)
     modalities = modalities_in(recordings)
     jobs = [InspectionJob(recording, modalities, flags.deep) for recording in recordings]
     with Meter(0, "frame", "validating") as meter:
@@ -80,18 +80,12 @@ def main(flags: ValidateFlags) -> int:
 
 def _table(inspections: Sequence[Inspection], modalities: Sequence[str]) -> list[str]:
     head = ["split", "subject", "environment", "frames", *PAIRED, "rot", "faulty", "pairing"]
-    rows = [
-        [
-            inspection.recording.split,
-            inspection.recording.subject,
-            inspection.recording.name,
-            str(inspection.frames),
-            *(str(inspection.counts[modality]) for modality in (*PAIRED, "rot")),
-            str(len(inspection.bad_frames)),
-            _pairing(inspection, modalities),
-        ]
-        for inspection in inspections
-    ]
+    rows = []
+    for inspection in inspections:
+        recording = inspection.recording
+        counts = [inspection.frames, *(inspection.counts[modality] for modality in (*PAIRED, "rot"))]
+        numbers = map(str, [*counts, len(inspection.bad_frames)])
+        rows.append([recording.split, recording.subject, recording.name, *numbers, _pairing(inspection, modalities)])
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
@@ -101,9 +95,8 @@ def _table(inspections: Sequence[Inspection], modalities: Sequence[str]) -> list
 def _pairing(inspection: Inspection, modalities: Sequence[str]) -> str:
     if inspection.misaligned:
         return f"misaligned at equal counts: {'; '.join(', '.join(group) for group in inspection.misaligned)}"
-    return (
-        "incomplete" if any(inspection.counts[modality] < inspection.frames for modality in modalities) else "complete"
-    )
+    complete = all(inspection.counts[modality] == inspection.frames for modality in modalities)
+    return "complete" if complete else "incomplete"
 
 
 def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ...]]) -> list[str]:
@@ -112,11 +105,8 @@ def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ..
         name = f"{inspection.recording.subject} {inspection.recording.name}"
         lines += [f"FAULT {name}: {problem}" for problem in inspection.problems]
         lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in inspection.faults.items()]
-        lines += [
-            f"note  {name}: {note}: {len(frames)} frames"
-            for note, frames in inspection.notes.items()
-            if note != NO_ROTATIONS
-        ]
+        notes = {note: frames for note, frames in inspection.notes.items() if note != NO_ROTATIONS}
+        lines += [f"note  {name}: {note}: {len(frames)} frames" for note, frames in notes.items()]
     without = [len(inspection.notes[NO_ROTATIONS]) for inspection in inspections if NO_ROTATIONS in inspection.notes]
     if without:
         lines.append(f"note  {NO_ROTATIONS}: {sum(without)} frames in {len(without)} recordings")
@@ -125,10 +115,8 @@ def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ..
         for split, names in absent.items()
         if names
     ]
-    frames, bad = (
-        sum(inspection.frames for inspection in inspections),
-        sum(len(inspection.bad_frames) for inspection in inspections),
-    )
+    frames = sum(inspection.frames for inspection in inspections)
+    bad = sum(len(inspection.bad_frames) for inspection in inspections)
     misaligned = sum(bool(inspection.misaligned) for inspection in inspections)
     problems = sum(len(inspection.problems) for inspection in inspections)
     verdict = "nothing is wrong" if not bad and not problems else f"{bad} of them faulty, {problems} other problems"

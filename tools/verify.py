@@ -18,7 +18,7 @@ from loaders.format.manifest import Manifest, Split
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from tools.dataset.frames import PAIRED
-from tools.dataset.layout import Environment, find_environments
+from tools.dataset.layout import Recording, find_recordings
 from tools.parallel import Meter, over_processes
 from tools.sharding.check import Check, CheckJob, FrameName, check_shard_file
 
@@ -70,8 +70,8 @@ def main(flags: VerifyFlags) -> int:
     return CHECK_FAILED if findings else OK
 
 
-def _recordings(root: Path, manifest: Manifest) -> dict[str, dict[tuple[str, str], Environment]]:
-    found = find_environments(root, tuple(manifest.splits), manifest.options["subjects"])
+def _recordings(root: Path, manifest: Manifest) -> dict[str, dict[tuple[str, str], Recording]]:
+    found = find_recordings(root, tuple(manifest.splits), manifest.options["subjects"])
     return {
         split: {(recording.subject, recording.name): recording for recording in found if recording.split == split}
         for split in manifest.splits
@@ -82,7 +82,7 @@ def _split_findings(
     folder: Path,
     split: Split,
     checks: Sequence[Check],
-    recordings: dict[tuple[str, str], Environment] | None,
+    recordings: dict[tuple[str, str], Recording] | None,
 ) -> Iterator[str]:
     """Yield what no shard can see alone."""
     counts = Counter(frame for check in checks for frame in check.frames)

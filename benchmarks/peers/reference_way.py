@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from benchmarks.peers.common import Batches, from_workers
 from models.heatmap_net import heatmap_size
 from models.skeleton import JOINTS, NECK
-from tools.dataset.layout import find_environments
+from tools.dataset.layout import find_recordings
 
 RECIPE_BATCH: Final = 16
 """Batch of the reference recipe (samples)."""
@@ -52,9 +52,9 @@ class Frames(Dataset[Sample]):
         self._image_size = image_size
         self._files = [
             (path, labels[frame])
-            for environment in find_environments(root, ("train",))
-            for labels in (environment.files("json"),)
-            for frame, path in environment.files("rgba").items()
+            for recording in find_recordings(root, ("train",))
+            for labels in (recording.files("json"),)
+            for frame, path in recording.files("rgba").items()
             if frame in labels
         ]
 

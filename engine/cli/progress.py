@@ -78,8 +78,3 @@ class _LogLines(tqdm):  # type: ignore[type-arg]  # not generic when the program
 
     def clear(self, nolock: bool = False) -> None:
         """Leave what is written; a log keeps it."""
-
-
-def note(text: str) -> None:
-    """Log a line of information; use a logger of your own instead."""
-    logging.getLogger("engine").info(text)

@@ -1,20 +1,22 @@
-"""What an evaluation leaves to read: metrics.json, images, report.html."""
+"""What an evaluation leaves to read: metrics.json, images, and report.html out of page.html.j2."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
-from numpy.typing import NDArray
+import yaml
 
-from engine.evaluation.examples import Example
+from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
-from engine.report.page import page
 from engine.report.pose_plots import pose_image, poses_chart
-from engine.visualization.overlay import encode_image, overlay_grid
+from engine.report.tables import action_table, joint_table
+from engine.visualization.overlay import Image, encode_image, overlay_grid
 
 
 def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Example], run: dict[str, Any]) -> Path:
@@ -38,20 +40,12 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
             charts[name] = {"light": chart(metrics, LIGHT), "dark": chart(metrics, DARK)}
             (folder / f"{name}.png").write_bytes(charts[name]["light"])
         (folder / "poses_3d.png").write_bytes(poses_chart(examples, LIGHT))
-    illustrated = [
-        (
-            example,
-            None if example.image is None else encode_image(".jpg", _overlays([example], 1)),
-            None if example.predicted_3d is None else pose_image(example),
-        )
-        for example in examples
-    ]
     path = folder / "report.html"
-    path.write_text(page(metrics, illustrated, charts, run), encoding="utf-8")
+    path.write_text(_page(metrics, examples, charts, run), encoding="utf-8")
     return path
 
 
-def _overlays(examples: Sequence[Example], columns: int, labels: Sequence[str] | None = None) -> NDArray[np.uint8]:
+def _overlays(examples: Sequence[Example], columns: int, labels: Sequence[str] | None = None) -> Image:
     """Return one image of examples that have images, with both poses drawn."""
     return overlay_grid(
         np.stack([example.image for example in examples if example.image is not None]),
@@ -60,3 +54,42 @@ def _overlays(examples: Sequence[Example], columns: int, labels: Sequence[str] |
         columns=columns,
         labels=labels,
     )
+
+
+def _page(
+    metrics: dict[str, Any], examples: Sequence[Example], charts: dict[str, dict[str, bytes]], run: dict[str, Any]
+) -> str:
+    """Return the page, in which all images are embedded; ``charts`` is empty without poses."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"data_uri": _data_uri, "yaml": _yaml}
+    return environment.get_template("page.html.j2").render(
+        metrics=metrics,
+        action_table=action_table(metrics),
+        joint_table=joint_table(metrics),
+        charts=charts,
+        kinds=KINDS,
+        examples=[
+            (
+                example,
+                None if example.image is None else encode_image(".jpg", _overlays([example], 1)),
+                None if example.predicted_3d is None else pose_image(example),
+            )
+            for example in examples
+        ],
+        evaluation_settings={key: value for key, value in metrics["evaluation"].items() if key != "notes"},
+        run=run,
+    )
+
+
+def _data_uri(image: bytes, extension: str) -> str:
+    return f"data:image/{extension};base64,{base64.b64encode(image).decode()}"
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

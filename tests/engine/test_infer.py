@@ -196,7 +196,7 @@ def test_unreadable_images_are_listed_and_the_rest_go_on(tmp_path, capsys, finet
     assert [item["file"] for item in content["unreadable"]] == ["cut.png", "empty.png", "folder.png", "text.jpg"]
     said = capsys.readouterr()
     for item in content["unreadable"]:
-        assert f"warning: unreadable: {folder / item['file']}: {item['reason']}" in said.err
+        assert f" warning: unreadable: {folder / item['file']}: {item['reason']}" in said.err
     assert "2 of 6 images" in said.out
     assert not (tmp_path / "out" / "images").exists()
 

@@ -78,13 +78,13 @@ def test_backends_agree(shards, augment, image_size):
 @pytest.mark.parametrize("augment", [AugmentConfig(), AUGMENT])
 @pytest.mark.parametrize("image_size", [None, 64])
 @pytest.mark.parametrize("image_format", ["jpeg", "raw", "source"])
-def test_planes_are_the_bytes_normalized(tmp_path, backend, augment, image_size, image_format):
+def test_floats_are_the_bytes_normalized(tmp_path, backend, augment, image_size, image_format):
     root = make_shard_set(tmp_path / "set", {"train": 4}, image_size=72, image_format=image_format)
     config = DataConfig(shards=root, batch_size=4, backend=backend, augment=augment, image_size=image_size)
     (plain,) = batches(config, training=True)
-    (planes,) = batches(config, training=True, dtype="float32")
-    assert planes.image.is_contiguous()
-    torch.testing.assert_close(planes.image, plain.image.float() / 127.5 - 1, atol=1e-6, rtol=0)
+    (floats,) = batches(config, training=True, dtype="float32")
+    assert floats.image.is_contiguous()
+    torch.testing.assert_close(floats.image, plain.image.float() / 127.5 - 1, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tools.shard_runs import tree
 from tools import arrange
-from tools.dataset.layout import SUBJECTS, find_environments
+from tools.dataset.layout import SUBJECTS, find_recordings
 
 MODES = ("move", "copy", "symlink", "hardlink")
 
@@ -34,7 +34,7 @@ def test_subjects_land_in_their_splits(
     raw: Path, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert place(raw, tmp_path / "data", mode) == 0
-    found = {(e.split, e.subject): e.files("rgba")[1] for e in find_environments(tmp_path / "data")}
+    found = {(e.split, e.subject): e.files("rgba")[1] for e in find_recordings(tmp_path / "data")}
     assert set(found) == {("train", "female_001_a_a"), ("val", "male_008_a_a"), ("test", "male_014_f_s")}
     assert all(path.read_text() == subject for (_, subject), path in found.items())
     said = capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_a_second_run_changes_nothing(raw: Path, tmp_path: Path, mode: str, caps
 
 def test_the_dataset_may_grow_where_it_lies(raw: Path) -> None:
     assert place(raw, raw, "move") == 0
-    assert {e.split for e in find_environments(raw)} == {"train", "val", "test"}
+    assert {e.split for e in find_recordings(raw)} == {"train", "val", "test"}
     assert place(raw, raw, "move") == 0
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.camera import XR_EGOPOSE
 from models.skeleton import JOINTS
-from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, Environment
+from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, Recording
 
 EXTRA_JOINTS = ("Hips", "Spine", "LeftShoulder", "RightShoulder")
 FILE_JOINTS = (*EXTRA_JOINTS[:2], *reversed(JOINTS), *EXTRA_JOINTS[2:])
@@ -28,7 +28,7 @@ class TinyDataset:
     """What was written."""
 
     root: Path
-    recordings: list[Environment] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
 
     def file(self, modality: str, frame: int, recording: int = 0) -> Path:
         return self.recordings[recording].file(modality, frame)
@@ -56,7 +56,7 @@ def make_dataset(
         assert subject in SUBJECTS[split]
         for name in environments:
             path = root / SET_FOLDERS[split] / subject / name / "cam_down"
-            recording = Environment(split, subject, name, path)
+            recording = Recording(split, subject, name, path)
             dataset.recordings.append(recording)
             for frame in range(1, frames + 1) if isinstance(frames, int) else frames:
                 seed = [len(dataset.recordings), frame]
@@ -79,7 +79,7 @@ def make_crowd(root: Path, frames: int) -> Path:
 
 
 def write_frame(
-    recording: Environment, frame: int, random: np.random.Generator, modalities: Sequence[str] = MODALITIES
+    recording: Recording, frame: int, random: np.random.Generator, modalities: Sequence[str] = MODALITIES
 ) -> None:
     points = camera_points(random)
     pixels = XR_EGOPOSE.project(points)

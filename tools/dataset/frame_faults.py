@@ -16,7 +16,7 @@ from loaders.errors import printable
 from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, sample_key
 from models.camera import XR_EGOPOSE
 from tools.dataset.frames import PNG_HEAD, PNG_TAIL, FrameError, decode_png, frame_labels, leads_nowhere, png_fault
-from tools.dataset.layout import Environment, LabelError, differ, parse_frame
+from tools.dataset.layout import LabelError, Recording, differ, parse_frame
 
 NO_ROTATIONS: Final = "no rot file"
 """A note, as the release has rotations of few frames only."""
@@ -40,7 +40,7 @@ _NULL_HEIGHT = re.compile(rb'"char_height"\s*:\s*null')
 _NOT_FINITE = re.compile(rb"null|NaN|Infinity")
 
 
-def name_fault(recording: Environment, frame: int) -> str | None:
+def name_fault(recording: Recording, frame: int) -> str | None:
     """Return why no sample can have the names of a recording in its key; None if a sample can."""
     if recording.path.parts[-3:-1] != (recording.subject, recording.name):
         return "the name of its folder cannot be printed"

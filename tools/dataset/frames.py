@@ -18,7 +18,7 @@ from loaders.errors import Failure
 from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_meta, encode_pose
 from loaders.preprocessing import Preprocessing, center_square
 from models.camera import XR_EGOPOSE
-from tools.dataset.layout import Environment, FrameLabels, LabelError, read_labels
+from tools.dataset.layout import FrameLabels, LabelError, Recording, read_labels
 
 Pixels = NDArray[Any]
 """uint8 or uint16."""
@@ -53,7 +53,7 @@ class SampleFormat:
     """What is done to its images."""
 
 
-def encode_sample(recording: Environment, meta: Sequence[int], sample_format: SampleFormat) -> list[tuple[str, bytes]]:
+def encode_sample(recording: Recording, meta: Sequence[int], sample_format: SampleFormat) -> list[tuple[str, bytes]]:
     """Return a sample's members as (name, content), in their order.
 
     Args:
@@ -148,7 +148,7 @@ def frame_labels(text: bytes) -> FrameLabels:
     return read_labels(text)
 
 
-def read_file(recording: Environment, modality: str, frame: int) -> bytes:
+def read_file(recording: Recording, modality: str, frame: int) -> bytes:
     """Return the bytes of a frame's file. Raises FrameError if there is none, Failure if it cannot be read."""
     path = recording.file(modality, frame)
     try:
@@ -172,7 +172,7 @@ def leads_nowhere(path: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _unusual(recording: Environment, modality: str) -> dict[int, Path]:
+def _unusual(recording: Recording, modality: str) -> dict[int, Path]:
     """Return the files whose names are not the usual ones; samples of all recordings are read in turn."""
     return {frame: path for frame, path in recording.files(modality).items() if path != recording.file(modality, frame)}
 

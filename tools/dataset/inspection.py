@@ -11,7 +11,7 @@ import cv2
 
 from tools.dataset.frame_faults import inspect_frame, name_fault, number_fault
 from tools.dataset.frames import PAIRED
-from tools.dataset.layout import SUBJECTS, Environment
+from tools.dataset.layout import SUBJECTS, Recording
 from tools.parallel import Progress
 
 REQUIRED: Final = ("rgba", "json")
@@ -22,7 +22,7 @@ REQUIRED: Final = ("rgba", "json")
 class InspectionJob:
     """A recording to inspect."""
 
-    recording: Environment
+    recording: Recording
     modalities: tuple[str, ...]
     """Modalities that every frame should have."""
     deep: bool
@@ -33,7 +33,7 @@ class InspectionJob:
 class Inspection:
     """The findings in a recording."""
 
-    recording: Environment
+    recording: Recording
     counts: dict[str, int]
     """Frames that have a file of each modality, ``rot`` among them (frames)."""
     frames: int
@@ -109,13 +109,13 @@ def _counted(frames_by_reason: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     return {reason: {"count": len(frames), "frames": frames} for reason, frames in frames_by_reason.items()}
 
 
-def _split_problems(recording: Environment) -> Iterator[str]:
+def _split_problems(recording: Recording) -> Iterator[str]:
     for split, subjects in SUBJECTS.items():
         if recording.subject in subjects and split != recording.split:
             yield f"{recording.subject} belongs to the {split} split, not to {recording.split}: run tools.arrange"
 
 
-def modalities_in(recordings: Sequence[Environment]) -> tuple[str, ...]:
+def modalities_in(recordings: Sequence[Recording]) -> tuple[str, ...]:
     """Return the modalities of the dataset: the required ones, and others that any recording has."""
     return tuple(
         modality

@@ -58,7 +58,7 @@ _LARGEST: Final = float(np.finfo(np.float32).max) / 1000
 
 
 @dataclass(frozen=True)
-class Environment:
+class Recording:
     """One recording: a subject in one environment."""
 
     split: str
@@ -101,9 +101,9 @@ def differ(paths: Sequence[Path]) -> bool:
         return True
 
 
-def find_environments(
+def find_recordings(
     root: Path, splits: Sequence[str] = tuple(SET_FOLDERS), subjects: Sequence[str] = ()
-) -> list[Environment]:
+) -> list[Recording]:
     """Return the recordings below ``root`` in the order of split, subject, environment.
 
     ``subjects`` selects some; empty takes all. Raises InputError if the folder or a named subject does not exist, or
@@ -111,26 +111,26 @@ def find_environments(
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give the one that holds {', '.join(SET_FOLDERS.values())}")
-    environments = [
-        environment
+    recordings = [
+        recording
         for split in splits
-        for environment in _environments_of(root / SET_FOLDERS[split], split)
-        if not subjects or environment.subject in subjects
+        for recording in _recordings_of(root / SET_FOLDERS[split], split)
+        if not subjects or recording.subject in subjects
     ]
-    absent = sorted(set(subjects) - {environment.subject for environment in environments})
+    absent = sorted(set(subjects) - {recording.subject for recording in recordings})
     if absent:
         raise InputError(f"no subject {', '.join(absent)} below {root}")
-    if not environments:
+    if not recordings:
         raise InputError(f"{root} holds no frames: expected {SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png")
-    return environments
+    return recordings
 
 
-def _environments_of(folder: Path, split: str) -> Iterator[Environment]:
+def _recordings_of(folder: Path, split: str) -> Iterator[Recording]:
     for subject in _folders(folder):
         for environment in _folders(subject):
             path = environment / "cam_down"
             if path.is_dir():
-                yield Environment(split, printable(subject.name), printable(environment.name), path)
+                yield Recording(split, printable(subject.name), printable(environment.name), path)
 
 
 def _folders(folder: Path) -> list[Path]:

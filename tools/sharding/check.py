@@ -18,7 +18,7 @@ from loaders.format.shard_set import check_shard
 from models.camera import XR_EGOPOSE, FisheyeCamera
 from tools.dataset.frame_faults import distance_fault
 from tools.dataset.frames import FrameError, frame_labels, read_file
-from tools.dataset.layout import Environment, LabelError
+from tools.dataset.layout import LabelError, Recording
 from tools.parallel import Progress
 from tools.sharding.image_check import foreign_images, read_array, undecodable
 
@@ -36,7 +36,7 @@ class CheckJob:
     manifest: Manifest
     deep: bool
     """Decode every image, and compare it with the dataset's."""
-    recordings: dict[tuple[str, str], Environment] | None
+    recordings: dict[tuple[str, str], Recording] | None
     """The dataset's recordings by (subject, environment), to compare with; None compares nothing."""
 
 
@@ -128,7 +128,7 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
 
 
 def _compare_labels(
-    recording: Environment,
+    recording: Recording,
     frame: int,
     contents: dict[str, bytes],
     stored: tuple[NDArray[np.float32], str],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from loaders.format.manifest import Manifest
 from loaders.format.sample import WORLDP
 from tools.dataset.frames import FrameError, encode_image, encode_worldp, read_file
-from tools.dataset.layout import Environment
+from tools.dataset.layout import Recording
 
 _BLOCK: Final = 8
 """Side of the squares in which JPEGs are compared (pixels)."""
@@ -50,7 +50,7 @@ def undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]
             yield f"{name} is {image.shape[1]}x{image.shape[0]}, not {size[1]}x{size[0]}"
 
 
-def foreign_images(recording: Environment, frame: int, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
+def foreign_images(recording: Recording, frame: int, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
     """Make a sample's images anew out of the dataset's frame, and yield which are others."""
     preprocessing = manifest.preprocessing
     for modality, name, encode in (("rgba", manifest.image_member, encode_image), ("worldp", WORLDP, encode_worldp)):

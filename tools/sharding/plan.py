@@ -18,7 +18,7 @@ from loaders.format.manifest import SkippedFrame
 from loaders.format.sample import META_SHAPE, sample_key
 from tools.dataset.frame_faults import distance_fault, double_fault, name_fault, number_fault
 from tools.dataset.frames import PAIRED, FrameError, frame_labels, read_file
-from tools.dataset.layout import SET_FOLDERS, Environment, LabelError, find_environments
+from tools.dataset.layout import SET_FOLDERS, LabelError, Recording, find_recordings
 from tools.parallel import Meter, Progress, over_processes
 
 Rows = NDArray[np.int32]
@@ -28,7 +28,7 @@ Rows = NDArray[np.int32]
 class SplitPlan:
     """The samples of one split."""
 
-    recordings: dict[tuple[int, int], Environment]
+    recordings: dict[tuple[int, int], Recording]
     """Recordings by (subject, environment), as in the rows."""
     rows: Rows
     """(n, 4) subject, environment, frame, action of each sample, in the order of the shards."""
@@ -58,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _ScanJob:
-    recording: Environment
+    recording: Recording
     modalities: tuple[str, ...]
 
 
@@ -66,7 +66,7 @@ class _ScanJob:
 class _Scan:
     """What was found in one recording."""
 
-    recording: Environment
+    recording: Recording
     frames: tuple[int, ...]
     actions: tuple[str, ...]
     """The action of each frame."""
@@ -82,7 +82,7 @@ def make_plan(
 
     Raises InputError if the dataset is absent or empty, or if two recordings would share their keys.
     """
-    recordings = find_environments(root, splits, subjects)
+    recordings = find_recordings(root, splits, subjects)
     # the labels come out of the JSON, whether or not it is stored
     modalities = tuple(dict.fromkeys(["json", *components]))
     with Meter(len(recordings), "recording", "reading labels") as meter:
@@ -163,7 +163,7 @@ def _scan(job: _ScanJob, progress: Progress) -> _Scan:
     return _Scan(recording, tuple(usable), tuple(usable.values()), tuple(skipped), notes)
 
 
-def _check_files(recording: Environment, frame: int, files: dict[str, list[Path]]) -> None:
+def _check_files(recording: Recording, frame: int, files: dict[str, list[Path]]) -> None:
     """Raise FrameError if a frame lacks a file, or has two that differ, or a name that no sample can have."""
     absent = [f"no {modality} file" for modality, paths in files.items() if not paths]
     faults = [name_fault(recording, frame), number_fault(frame), ", ".join(absent)]

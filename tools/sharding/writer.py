@@ -20,7 +20,7 @@ from loaders.format.sample import sample_key
 from loaders.system.files import publish, temporary_name
 from loaders.system.os_errors import NO_ROOM, DiskFullError
 from tools.dataset.frames import FrameError, SampleFormat, encode_sample
-from tools.dataset.layout import Environment
+from tools.dataset.layout import Recording
 from tools.parallel import Progress
 from tools.sharding.resume_state import ShardResult, save_result
 
@@ -36,7 +36,7 @@ class ShardJob:
     split: str
     name: str
     """File name of the tar."""
-    recordings: dict[tuple[int, int], Environment]
+    recordings: dict[tuple[int, int], Recording]
     """Recordings by (subject, environment), as in the rows."""
     rows: NDArray[np.int32]
     """(n, 4) subject, environment, frame, action."""
@@ -102,7 +102,7 @@ def encode_row(job: ShardJob, row: NDArray[np.int32]) -> list[tuple[str, bytes]]
         return error
 
 
-def _recording(job: ShardJob, row: NDArray[np.int32]) -> Environment:
+def _recording(job: ShardJob, row: NDArray[np.int32]) -> Recording:
     return job.recordings[int(row[0]), int(row[1])]
 
 

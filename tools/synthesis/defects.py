@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import cv2
 
-from tools.dataset.layout import Environment, find_environments
+from tools.dataset.layout import Recording, find_recordings
 from tools.synthesis.body import PREFIX
 
 DEFECTS_FILE: Final = "defects.json"
@@ -52,67 +52,67 @@ def plant(root: Path) -> list[Defect]:
     Subjects that are faulty in the release get the same faults. Single faults are distributed over the recordings.
     Faults of modalities that were not written are skipped.
     """
-    environments = find_environments(root)
+    recordings = find_recordings(root)
     planted: list[Defect] = []
     without: dict[str, list[int]] = {}
-    for number, environment in enumerate(environments):
-        if environment.subject == INCOMPLETE:
-            planted += _incomplete(environment)
-        elif environment.subject in MISALIGNED:
-            planted += _misaligned(environment)
-        if (environment.path / "rot").is_symlink():
+    for number, recording in enumerate(recordings):
+        if recording.subject == INCOMPLETE:
+            planted += _incomplete(recording)
+        elif recording.subject in MISALIGNED:
+            planted += _misaligned(recording)
+        if (recording.path / "rot").is_symlink():
             # it shares the rotations of the subject's first environment
-            planted += [_defect(environment, frame, "rot", "missing", True) for frame in without[environment.subject]]
+            planted += [_defect(recording, frame, "rot", "missing", True) for frame in without[recording.subject]]
         else:
-            rotations = _sporadic_rotations(environment, number)
-            without[environment.subject] = [defect.frame for defect in rotations]
+            rotations = _sporadic_rotations(recording, number)
+            without[recording.subject] = [defect.frame for defect in rotations]
             planted += rotations
-    planted += _single_faults(environments, planted)
+    planted += _single_faults(recordings, planted)
     content = json.dumps([asdict(defect) for defect in planted], indent=1)
     (root / DEFECTS_FILE).write_text(content + "\n", encoding="utf-8")
     return planted
 
 
-def _remove(environment: Environment, modality: str, frames: list[int]) -> list[Defect]:
+def _remove(recording: Recording, modality: str, frames: list[int]) -> list[Defect]:
     defects = []
     for frame in frames:
-        path = environment.file(modality, frame)
+        path = recording.file(modality, frame)
         if path.exists():
             path.unlink()
-            defects.append(_defect(environment, frame, modality, "missing", modality not in ("rgba", "json")))
+            defects.append(_defect(recording, frame, modality, "missing", modality not in ("rgba", "json")))
     return defects
 
 
-def _defect(environment: Environment, frame: int, modality: str, fault: str, usable: bool) -> Defect:
-    return Defect(environment.subject, environment.name, frame, modality, fault, usable)
+def _defect(recording: Recording, frame: int, modality: str, fault: str, usable: bool) -> Defect:
+    return Defect(recording.subject, recording.name, frame, modality, fault, usable)
 
 
-def _frames(environment: Environment) -> int:
+def _frames(recording: Recording) -> int:
     """Return how many frames were written, in any modality."""
-    return max((frame for folder in environment.path.iterdir() for frame in environment.files(folder.name)), default=0)
+    return max((frame for folder in recording.path.iterdir() for frame in recording.files(folder.name)), default=0)
 
 
-def _incomplete(environment: Environment) -> list[Defect]:
+def _incomplete(recording: Recording) -> list[Defect]:
     """Remove the last frames of each modality, a different number of each."""
-    frames = _frames(environment)
+    frames = _frames(recording)
     share = max(1, frames // 50)
     return [
         defect
         for pieces, modality in enumerate(("json", "rgba", "worldp", "objectId"), start=1)
-        for defect in _remove(environment, modality, list(range(frames - pieces * share + 1, frames + 1)))
+        for defect in _remove(recording, modality, list(range(frames - pieces * share + 1, frames + 1)))
     ]
 
 
-def _misaligned(environment: Environment) -> list[Defect]:
+def _misaligned(recording: Recording) -> list[Defect]:
     """Remove the image of one frame and the labels of another, so that the counts stay equal."""
-    frames = _frames(environment)
-    return _remove(environment, "rgba", [frames // 3]) + _remove(environment, "json", [2 * frames // 3])
+    frames = _frames(recording)
+    return _remove(recording, "rgba", [frames // 3]) + _remove(recording, "json", [2 * frames // 3])
 
 
-def _sporadic_rotations(environment: Environment, number: int) -> list[Defect]:
+def _sporadic_rotations(recording: Recording, number: int) -> list[Defect]:
     """Keep the rotations of every fifth frame, or none."""
-    frames = environment.files("rot")
-    return _remove(environment, "rot", [frame for frame in frames if number % 2 or frame % 5])
+    frames = recording.files("rot")
+    return _remove(recording, "rot", [frame for frame in frames if number % 2 or frame % 5])
 
 
 def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -195,21 +195,17 @@ _SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]]
 )
 
 
-def _single_faults(environments: list[Environment], planted: list[Defect]) -> list[Defect]:
+def _single_faults(recordings: list[Recording], planted: list[Defect]) -> list[Defect]:
     """Plant each fault in a frame that has no other, except missing rotations."""
     taken = {(defect.subject, defect.environment, defect.frame) for defect in planted if defect.modality != "rot"}
-    stride = max(1, len(environments) // len(_SINGLE_FAULTS))
+    stride = max(1, len(recordings) // len(_SINGLE_FAULTS))
     defects = []
     for number, (modality, fault, damage, usable) in enumerate(_SINGLE_FAULTS):
-        environment = environments[number * stride % len(environments)]
-        free = [
-            frame
-            for frame in environment.files(modality)
-            if (environment.subject, environment.name, frame) not in taken
-        ]
+        recording = recordings[number * stride % len(recordings)]
+        free = [frame for frame in recording.files(modality) if (recording.subject, recording.name, frame) not in taken]
         if free:
             frame = free[number * 5 % len(free)]
-            damage(environment.file(modality, frame))
-            taken.add((environment.subject, environment.name, frame))
-            defects.append(_defect(environment, frame, modality, fault, usable))
+            damage(recording.file(modality, frame))
+            taken.add((recording.subject, recording.name, frame))
+            defects.append(_defect(recording, frame, modality, fault, usable))
     return defects

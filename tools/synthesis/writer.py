@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from loaders.codecs import encode_png, swap_red_and_blue
 from loaders.system.os_errors import naming
 from models.skeleton import JOINTS
-from tools.dataset.layout import Environment
+from tools.dataset.layout import Recording
 from tools.parallel import Progress
 from tools.synthesis.body import INDEX
-from tools.synthesis.recording import Frame, Recording
+from tools.synthesis.frame_generator import Frame, FrameGenerator
 from tools.synthesis.render import Renderer
 
 Modality = Literal["rgba", "json", "worldp", "depth", "objectId", "rot"]
@@ -35,7 +35,7 @@ _SUBPIXEL_BITS: Final = 8
 class Task:
     """Some frames of a recording, to be written."""
 
-    environment: Environment
+    recording: Recording
     number: int
     """Number of the environment, from 1."""
     frames: int
@@ -54,11 +54,11 @@ def write(task: Task, progress: Progress) -> None:
     # every core has a process of its own
     cv2.setNumThreads(1)
     try:
-        recording = _recording(task.environment.subject, task.number, task.frames, task.seed)
-        for frame in recording.frames(task.first, task.last):
+        generator = _generator(task.recording.subject, task.number, task.frames, task.seed)
+        for frame in generator.frames(task.first, task.last):
             contents = _contents(frame, task.modalities, task.dots)
             for modality, content in contents:
-                path = task.environment.file(modality, frame.number)
+                path = task.recording.file(modality, frame.number)
                 with naming(path):
                     path.write_bytes(content)
             progress.add(1, sum(len(content) for _, content in contents))
@@ -76,8 +76,8 @@ def dot_colors() -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=2)
-def _recording(subject: str, environment: int, frames: int, seed: int) -> Recording:
-    return Recording(subject, environment, frames, seed)
+def _generator(subject: str, environment: int, frames: int, seed: int) -> FrameGenerator:
+    return FrameGenerator(subject, environment, frames, seed)
 
 
 @lru_cache(maxsize=1)

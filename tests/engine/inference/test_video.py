@@ -241,7 +241,7 @@ def test_what_is_no_whole_video_is_listed_and_what_there_is_is_used(tmp_path, ca
     }
     assert len([entry for entry in content["images"] if entry["file"] == "whole.avi"]) == 40
     said = capfd.readouterr().err
-    assert said.count("warning: unreadable: ") == len(reasons)
+    assert said.count(" warning: unreadable: ") == len(reasons)
     assert "moov" not in said  # FFmpeg keeps its own messages to itself
 
 

@@ -57,7 +57,7 @@ def test_images_and_labels_are_those_of_the_cpu(sets, form, image_size, augment,
 
 
 @pytest.mark.parametrize("access", ACCESS)
-def test_planes_are_those_of_the_cpu(sets, access):
+def test_floats_are_those_of_the_cpu(sets, access):
     config = DataConfig(shards=sets["jpeg"], batch_size=5, backend="dali", access=access)
     for a, b in zip(load(config, DEVICE, dtype="float32"), load(config, "cpu", dtype="float32"), strict=True):
         assert a.image.is_contiguous()

@@ -14,7 +14,7 @@ from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import make
 from tests.tools.tiny_dataset import FILE_JOINTS, TinyDataset, make_dataset
 from tools import validate
-from tools.dataset.layout import Environment, find_environments
+from tools.dataset.layout import Recording, find_recordings
 
 LACKING = {
     "female_003_a_a": {"rgba": 2380, "json": 5000},
@@ -56,7 +56,7 @@ def small(root: Path, subject: str, frames: list[int]) -> TinyDataset:
     return make_dataset(root, frames, subjects=[("train", subject)], modalities=("rgba", "json"))
 
 
-def by_position(recording: Environment) -> list[tuple[str, str]]:
+def by_position(recording: Recording) -> list[tuple[str, str]]:
     """Frame numbers that a program gets which lists both folders and pairs the files by position."""
     listed = (sorted(path.name for path in (recording.path / name).iterdir()) for name in ("rgba", "json"))
     return [(image[-10:-4], labels[-11:-5]) for image, labels in zip(*listed, strict=True)]
@@ -88,7 +88,7 @@ def test_every_fault_of_the_release_is_found_named_and_counted(
 
 
 def test_sharding_leaves_exactly_them_out(release: Path, tmp_path: Path) -> None:
-    recordings = {recording.subject: recording for recording in find_environments(release)}
+    recordings = {recording.subject: recording for recording in find_recordings(release)}
     pairs = by_position(recordings["female_003_a_a"])
     assert any(image != labels for image, labels in pairs), "paired by position, labels would be wrong"
     flags = ("--components", "rgba", "json", "--image-format", "source")
@@ -107,7 +107,7 @@ def test_sharding_leaves_exactly_them_out(release: Path, tmp_path: Path) -> None
 
 def test_what_pruning_leaves_pairs_by_position_too(release: Path, tmp_path: Path) -> None:
     validate.main(["--dataset", str(release), "--prune", str(tmp_path / "aside")])
-    pairs = list(itertools.chain.from_iterable(by_position(recording) for recording in find_environments(release)))
+    pairs = list(itertools.chain.from_iterable(by_position(recording) for recording in find_recordings(release)))
     assert len(pairs) == 4 * len(LACKING) + 1 + 2
     assert all(image == labels for image, labels in pairs)
     assert validate.main(["--dataset", str(release)]) == OK

@@ -19,7 +19,7 @@ from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
-from tools.dataset.layout import find_environments
+from tools.dataset.layout import find_recordings
 
 pytest.importorskip("distributed")
 
@@ -132,7 +132,7 @@ def test_what_stops_a_job_is_said_in_one_line(
     # the last in order, which no one but a worker comes to
     assert make(root, tmp_path / "labels", "--components", "json") == OK
     labels = ShardSet(tmp_path / "labels", "train")
-    path = find_environments(root)[0].file("rgba", int(labels.meta([len(labels) - 1])[0, 2]))
+    path = find_recordings(root)[0].file("rgba", int(labels.meta([len(labels) - 1])[0, 2]))
     path.unlink()
     path.mkdir()
     capsys.readouterr()

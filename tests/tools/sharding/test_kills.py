@@ -16,7 +16,7 @@ from loaders.format.shard_set import ShardSet
 from tests.processes import is_worker, workers_of
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
-from tools.dataset.layout import find_environments
+from tools.dataset.layout import find_recordings
 
 KILLS = 20
 FLAGS = ("--samples-per-shard", "4", "--components", "rgba", "json", "--image-format", "source")
@@ -76,7 +76,7 @@ def test_a_killed_worker_is_one_line_and_the_run_is_resumed(tmp_path: Path, vict
     assert make(root, whole, *FLAGS) == OK
     assert make(root, tmp_path / "labels", "--components", "json") == OK
     order = ShardSet(tmp_path / "labels", "train").labels()[1][:, 2].tolist()
-    (recording,) = find_environments(root)
+    (recording,) = find_recordings(root)
     # each worker comes to a stop in the middle of a shard, at an image that nobody sends
     images = {recording.file("rgba", order[4 * number]): b"" for number in (25, 50)}
     for path in images:

@@ -17,7 +17,7 @@ from engine.cli.command import CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import make
 from tools import synthesize, validate
-from tools.dataset.layout import LabelError, find_environments, read_labels
+from tools.dataset.layout import LabelError, find_recordings, read_labels
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, INCOMPLETE, MISALIGNED, Defect
 from tools.synthesis.writer import MODALITIES
 
@@ -89,11 +89,11 @@ def test_every_kind_of_fault_is_planted(planted: Planted) -> None:
 def test_every_file_is_as_the_list_says(planted: Planted) -> None:
     defects = {(one.subject, one.frame, one.modality): one for one in planted.defects}
     assert len(defects) == len(planted.defects)
-    for environment in find_environments(planted.root):
+    for recording in find_recordings(planted.root):
         for modality in MODALITIES:
             for frame in NUMBERS:
-                defect = defects.pop((environment.subject, frame, modality), None)
-                path = environment.file(modality, frame)
+                defect = defects.pop((recording.subject, frame, modality), None)
+                path = recording.file(modality, frame)
                 assert path.exists() == (defect is None or defect.fault != "missing")
                 if path.exists() and modality != "rot":
                     check_content(path.read_bytes(), modality, defect)

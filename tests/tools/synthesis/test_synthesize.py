@@ -13,12 +13,12 @@ import pytest
 from engine.cli.command import BAD_INPUT, OK
 from models.camera import XR_EGOPOSE, world_to_camera
 from models.skeleton import ACTION_GROUPS, JOINTS, action_group
-from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, find_environments, read_labels
+from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, find_recordings, read_labels
 from tools.synthesis.body import INDEX, NAMES, PREFIX
 from tools.synthesis.defects import FEWEST_FRAMES
 from tools.synthesis.families import FAMILIES
+from tools.synthesis.frame_generator import FrameGenerator
 from tools.synthesis.motion import AT_EASE, draw_track, flipped
-from tools.synthesis.recording import Recording
 from tools.synthesis.render import DEPTH_CM_PER_STEP, LENS_ANGLE, WORLD_ORIGIN, WORLD_STEPS_PER_CM, Renderer
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 from tools.synthesis.writer import dot_colors
@@ -42,19 +42,19 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(dataset):
-    """Every frame: its environment, number, parsed JSON and the matrix of its camera."""
+    """Every frame: its recording, number, parsed JSON and the matrix of its camera."""
     found = []
-    for environment in find_environments(dataset):
-        for number, path in environment.files("json").items():
+    for recording in find_recordings(dataset):
+        for number, path in recording.files("json").items():
             labels = json.loads(path.read_bytes())
             camera = labels["camera"]
             view = world_to_camera(np.array(camera["trans"]), np.array(camera["rot"]))
-            found.append((environment, number, labels, view))
+            found.append((recording, number, labels, view))
     return found
 
 
-def stored(environment, modality, number):
-    return cv2.imread(str(environment.file(modality, number)), cv2.IMREAD_UNCHANGED)
+def stored(recording, modality, number):
+    return cv2.imread(str(recording.file(modality, number)), cv2.IMREAD_UNCHANGED)
 
 
 def test_layout_and_names_are_the_datasets(dataset):
@@ -74,14 +74,14 @@ def test_images_have_the_datasets_format(frames):
         "depth": ((800, 1280), np.uint8),
         "objectId": ((800, 1280), np.uint8),
     }
-    environment, number, _, _ = frames[0]
+    recording, number, _, _ = frames[0]
     for modality, (shape, dtype) in formats.items():
-        image = stored(environment, modality, number)
+        image = stored(recording, modality, number)
         assert image.shape == shape and image.dtype == dtype, modality
 
 
 def test_json_has_the_datasets_schema(frames):
-    for environment, number, labels, _ in frames:
+    for recording, number, labels, _ in frames:
         assert set(labels) == {"action", "camera", "char_height", "joints", "pts2d_fisheye", "pts3d_fisheye"}
         assert set(labels["camera"]) == {"cam_fov", "trans", "rot"}
         assert [joint["name"] for joint in labels["joints"]] == [PREFIX + name for name in NAMES]
@@ -90,9 +90,9 @@ def test_json_has_the_datasets_schema(frames):
         assert np.shape(labels["pts3d_fisheye"]) == (3, len(NAMES))
         assert 140 < labels["char_height"] < 200
         assert action_group(labels["action"]) is not None
-        rotations = json.loads(environment.file("rot", number).read_bytes())
+        rotations = json.loads(recording.file("rot", number).read_bytes())
         assert [rotation["rot"] for rotation in rotations] == [joint["rot"] for joint in labels["joints"]]
-        read_labels(environment.file("json", number).read_bytes())
+        read_labels(recording.file("json", number).read_bytes())
 
 
 def test_authors_formula_reproduces_the_labels(frames):
@@ -105,11 +105,11 @@ def test_authors_formula_reproduces_the_labels(frames):
 
 def test_bones_keep_their_lengths_and_feet_stay_above_the_floor(frames):
     lengths = {}
-    for environment, _, labels, _ in frames:
+    for recording, _, labels, _ in frames:
         world = np.array([joint["trans"] for joint in labels["joints"]])
         bones = [("LeftArm", "LeftForeArm"), ("RightForeArm", "RightHand"), ("LeftLeg", "LeftFoot")]
         measured = [np.linalg.norm(world[INDEX[a]] - world[INDEX[b]]) for a, b in bones]
-        np.testing.assert_allclose(measured, lengths.setdefault(environment.subject, measured), atol=1e-4)
+        np.testing.assert_allclose(measured, lengths.setdefault(recording.subject, measured), atol=1e-4)
         assert world[:, 1].min() > 0
 
 
@@ -132,10 +132,10 @@ def test_later_environments_share_the_first_ones_rotations(tmp_path, monkeypatch
         "rot",
     )
     assert generate(tmp_path / "data", *flags, "--workers", 1) == OK
-    first, *later = find_environments(tmp_path / "data")
+    first, *later = find_recordings(tmp_path / "data")
     assert len(later) == 2
-    for environment in later:
-        folder = environment.path / "rot"
+    for recording in later:
+        folder = recording.path / "rot"
         assert folder.is_symlink() == links
         assert not links or str(folder.readlink()) == "../../env_001/cam_down/rot"
         assert filecmp.cmpfiles(
@@ -145,21 +145,21 @@ def test_later_environments_share_the_first_ones_rotations(tmp_path, monkeypatch
             [],
             [],
         )
-        assert environment.files("json")[1].read_bytes() != first.files("json")[1].read_bytes()
+        assert recording.files("json")[1].read_bytes() != first.files("json")[1].read_bytes()
 
 
 def test_faults_are_planted_once_in_shared_rotations(tmp_path):
     flags = ("--frames-per-subject", FEWEST_FRAMES, "--environments", 2, "--subjects", "male_004_a_a", "male_005_a_a")
     assert generate(tmp_path, *flags, "--modalities", "json", "rot", "--defects", "--workers", 1) == OK
     listed = json.loads((tmp_path / "defects.json").read_text())
-    for environment in find_environments(tmp_path):
+    for recording in find_recordings(tmp_path):
         missing = {
             defect["frame"]
             for defect in listed
             if (defect["subject"], defect["environment"], defect["modality"])
-            == (environment.subject, environment.name, "rot")
+            == (recording.subject, recording.name, "rot")
         }
-        assert set(environment.files("rot")) == set(range(1, FEWEST_FRAMES + 1)) - missing
+        assert set(recording.files("rot")) == set(range(1, FEWEST_FRAMES + 1)) - missing
     assert not any(defect["fault"] == "missing" and defect["modality"] == "json" for defect in listed)
 
 
@@ -174,24 +174,24 @@ def test_files_do_not_depend_on_the_number_of_workers(tmp_path):
 
 def test_the_seed_and_the_subject_decide_everything():
     def labels(subject, seed):
-        return Recording(subject, 1, 9, seed).frames(9, 9)[0].labels
+        return FrameGenerator(subject, 1, 9, seed).frames(9, 9)[0].labels
 
     assert labels("male_004_a_a", 0) == labels("male_004_a_a", 0)
     assert labels("male_004_a_a", 0)["pts3d_fisheye"] != labels("male_004_a_a", 1)["pts3d_fisheye"]
     assert labels("male_004_a_a", 0)["char_height"] != labels("male_005_a_a", 0)["char_height"]
 
 
-def world_points(environment, number):
-    """Every third pixel that shows something: its place, its world position in cm."""
-    steps = stored(environment, "worldp", number)[::3, ::3, ::-1]
+def world_points(recording, number):
+    """Every third pixel in the image circle: column, row and world position in cm."""
+    steps = stored(recording, "worldp", number)[::3, ::3, ::-1]
     rows, columns = np.nonzero(steps.any(axis=-1))
     points = (steps[rows, columns].astype(float) - WORLD_ORIGIN) / WORLD_STEPS_PER_CM
     return columns * 3, rows * 3, points
 
 
 def test_worldp_projects_to_its_own_pixel_and_agrees_with_depth(frames):
-    for environment, number, _, view in frames[::2]:
-        columns, rows, points = world_points(environment, number)
+    for recording, number, _, view in frames[::2]:
+        columns, rows, points = world_points(recording, number)
         assert len(points) > 70_000
         seen = points @ view[:3, :3].T + view[:3, 3]
         distance = np.linalg.norm(seen, axis=-1)
@@ -199,7 +199,7 @@ def test_worldp_projects_to_its_own_pixel_and_agrees_with_depth(frames):
         # half a step in three directions, 0.87 mm, is more than a pixel on what is right in front of the camera
         assert error[distance > 27].max() < 1.5
         assert (error * distance / XR_EGOPOSE.fx).max() < 0.13
-        depth = stored(environment, "depth", number)[rows, columns]
+        depth = stored(recording, "depth", number)[rows, columns]
         np.testing.assert_allclose(depth, np.minimum(distance / DEPTH_CM_PER_STEP, 255), atol=0.6)
 
 
@@ -211,9 +211,9 @@ def distance_to_bone(points, start, end):
 def test_object_ids_lie_on_their_bones(frames):
     bones = {"LeftForeArm": "LeftHand", "RightForeArm": "RightHand", "LeftLeg": "LeftFoot", "RightUpLeg": "RightLeg"}
     checked = dict.fromkeys(bones, 0)
-    for environment, number, labels, _ in frames:
-        columns, rows, points = world_points(environment, number)
-        ids = stored(environment, "objectId", number)[rows, columns]
+    for recording, number, labels, _ in frames:
+        columns, rows, points = world_points(recording, number)
+        ids = stored(recording, "objectId", number)[rows, columns]
         assert ids.min() > 0
         world = np.array([joint["trans"] for joint in labels["joints"]])
         for start, end in bones.items():
@@ -227,9 +227,9 @@ def test_object_ids_lie_on_their_bones(frames):
 
 
 def test_colors_are_there_exactly_inside_the_image_circle(frames):
-    environment, number, _, _ = frames[0]
-    lit = stored(environment, "rgba", number).any(axis=-1)
-    ids = stored(environment, "objectId", number)
+    recording, number, _, _ = frames[0]
+    lit = stored(recording, "rgba", number).any(axis=-1)
+    ids = stored(recording, "objectId", number)
     np.testing.assert_array_equal(lit, ids > 0)
     rim = XR_EGOPOSE.project(np.array([np.sin(np.radians(LENS_ANGLE)), 0, np.cos(np.radians(LENS_ANGLE))]))
     assert lit[400, int(rim[0])] and not lit[400, int(rim[0]) + 2]
@@ -252,9 +252,9 @@ def test_flipping_poses_twice_changes_nothing():
 
 
 def test_poses_are_in_view_and_far_from_their_mean():
-    recordings = [Recording(subject, 1, 60, 0) for subject in (*SUBJECTS["val"], *SUBJECTS["test"][:5])]
+    generators = [FrameGenerator(subject, 1, 60, 0) for subject in (*SUBJECTS["val"], *SUBJECTS["test"][:5])]
     labels = [
-        read_labels(json.dumps(frame.labels).encode()) for recording in recordings for frame in recording.frames(1, 60)
+        read_labels(json.dumps(frame.labels).encode()) for generator in generators for frame in generator.frames(1, 60)
     ]
     pixels = np.stack([label.joints_2d for label in labels])
     inside = ((pixels >= [240, 0]) & (pixels < [1040, 800])).all(axis=-1)
@@ -293,10 +293,10 @@ def test_rounded_cones_are_hit_on_their_surface_and_inside_their_strips():
 def test_dots_sit_on_the_labels(tmp_path):
     flags = ("--frames-per-subject", 4, "--subjects", "male_010_a_a", "--modalities", "rgba", "json", "--dots")
     assert generate(tmp_path, *flags, "--workers", 1) == OK
-    (environment,) = find_environments(tmp_path)
+    (recording,) = find_recordings(tmp_path)
     checked = 0
-    for number, path in environment.files("json").items():
-        image = stored(environment, "rgba", number).astype(int)
+    for number, path in recording.files("json").items():
+        image = stored(recording, "rgba", number).astype(int)
         pixels = read_labels(path.read_bytes()).joints_2d
         for joint, color in enumerate(dot_colors()[:, ::-1].astype(int)):
             others = np.delete(pixels, joint, axis=0)

@@ -44,7 +44,7 @@ class Frame:
     scene: Scene
 
 
-class Recording:
+class FrameGenerator:
     """Draws the frames of one recording, each independently of the others."""
 
     def __init__(self, subject: str, environment: int, frames: int, seed: int) -> None:
