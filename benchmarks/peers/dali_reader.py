@@ -31,7 +31,7 @@ def dali_reader(
     spec = GraphSpec(
         images=(image_spec,),
         stored=shard_set.camera,
-        image_size=shard_set.camera.width,
+        image_size=min(shard_set.camera.width, shard_set.camera.height),
         moves=False,
         jitters_color=False,
         device="gpu" if gpu else "cpu",
