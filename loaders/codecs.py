@@ -36,14 +36,16 @@ def decode(data: Bytes) -> Image | None:
         return None
 
 
-def encode_jpeg(image: Image, quality: int) -> bytes:
-    """Encode an RGB image (H, W, 3); quality is 1 to 100."""
-    return cv2.imencode(".jpg", swap_red_and_blue(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+def encode(image: NDArray[Any], extension: str, *, quality: int = 95) -> bytes:
+    """Encode an RGB image (H, W) or (H, W, 3 or 4), 8 or 16 bit, as the format of a file name's extension.
 
-
-def encode_png(image: NDArray[Any]) -> bytes:
-    """Encode an image (H, W) or (H, W, 3 or 4), 8 or 16 bit, RGB."""
-    return cv2.imencode(".png", swap_red_and_blue(image), _PNG_OPTIONS)[1].tobytes()
+    Args:
+        image: the image.
+        extension: such as ".png".
+        quality: of a ".jpg" (1 to 100).
+    """
+    options = {".jpg": (cv2.IMWRITE_JPEG_QUALITY, quality), ".png": _PNG_OPTIONS}.get(extension, ())
+    return cv2.imencode(extension, swap_red_and_blue(image), options)[1].tobytes()
 
 
 def encode_array(array: NDArray[Any]) -> bytes:

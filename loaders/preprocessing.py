@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import Image, decode, encode_array, encode_jpeg, encode_png
+from loaders.codecs import Image, decode, encode, encode_array
 from loaders.image_circle import Circle
 from models.camera import FisheyeCamera
 
@@ -57,7 +57,7 @@ class Preprocessing:
         stored = self._resize(square)
         if self.quality is None:
             return stored
-        read = decode(np.frombuffer(encode_jpeg(stored, self.quality), np.uint8))
+        read = decode(np.frombuffer(encode(stored, ".jpg", quality=self.quality), np.uint8))
         assert read is not None
         return read
 
@@ -65,8 +65,8 @@ class Preprocessing:
         """Return an image (H, W, 3 or 4) cropped, resized and encoded. Not for the format source."""
         square = self._resize(center_square(image))
         if self.quality is not None:
-            return encode_jpeg(square, self.quality)
-        return encode_array(square) if self.format == "raw" else encode_png(square)
+            return encode(square, ".jpg", quality=self.quality)
+        return encode_array(square) if self.format == "raw" else encode(square, ".png")
 
     def _resize(self, square: Image) -> Image:
         """Return a square (S, S, 3 or 4) as (image_size, image_size, 3): by area, exactly, if it shrinks."""

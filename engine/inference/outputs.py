@@ -18,8 +18,7 @@ from engine.inference.inputs import IMAGES
 from engine.inference.pose_model import Poses
 from engine.inference.video import Video
 from engine.inference.video_writer import NoEncoderError, VideoWriter, writing_video
-from engine.visualization.overlay import encode_image
-from loaders.codecs import Image
+from loaders.codecs import Image, encode
 from loaders.system.files import appearing
 from loaders.system.os_errors import naming
 from models.skeleton import HEATMAP_JOINTS, JOINTS
@@ -106,7 +105,7 @@ class Drawings:
             return image, drawn
         path = self._path(image.name, IMAGES, ".png")
         with naming(path):
-            path.write_bytes(encode_image(path.suffix.lower(), drawn))
+            path.write_bytes(encode(drawn, path.suffix.lower()))
         return image, None
 
     def append(self, image: InputImage, drawn: Image | None) -> None:

@@ -16,7 +16,8 @@ from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
 from engine.report.pose_plots import pose_image, poses_chart
 from engine.report.tables import action_table, joint_table
-from engine.visualization.overlay import Image, encode_image, overlay_grid
+from engine.visualization.overlay import Image, overlay_grid
+from loaders.codecs import encode
 
 
 def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Example], run: dict[str, Any]) -> Path:
@@ -33,7 +34,7 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
     if all(example.image is not None for example in examples):
         per_row = max(1, sum(example.kind == examples[0].kind for example in examples))
         labels = [example.label for example in examples]
-        (folder / "overlays.png").write_bytes(encode_image(".png", _overlays(examples, per_row, labels)))
+        (folder / "overlays.png").write_bytes(encode(_overlays(examples, per_row, labels), ".png"))
     charts = {}
     if "mpjpe_mm" in metrics:
         for name, chart in (("per_action", per_action_chart), ("per_joint", per_joint_chart)):
@@ -77,7 +78,7 @@ def _page(
         examples=[
             (
                 example,
-                None if example.image is None else encode_image(".jpg", _overlays([example], 1)),
+                None if example.image is None else encode(_overlays([example], 1), ".jpg"),
                 None if example.predicted_3d is None else pose_image(example),
             )
             for example in examples

@@ -90,11 +90,6 @@ def rescale(positions: Positions, scale: float) -> Positions:
     return (positions + 0.5) * scale - 0.5
 
 
-def encode_image(extension: str, image: Image) -> bytes:
-    """Encode an RGB image (H, W, 3) as the format of a file name's extension, such as ".png"."""
-    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
 def _draw_pose(image: Image, positions: Positions, color: Color, thickness: int, radius: float) -> None:
     joints = range(len(JOINTS)) if len(positions) == len(JOINTS) else HEATMAP_JOINTS
     near = {joint: position for joint, position in zip(joints, positions, strict=True) if _near(image, position)}

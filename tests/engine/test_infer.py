@@ -11,9 +11,8 @@ from engine.evaluate import main as evaluate
 from engine.infer import load_model, main
 from engine.inference.images import Preparation, read_image
 from engine.inference.pose_model import View
-from engine.visualization.overlay import encode_image
 from loaders import InputError, ShardSet
-from loaders.codecs import decode
+from loaders.codecs import decode, encode
 from loaders.image_circle import Circle
 from loaders.preprocessing import resize
 from models.camera import XR_EGOPOSE
@@ -230,7 +229,7 @@ def test_images_of_many_folders_keep_their_places(tmp_path, finetuned):
     names = ("in/a.png", "in/more/a.png", "in/more/b.dat")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / name).write_bytes(encode_image(".png", frame(0, 64, 64)))
+        (tmp_path / name).write_bytes(encode(frame(0, 64, 64), ".png"))
     assert run(finetuned, tmp_path / "in/more/b.dat", tmp_path / "one") == 0
     assert run(finetuned, tmp_path / "in/**/*.png", tmp_path / "many") == 0
     one, many = (json.loads((tmp_path / name / "predictions.json").read_text()) for name in ("one", "many"))

@@ -13,7 +13,7 @@ import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import encode_png, swap_red_and_blue
+from loaders.codecs import encode, swap_red_and_blue
 from loaders.errors import Failure
 from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_meta, encode_pose
 from loaders.preprocessing import Preprocessing, center_square
@@ -99,7 +99,7 @@ def encode_worldp(content: bytes, preprocessing: Preprocessing) -> bytes:
         return content
     size = preprocessing.image_size, preprocessing.image_size
     # the exact kind takes the pixel under each center; INTER_NEAREST itself is off by up to half a pixel
-    return encode_png(cv2.resize(center_square(positions), size, interpolation=cv2.INTER_NEAREST_EXACT))
+    return encode(cv2.resize(center_square(positions), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
 
 
 def decode_png(modality: str, content: bytes) -> Pixels:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import encode_png, swap_red_and_blue
+from loaders.codecs import encode, swap_red_and_blue
 from loaders.system.os_errors import naming
 from models.skeleton import JOINTS
 from tools.dataset.layout import Recording
@@ -98,7 +98,7 @@ def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple
             "depth": lambda: renderer.depth(images),
             "objectId": lambda: renderer.objects(images),
         }
-        contents += [(name, encode_png(image())) for name, image in draw.items() if name in modalities]
+        contents += [(name, encode(image(), ".png")) for name, image in draw.items() if name in modalities]
     return [(modality, content) for modality, content in contents if modality in modalities]
 
 
