@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +18,8 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 from engine.cli.command import OK, Command, command
 from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
-from engine.evaluation.evaluation import Evaluation, evaluate_split
 from engine.evaluation.per_frame import PerFrameFormat, check_installed, write_per_frame
+from engine.evaluation.split import evaluate_split
 from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
 from engine.report.tables import action_table
@@ -53,7 +54,6 @@ class EvaluateConfig(Command):
     """How long a process waits for the others (seconds)."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_ranges(self, examples=Range(1), timeout=Range(0, 1e9, inside=True))
         check_installed(self.per_frame)
 
@@ -62,21 +62,19 @@ class EvaluateConfig(Command):
 def main(config: EvaluateConfig) -> int:
     """Evaluate and return the exit status."""
     try:
-        with join_processes(config.device, config.timeout) as process, _stoppable(process):
+        with (
+            join_processes(config.device, config.timeout) as process,
+            Signals(partial(_note_ending, process), raises=True),
+        ):
             _evaluate(config, process)
     except Stopped as stopped:
         return 128 + stopped.number
     return OK
 
 
-def _stoppable(process: Process) -> Signals:
-    """Return the context in which a signal raises Stopped: there is nothing to be saved."""
-
-    def answer(signal_name: str) -> None:
-        if process.is_main:
-            logger.info("evaluate: %s: ending without a report", signal_name)
-
-    return Signals(answer, raises=True)
+def _note_ending(process: Process, signal_name: str) -> None:
+    if process.is_main:
+        logger.info("evaluate: %s: ending without a report", signal_name)
 
 
 def _evaluate(config: EvaluateConfig, process: Process) -> None:
@@ -93,25 +91,21 @@ def _evaluate(config: EvaluateConfig, process: Process) -> None:
     evaluation = evaluate_split(loaded, loader, process, precision, examples=config.examples)
     if evaluation is None:
         return
+    metrics = evaluation.metrics
     with naming(config.output):
-        page = write_report(config.output, evaluation.metrics, evaluation.examples, loaded.run)
+        page = write_report(config.output, metrics, evaluation.examples, loaded.run)
         if config.per_frame:
             write_per_frame(
                 config.output, config.per_frame, loader.shard_set, evaluation.predictions, evaluation.errors
             )
-    sys.stdout.write(f"{_summary(evaluation)}report: {page}\n")
-
-
-def _summary(evaluation: Evaluation) -> str:
-    """Return notes, the table, and what was evaluated how fast."""
-    metrics, settings = evaluation.metrics, evaluation.metrics["evaluation"]
-    frames, speed = f"{metrics['frames']:,}", f"{settings['images_per_second']:,.0f}"
-    return (
-        "".join(f"{note}\n" for note in settings["notes"])
-        + action_table(metrics).to_text()
-        + ("single and dual branch: published, on the real test set\n" if "mpjpe_mm" in metrics else "")
-        + f"{frames} frames of the {settings['split']} split, {speed} images/s\n"
+    settings = metrics["evaluation"]
+    lines = [*settings["notes"], action_table(metrics).to_text()]
+    if "mpjpe_mm" in metrics:
+        lines.append("single and dual branch: published, on the real test set")
+    lines.append(
+        f"{metrics['frames']:,} frames of the {settings['split']} split, {settings['images_per_second']:,.0f} images/s"
     )
+    sys.stdout.write("\n".join([*lines, f"report: {page}\n"]))
 
 
 if __name__ == "__main__":

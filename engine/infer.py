@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -25,7 +26,7 @@ from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import progress_bar
 from engine.distributed import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
-from engine.inference.inputs import Input, find_inputs, in_order, reading_jobs
+from engine.inference.inputs import Job, find_inputs, in_order, reading_jobs
 from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
 from engine.inference.pose_model import PoseModel, Rotation
 from engine.inference.video import Video
@@ -34,8 +35,6 @@ from engine.precision import Precision, PrecisionName
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-
-logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,6 @@ class InferConfig(Command):
     """Where to compute; auto takes the GPU if there is one."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not self.input:
             raise InputError("input is empty: give a folder, an image, a video, or a pattern in quotes")
         check_ranges(self, batch_size=Range(1), workers=Range(0))
@@ -106,54 +104,50 @@ def main(config: InferConfig) -> int:
     if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
-    prepare = Preparation(
-        model.preprocess, config.rotate, mask_circle(config.mask_circle, model.preprocessing), config.images
-    )
+    circle_of = mask_circle(config.mask_circle, model.preprocessing)
+    videos = {given.name: Video(given.path) for given in inputs if given.is_video}
+    jobs = reading_jobs(inputs, videos, Preparation(model.preprocess, config.rotate, circle_of, config.images))
+    expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
     path = config.output / "predictions.json"
     started = time.perf_counter()
-    with writing_predictions(path, str(config.checkpoint), folder) as file:
-        unreadable, unwritten = _predict(config, inputs, prepare, model, file)
-        file.finish(unreadable)
+    with (
+        writing_predictions(path, str(config.checkpoint), folder) as file,
+        progress_bar(total=expected, unit="image") as bar,
+        ExitStack() as open_video,
+    ):
+        drawings = Drawings(config.drawn, videos, open_video)
+        for done in _predict(config, jobs, model, file, drawings):
+            bar.update(done)
     seconds = time.perf_counter() - started
-    for item in unreadable:
+    for item in file.unreadable:
         logger.warning("unreadable: %s: %s", folder / item.name, item.reason)
     sys.stdout.write(
-        f"{file.entries} of {file.entries + len(unreadable)} images in {seconds:.1f} s: "
+        f"{file.entries} of {file.entries + len(file.unreadable)} images in {seconds:.1f} s: "
         f"{file.entries / seconds:.1f} images/s\npredictions: {path}\n"
     )
-    for fault in unwritten:
+    for fault in drawings.faults:
         logger.warning("not written: %s", fault)
-    return CHECK_FAILED if unreadable or unwritten else OK
+    return CHECK_FAILED if file.unreadable or drawings.faults else OK
 
 
 def _predict(
-    config: InferConfig, inputs: Sequence[Input], prepare: Preparation, model: PoseModel, file: PredictionsFile
-) -> tuple[list[Unreadable], list[str]]:
-    """Read, predict, write and draw, batch by batch; return what could not be read, and what could not be drawn."""
+    config: InferConfig, jobs: Iterator[Job], model: PoseModel, file: PredictionsFile, drawings: Drawings
+) -> Iterator[int]:
+    """Read, predict, write and draw, batch by batch; yield the size of each batch."""
     workers = config.workers or available_cores()
-    videos = {given.name: Video(given.path) for given in inputs if given.is_video}
-    expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
-    unreadable: list[Unreadable] = []
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        progress_bar(total=expected, unit="image") as bar,
-        Drawings(config.drawn, videos) as drawings,
-    ):
-        jobs = reading_jobs(inputs, videos, prepare)
+    with ThreadPoolExecutor(workers) as pool:
         read_ahead = in_order(pool, jobs, ahead=config.batch_size + workers)
         while batch := list(islice(read_ahead, config.batch_size)):
-            unreadable += [item for item in batch if isinstance(item, Unreadable)]
+            file.unreadable += [item for item in batch if isinstance(item, Unreadable)]
             images = [item for item in batch if isinstance(item, InputImage)]
             poses = model.predict([image.square for image in images], [image.view for image in images])
             file.add(images, poses)
             if config.images:
-                drawing = (
-                    partial(drawings.draw, image, joints) for image, joints in zip(images, poses.joints_2d, strict=True)
-                )
-                for image, drawn in in_order(pool, drawing, ahead=2 * workers):
-                    drawings.append(image, drawn)
-            bar.update(len(batch))
-    return unreadable, drawings.faults
+                drawing = (partial(drawings.draw, *pair) for pair in zip(images, poses.joints_2d, strict=True))
+                for image, drawn in zip(images, in_order(pool, drawing, ahead=2 * workers), strict=True):
+                    if drawn is not None:
+                        drawings.append(image, drawn)
+            yield len(batch)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,10 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
     saved = found if isinstance(found, checkpoint.Checkpoint) else describe_reference(found, path)
     if saved.stage not in STAGES:
         raise InputError(f"{path} is of stage {saved.stage}, this program knows {', '.join(STAGES)}: update it")
-    if not _size_fits(saved.image_size, saved.weights, path):
+    fits = 0 < saved.image_size <= _LARGEST
+    if "lifting_net" in saved.weights:
+        fits = heatmap_size(saved.image_size) == heatmap_size(image_size_of(saved.weights["lifting_net"], path))
+    if not fits:
         raise InputError(f"{path} was altered: its networks are not for image_size {saved.image_size}")
     # the checkpoint holds all weights: the pretrained backbone that the run began with may be gone
     config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
@@ -81,13 +84,6 @@ def _restored(kind: type[T], values: Any, path: Path) -> T:
         raise InputError(f"{path} was written by a newer program, which knows {error}: update this one") from None
     except ValueError as error:
         raise InputError(f"{path} was altered: {error}") from None
-
-
-def _size_fits(image_size: int, weights: checkpoint.Weights, path: Path) -> bool:
-    """Whether networks can be for images of this side (pixels); a heatmap network takes any reasonable one."""
-    if "lifting_net" not in weights:
-        return 0 < image_size <= _LARGEST
-    return heatmap_size(image_size) == heatmap_size(image_size_of(weights["lifting_net"], path))
 
 
 def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Checkpoint:

@@ -44,7 +44,6 @@ class OptimConfig:
     """Decay of an exponential average of the weights, such as 0.999; the average is evaluated and kept. None: none."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_ranges(
             self,
             "optim.",

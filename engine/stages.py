@@ -42,7 +42,6 @@ class ModelConfig:
     """Center the targets on whole cells, as the reference recipe does; otherwise on the joint itself."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_ranges(self, "model.", sigma=POSITIVE)
 
 

@@ -117,12 +117,7 @@ XR_EGOPOSE: Final = FisheyeCamera(
     fy=352.70276325061578,
     cx=654.6810228318458,
     cy=400.952228031277,
-    distortion=(
-        -0.05631891929412012,
-        -0.0038333424842925286,
-        -0.00024681888617308917,
-        -0.00012153386798050158,
-    ),
+    distortion=(-0.05631891929412012, -0.0038333424842925286, -0.00024681888617308917, -0.00012153386798050158),
 )
 """The released dataset's camera, given by its author in issue 7 of the official repository."""
 

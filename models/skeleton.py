@@ -9,23 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 JOINTS: Final = (
-    "Neck",
-    "Head",
-    "LeftArm",
-    "LeftForeArm",
-    "LeftHand",
-    "RightArm",
-    "RightForeArm",
-    "RightHand",
-    "LeftUpLeg",
-    "LeftLeg",
-    "LeftFoot",
-    "LeftToeBase",
-    "RightUpLeg",
-    "RightLeg",
-    "RightFoot",
-    "RightToeBase",
-)
+    "Neck", "Head",
+    "LeftArm", "LeftForeArm", "LeftHand",
+    "RightArm", "RightForeArm", "RightHand",
+    "LeftUpLeg", "LeftLeg", "LeftFoot", "LeftToeBase",
+    "RightUpLeg", "RightLeg", "RightFoot", "RightToeBase",
+)  # fmt: skip
 """The 16 joints of a pose, in training order. Names are the dataset's without ``mixamorig:``."""
 
 NECK: Final = JOINTS.index("Neck")
@@ -38,21 +27,11 @@ HEATMAP_JOINTS: Final = tuple(joint for joint in range(len(JOINTS)) if joint != 
 """Indices of the 15 joints that have a heatmap: all but `HEAD`."""
 
 BONES: Final = (
-    (0, 1),
-    (2, 3),
-    (3, 4),
-    (5, 6),
-    (6, 7),
-    (8, 9),
-    (9, 10),
-    (10, 11),
-    (12, 13),
-    (13, 14),
-    (14, 15),
-    (2, 8),
-    (5, 12),
-    (2, 5),
-)
+    (0, 1),  # head
+    (2, 3), (3, 4), (5, 6), (6, 7),  # arms
+    (8, 9), (9, 10), (10, 11), (12, 13), (13, 14), (14, 15),  # legs
+    (2, 8), (5, 12), (2, 5),  # torso
+)  # fmt: skip
 """The 14 bones, (start, end) indices into `JOINTS`."""
 
 
@@ -72,78 +51,28 @@ LOWER_BODY: Final = tuple(range(8, 16))
 
 ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Gaming": (
-        "Dribble",
-        "Boxing",
-        "Shooting_Gun",
-        "Baseball_Umpire",
-        "Golf_Putt_Failure",
-        "Revealing_Dice",
-        "Golf_Putt_Failure__1_",
-        "Golf_Putt_Victory",
-        "Golf_Putt_Victory__1_",
-        "Charge",
+        "Dribble", "Boxing", "Shooting_Gun", "Baseball_Umpire", "Golf_Putt_Failure", "Revealing_Dice",
+        "Golf_Putt_Failure__1_", "Golf_Putt_Victory", "Golf_Putt_Victory__1_", "Charge",
     ),
     "Gesticulating": (
-        "Opening_A_Lid",
-        "Standing_Arguing",
-        "Two_Hand_Spell_Casting",
-        "Angry_Gesture",
-        "Waving_Gesture",
-        "Taunt_Gesture",
-        "Taking_Punch",
-        "Happy_Hand_Gesture",
-        "Pointing",
-        "Crazy_Gesture",
-        "Arm_Gesture",
-        "Fist_Pump",
-        "Hand_Raising",
-        "Counting__1_",
+        "Opening_A_Lid", "Standing_Arguing", "Two_Hand_Spell_Casting", "Angry_Gesture", "Waving_Gesture",
+        "Taunt_Gesture", "Taking_Punch", "Happy_Hand_Gesture", "Pointing", "Crazy_Gesture", "Arm_Gesture", "Fist_Pump",
+        "Hand_Raising", "Counting__1_",
     ),
-    "Greeting": (
-        "Shaking_Hands_2",
-        "Hands_Forward_Gesture",
-        "Shake_Fist",
-        "Standing_Greeting",
-        "Quick_Formal_Bow",
-    ),
+    "Greeting": ("Shaking_Hands_2", "Hands_Forward_Gesture", "Shake_Fist", "Standing_Greeting", "Quick_Formal_Bow"),
     "Lower Stretching": ("Sitting_Thumbs_Up", "Sitting_Disapproval", "lower_stretching"),
     "Patting": ("Patting", "Petting", "Petting_Animal"),
     "Reacting": (
-        "Rifle_Punch",
-        "Rejected",
-        "Angry_Point",
-        "Dismissing_Gesture",
-        "Strong_Gesture",
-        "Pointing_Gesture",
-        "Loser",
-        "Beckoning",
-        "Pain_Gesture",
-        "Terrified",
-        "Surprised",
-        "Clapping",
-        "Rallying",
+        "Rifle_Punch", "Rejected", "Angry_Point", "Dismissing_Gesture", "Strong_Gesture", "Pointing_Gesture", "Loser",
+        "Beckoning", "Pain_Gesture", "Terrified", "Surprised", "Clapping", "Rallying",
     ),
-    "Talking": (
-        "Standing_Arguing__1_",
-        "Happy",
-        "Plotting",
-        "No",
-        "Agreeing",
-        "Talking",
-        "Reaching_Out",
-        "Insult",
-    ),
+    "Talking": ("Standing_Arguing__1_", "Happy", "Plotting", "No", "Agreeing", "Talking", "Reaching_Out", "Insult"),
     "Upper Stretching": (
-        "Counting",
-        "Standing_2H_Cast_Spell_01",
-        "Standing_Thumbs_Up",
-        "Standing_1H_Magic_Attack_01",
-        "Thinking",
-        "Tpose_Take_001",
-        "upper_stretching",
+        "Counting", "Standing_2H_Cast_Spell_01", "Standing_Thumbs_Up", "Standing_1H_Magic_Attack_01", "Thinking",
+        "Tpose_Take_001", "upper_stretching",
     ),
     "Walking": ("anim_Clip1", "Weight_Shift_Gesture", "walking"),
-}
+}  # fmt: skip
 """The paper's nine groups, in the order of its table, each with the dataset's action names."""
 
 _GROUP_OF: Final = {action: group for group, actions in ACTION_GROUPS.items() for action in actions}

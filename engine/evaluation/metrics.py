@@ -118,7 +118,9 @@ def summarize(errors: FrameErrors, *, frame_pixels: float) -> dict[str, Any]:
     if errors.pixels is not None:
         metrics["error_2d_frame_px"] = metrics["error_2d_px"] * frame_pixels
         metrics["joint_error_2d_px"] = _by_joint(errors.pixels, HEATMAP_JOINTS)
-    metrics["ci95"] = _intervals(by_frame, masks)
+    values = np.stack(list(by_frame.values()), axis=1)
+    bounds = {group: bootstrap(values[mask]).T.tolist() for group, mask in masks.items()}
+    metrics["ci95"] = {name: {group: bounds[group][i] for group in masks} for i, name in enumerate(by_frame)}
     return metrics
 
 
@@ -135,13 +137,6 @@ def bootstrap(values: Errors, *, seed: int = 0) -> NDArray[np.float64]:
         times_drawn = np.bincount(random.integers(frames, size=frames), minlength=frames)
         resample[:] = times_drawn @ values / frames
     return np.asarray(np.percentile(means, [2.5, 97.5], axis=0))
-
-
-def _intervals(metrics: dict[str, Errors], masks: dict[str, NDArray[np.bool_]]) -> dict[str, dict[str, list[float]]]:
-    """Return metric -> group -> [low, high]."""
-    values = np.stack(list(metrics.values()), axis=1)
-    bounds = {group: bootstrap(values[mask]).T.tolist() for group, mask in masks.items()}
-    return {name: {group: bounds[group][i] for group in masks} for i, name in enumerate(metrics)}
 
 
 def _pose_metrics(errors: Errors) -> dict[str, Errors]:

@@ -1,19 +1,17 @@
-"""Input images: reading any kind of them, preparing them for the network, drawing on them."""
+"""Input images: reading them and preparing them for the network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 
 from engine.inference.pose_model import Rotation, View
-from engine.visualization.overlay import overlay, rescale
 from loaders.codecs import Image, decode
 from loaders.errors import InputError
 from loaders.image_circle import Circle
@@ -65,8 +63,7 @@ class Preparation:
     def __call__(self, image: Image, name: str, timing: dict[str, float] | None = None) -> InputImage:
         """Return the image (H, W, 3) as the network takes it."""
         view = View(image.shape[1], image.shape[0], self.rotate)
-        circle = self.circle_of(view)
-        if circle is not None:
+        if circle := self.circle_of(view):
             image = circle.cut(image)
         canvas = _reduced(image) if self.keep_canvas else None
         return InputImage(name, view, self.preprocess(view.cut(image)), canvas, timing or {})
@@ -115,13 +112,6 @@ def read_image(path: Path) -> Image | str:
         return error.strerror or str(error)
     image = decode(np.frombuffer(data, np.uint8))
     return "not an image, or damaged" if image is None else image
-
-
-def draw(image: InputImage, joints_2d: NDArray[np.floating[Any]]) -> Image:
-    """Return an image with a prediction (15, 2), in pixels of the image, drawn."""
-    assert image.canvas is not None
-    scale = image.canvas.shape[1] / image.view.width
-    return overlay(image.canvas, rescale(joints_2d, scale))
 
 
 def _refusal(path: Path) -> str:

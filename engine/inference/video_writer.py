@@ -40,7 +40,12 @@ def writing_video(path: Path, clock: Clock) -> Iterator[VideoWriter]:
 
     Raises NoEncoderError if there is no encoder.
     """
-    name = _encoder()
+    for name in ENCODERS:
+        with contextlib.suppress(UnknownCodecError):
+            Codec(name, "w")
+            break
+    else:
+        raise NoEncoderError(f"PyAV is built without {', '.join(ENCODERS)}: install it from a wheel (pip install av)")
     # the index in front of the frames: a browser plays before it has read everything
     options = {"movflags": "+faststart"}
     with appearing(path) as temporary, av.open(str(temporary), "w", format="mp4", options=options) as container:
@@ -104,11 +109,3 @@ class VideoWriter:
         except FFmpegError as error:
             raise NoEncoderError(f"{self._encoder} refuses {stream.width}x{stream.height}: {error.strerror}") from error
         return stream
-
-
-def _encoder() -> str:
-    """Return the name of an encoder. Raises NoEncoderError if there is none."""
-    for name in ENCODERS:
-        with contextlib.suppress(UnknownCodecError):
-            return Codec(name, "w").name
-    raise NoEncoderError(f"PyAV is built without {', '.join(ENCODERS)}: install it from a wheel (pip install av)")

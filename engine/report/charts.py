@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from engine.evaluation.metrics import ALL
-from engine.report.baselines import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
-from engine.visualization.overlay import ORANGE, Color
+from engine.report.tables import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
+from engine.visualization import ORANGE, Color
 from models.skeleton import ACTION_GROUPS, JOINTS
 
 DPI: Final = 160
@@ -48,56 +48,57 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class Bars:
-    """One bar in each row."""
-
-    label: str
-    values: Mapping[str, float]
-    """By row; a row that is absent has no bar."""
-    color: str
-    intervals: Mapping[str, Sequence[float]] | None = None
-    """(low, high) by row, drawn as a line across the bar's end."""
-
-
 def per_action_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
     """Return a PNG: MPJPE of All and each group, ours with its interval, the mean pose, and the published results."""
     mean_pose, single, dual = theme.baselines
-    bars = [Bars(f"{_OURS}, with 95 % interval", metrics["mpjpe_mm"], hex_color(ORANGE), metrics["ci95"]["mpjpe_mm"])]
+    series = {f"{_OURS}, with 95 % interval": (metrics["mpjpe_mm"], hex_color(ORANGE))}
     if "baseline_mpjpe_mm" in metrics:
-        bars.append(Bars(_MEAN_POSE, metrics["baseline_mpjpe_mm"], mean_pose))
-    bars.append(Bars("published single branch, real test set", SINGLE_BRANCH_MM, single))
-    bars.append(Bars("published dual branch, real test set", DUAL_BRANCH_MM, dual))
-    return _chart((ALL, *ACTION_GROUPS), bars, theme)
+        series[_MEAN_POSE] = metrics["baseline_mpjpe_mm"], mean_pose
+    series["published single branch, real test set"] = SINGLE_BRANCH_MM, single
+    series["published dual branch, real test set"] = DUAL_BRANCH_MM, dual
+    return _chart((ALL, *ACTION_GROUPS), series, theme, metrics["ci95"]["mpjpe_mm"])
 
 
 def per_joint_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
     """Return a PNG: MPJPE of each joint, ours and the mean pose."""
-    bars = [Bars(_OURS, metrics["joint_mpjpe_mm"], hex_color(ORANGE))]
+    series = {_OURS: (metrics["joint_mpjpe_mm"], hex_color(ORANGE))}
     if "baseline_joint_mpjpe_mm" in metrics:
-        bars.append(Bars(_MEAN_POSE, metrics["baseline_joint_mpjpe_mm"], theme.baselines[0]))
-    return _chart(JOINTS, bars, theme)
+        series[_MEAN_POSE] = metrics["baseline_joint_mpjpe_mm"], theme.baselines[0]
+    return _chart(JOINTS, series, theme)
 
 
-def _chart(rows: Sequence[str], series: Sequence[Bars], theme: Theme) -> bytes:
+def _chart(
+    rows: Sequence[str],
+    series: Mapping[str, tuple[Mapping[str, float], str]],
+    theme: Theme,
+    intervals: Mapping[str, Sequence[float]] | None = None,
+) -> bytes:
+    """Return a PNG of horizontal bars.
+
+    Args:
+        rows: names of the groups of bars.
+        series: label -> values by row, and a color; a row that is absent has no bar.
+        theme: of the page.
+        intervals: (low, high) by row, drawn as lines across the ends of the first series' bars.
+    """
     # narrow and tall: it must be legible on a phone
     height = 1.2 + 0.18 * len(series) * len(rows) + 0.1 * len(rows)
     figure = Figure(figsize=(5.6, height), dpi=DPI, facecolor=theme.background, layout="constrained")
     axes = figure.subplots()
     axes.set_facecolor(theme.background)
     thickness = 0.8 / len(series)
-    for i, bars in enumerate(series):
-        present = [position for position, row in enumerate(rows) if row in bars.values]
-        values = np.array([bars.values[rows[position]] for position in present])
+    for i, (label, (values, color)) in enumerate(series.items()):
+        present = [(position, row) for position, row in enumerate(rows) if row in values]
+        widths = np.array([values[row] for _, row in present])
         error_bars = None
-        if bars.intervals is not None:
-            error_bars = np.abs(np.transpose([bars.intervals[rows[position]] for position in present]) - values)
+        if intervals is not None and i == 0:
+            error_bars = np.abs(np.transpose([intervals[row] for _, row in present]) - widths)
         drawn = axes.barh(
-            [position - 0.4 + (i + 0.5) * thickness for position in present],
-            values,
+            [position - 0.4 + (i + 0.5) * thickness for position, _ in present],
+            widths,
             height=0.92 * thickness,
-            color=bars.color,
-            label=bars.label,
+            color=color,
+            label=label,
             xerr=error_bars,
             error_kw={"ecolor": theme.text, "elinewidth": 1.2},
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DPI, Theme, hex_color, to_png
-from engine.visualization.overlay import BLUE, ORANGE, Color
+from engine.visualization import BLUE, ORANGE, Color
 from models.skeleton import BONES, JOINTS
 
 Points = NDArray[np.floating[Any]]

@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import yaml
 
 from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
 from engine.report.pose_plots import pose_image, poses_chart
 from engine.report.tables import action_table, joint_table
-from engine.visualization.overlay import Image, overlay_grid
-from loaders.codecs import encode
+from engine.visualization import overlay_grid
+from loaders.codecs import Image, encode
 
 
 def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Example], run: dict[str, Any]) -> Path:
@@ -49,9 +49,9 @@ def write_report(folder: Path, metrics: dict[str, Any], examples: Sequence[Examp
 def _overlays(examples: Sequence[Example], columns: int, labels: Sequence[str] | None = None) -> Image:
     """Return one image of examples that have images, with both poses drawn."""
     return overlay_grid(
-        np.stack([example.image for example in examples if example.image is not None]),
-        np.stack([example.predicted_2d for example in examples]),
-        np.stack([example.true_2d for example in examples]),
+        [example.image for example in examples if example.image is not None],
+        [example.predicted_2d for example in examples],
+        [example.true_2d for example in examples],
         columns=columns,
         labels=labels,
     )
@@ -68,7 +68,8 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"data_uri": _data_uri, "yaml": _yaml}
+    environment.filters["data_uri"] = _data_uri
+    environment.filters["yaml"] = partial(yaml.safe_dump, sort_keys=False, allow_unicode=True)
     return environment.get_template("page.html.j2").render(
         metrics=metrics,
         action_table=action_table(metrics),
@@ -90,7 +91,3 @@ def _page(
 
 def _data_uri(image: bytes, extension: str) -> str:
     return f"data:image/{extension};base64,{base64.b64encode(image).decode()}"
-
-
-def _yaml(values: dict[str, Any]) -> str:
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

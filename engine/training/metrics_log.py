@@ -25,7 +25,7 @@ from engine.stages import Stage
 from engine.training.run_folder import METRICS, SUMMARY
 from engine.training.throughput import Rate
 from engine.training.validation import Validation
-from engine.visualization.training import draw_examples
+from engine.visualization import draw_examples
 from loaders.system.files import write_whole
 from loaders.system.os_errors import naming
 

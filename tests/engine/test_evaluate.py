@@ -13,7 +13,7 @@ import torch
 
 from engine.checkpoint import format as checkpoint
 from engine.evaluate import main
-from engine.evaluation.evaluation import mean_pose
+from engine.evaluation.split import mean_pose
 from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import HeatmapEncoder, decode_heatmaps

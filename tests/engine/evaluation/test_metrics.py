@@ -10,8 +10,7 @@ import pytest
 
 from engine.evaluation.metrics import ALL, bootstrap, frame_errors, summarize
 from engine.evaluation.predictions import Predictions
-from engine.report.baselines import DUAL_BRANCH_MM, SINGLE_BRANCH_MM
-from engine.report.tables import action_table, joint_table
+from engine.report.tables import DUAL_BRANCH_MM, SINGLE_BRANCH_MM, action_table, joint_table
 from models.metrics import align
 from models.skeleton import ACTION_GROUPS, BONES, HEATMAP_JOINTS, JOINTS
 

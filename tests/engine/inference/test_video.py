@@ -12,7 +12,7 @@ from engine.infer import load_model, main
 from engine.inference import video_writer
 from engine.inference.video import Clock, Video
 from engine.inference.video_writer import writing_video
-from engine.visualization.overlay import ORANGE
+from engine.visualization import ORANGE
 from tests.checkpoint_factory import make_checkpoint
 
 SIDE = 160

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.evaluation.evaluation import mean_pose
 from engine.evaluation.examples import choose, collect_examples
 from engine.evaluation.metrics import frame_errors, summarize
 from engine.evaluation.predictions import Predictions
+from engine.evaluation.split import mean_pose
 from engine.report.pose_plots import body_axes, look
 from engine.report.writer import write_report
-from engine.visualization.overlay import BLUE, ORANGE
+from engine.visualization import BLUE, ORANGE
 from loaders import DataConfig, ShardSet, build_loader
 from models.camera import world_to_camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS

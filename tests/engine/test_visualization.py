@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engine.visualization.overlay import BLUE, ORANGE, overlay, overlay_grid
+from engine.visualization import BLUE, ORANGE, overlay, overlay_grid
 from models.skeleton import JOINTS
 
 GRAY = 90

@@ -1,4 +1,4 @@
-"""Images of poses: joints and bones drawn over images."""
+"""Drawings: poses over images, and what a network in training predicts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from engine.stages import Prediction, Stage
+from loaders import PoseBatch
+from loaders.codecs import Image, swap_red_and_blue
+from models.heatmaps import decode_heatmaps, select_heatmap_joints
 from models.skeleton import BONES, HEATMAP_JOINTS, JOINTS
 
 Color = tuple[int, int, int]
-Image = NDArray[np.uint8]
 Positions = NDArray[np.floating[Any]]
 
 ORANGE: Final[Color] = (255, 140, 0)
@@ -24,6 +28,13 @@ _OUTLINE: Final[Color] = (16, 16, 20)
 _TEXT: Final[Color] = (255, 255, 255)
 _SHIFT: Final = 4
 """Fractional bits of positions handed to OpenCV: sixteenths of a pixel."""
+_CELL: Final = 256
+"""Least side of an image in a grid of overlays (pixels)."""
+_GAP: Final = 4
+"""Between the images of a grid (pixels)."""
+_SAMPLES: Final = 6
+_SIDE: Final = 192
+"""Of a batch in training: how many samples are drawn, and the side of each image (pixels)."""
 
 
 def overlay(image: Image, predicted: Positions, true: Positions | None = None) -> Image:
@@ -45,49 +56,78 @@ def overlay(image: Image, predicted: Positions, true: Positions | None = None) -
 
 
 def overlay_grid(
-    images: NDArray[np.uint8],
-    predicted: Positions,
-    true: Positions | None = None,
+    images: Sequence[Image],
+    predicted: Sequence[Positions],
+    true: Sequence[Positions] | None = None,
     *,
     columns: int = 4,
-    cell: int = 256,
     labels: Sequence[str] | None = None,
 ) -> Image:
-    """Return one image with the overlays of n images.
+    """Return one image with the overlays of n images of one size.
 
     Args:
-        images: (n, H, W, 3) uint8 RGB; smaller ones are enlarged by a whole factor.
-        predicted: (n, J, 2), pixels of the images.
-        true: (n, J, 2), or None.
+        images: n, (H, W, 3) uint8 RGB; smaller ones than 256 pixels are enlarged by a whole factor.
+        predicted: n, (J, 2), pixels of the images.
+        true: likewise, or None.
         columns: images in a row.
-        cell: least side of an image in the grid (pixels).
         labels: n short texts, written into the images.
     """
-    scale = max(1, -(-cell // min(images.shape[1:3])))
+    scale = max(1, -(-_CELL // min(images[0].shape[:2])))
     cells = []
     for i, image in enumerate(images):
         large = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
         cells.append(overlay(large, rescale(predicted[i], scale), None if true is None else rescale(true[i], scale)))
         if labels is not None:
             _write(cells[-1], labels[i])
-    return tile(cells, columns)
+    return _tile(cells, columns)
 
 
-def tile(images: Sequence[Image], columns: int, *, gap: int = 4, background: int = 255) -> Image:
-    """Return images of equal size side by side, ``gap`` pixels apart, on a gray level."""
-    height, width = images[0].shape[:2]
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    grid = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), background, np.uint8)
-    for i, image in enumerate(images):
-        top, left = i // columns * (height + gap), i % columns * (width + gap)
-        grid[top : top + height, left : left + width] = image
-    return grid
+def draw_examples(stage: Stage, batch: PoseBatch, prediction: Prediction) -> Image:
+    """Return a row for each of the first samples of a batch.
+
+    In a row: the image with predicted (orange) and true (blue) joints, if there is one; predicted heatmaps, or their
+    reconstruction; true heatmaps. Heatmaps of all joints are laid over each other.
+    """
+    shown = min(_SAMPLES, len(batch))
+    batch, _ = batch.split([shown, len(batch) - shown])
+    heatmap = prediction.reconstruction if prediction.heatmap is None else prediction.heatmap
+    assert heatmap is not None
+    heatmap = heatmap[:shown]
+    columns = [_color_heatmaps(heatmap), _color_heatmaps(stage.targets(batch))]
+    if batch.image is not None:
+        joints = (decode_heatmaps(heatmap, stage.image_size)[0], select_heatmap_joints(batch.joints_2d))
+        predicted, true = (rescale(some.float().cpu().numpy(), _SIDE / stage.image_size) for some in joints)
+        images = batch.image.permute(0, 2, 3, 1).cpu().numpy()
+        columns.insert(0, [overlay(_fit(image), predicted[i], true[i]) for i, image in enumerate(images)])
+    return _tile([cell for row in zip(*columns, strict=True) for cell in row], len(columns))
 
 
 def rescale(positions: Positions, scale: float) -> Positions:
     """Return positions in an image, pixel centers at integers, as those in a copy of ``scale`` times its size."""
     return (positions + 0.5) * scale - 0.5
+
+
+def _tile(images: Sequence[Image], columns: int) -> Image:
+    """Return images of equal size side by side, on white."""
+    height, width = images[0].shape[:2]
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    grid = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + _GAP), i % columns * (width + _GAP)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def _color_heatmaps(heatmaps: Tensor) -> list[Image]:
+    """Return images of the highest of all joints' heatmaps in each cell, 0 dark to 1 bright."""
+    heights = heatmaps.float().amax(1).clamp(0, 1).mul(255).byte().cpu().numpy()
+    return [swap_red_and_blue(cv2.applyColorMap(_fit(height), cv2.COLORMAP_INFERNO)) for height in heights]
+
+
+def _fit(image: Image) -> Image:
+    smooth = cv2.INTER_AREA if image.shape[0] > _SIDE else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (_SIDE, _SIDE), interpolation=smooth), np.uint8)
 
 
 def _draw_pose(image: Image, positions: Positions, color: Color, thickness: int, radius: float) -> None:
