@@ -19,10 +19,11 @@ from benchmarks.harness import ROOT, Candidate, Length, Reading, Row, Target, ju
 from benchmarks.results import publish
 from engine.cli.command import OK, command
 from engine.distributed import choose_device
-from engine.stages import Backbone, StageName
+from engine.stages import StageName
 from loaders.errors import Failure, InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
+from models.heatmap_net import Backbone
 
 _WARM_UP: Final = 2
 """Steps that are not measured (steps)."""

@@ -24,11 +24,12 @@ from engine.cli.command import OK, command
 from engine.config import CompileMode, TrainConfig
 from engine.distributed import choose_device
 from engine.precision import Precision, PrecisionName
-from engine.stages import Backbone, ModelConfig, StageName
+from engine.stages import ModelConfig, StageName
 from loaders import DataConfig
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
+from models.heatmap_net import Backbone
 
 _NEVER: Final = 10**6
 _STAGES: Final[tuple[StageName, ...]] = ("train2d", "train3d", "finetune")

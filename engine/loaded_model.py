@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from engine.checkpoint import format as checkpoint
-from engine.stages import STAGES, Backbone, ModelConfig, Stage, StageName
+from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing
-from models.heatmap_net import heatmap_size
+from models.heatmap_net import Backbone, heatmap_size
 
 T = TypeVar("T")
 
@@ -55,8 +55,9 @@ class LoadedModel:
 
 def read_model(path: Path, device: torch.device) -> LoadedModel:
     """Load a network for use. Raises InputError if the file is no checkpoint or does not fit together."""
-    found = checkpoint.load_any(path)
-    saved = found if isinstance(found, checkpoint.Checkpoint) else describe_reference(found, path)
+    saved = checkpoint.load_any(path)
+    if not isinstance(saved, checkpoint.Checkpoint):
+        saved = describe_reference(saved, path)
     if saved.stage not in STAGES:
         raise InputError(f"{path} is of stage {saved.stage}, this program knows {', '.join(STAGES)}: update it")
     fits = 0 < saved.image_size <= _LARGEST
@@ -98,23 +99,14 @@ def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Ch
         stage = "finetune" if "heatmap_net" in weights else "train3d"
         image_size = image_size_of(weights["lifting_net"], path)
     if "heatmap_net" in weights:
-        config = dataclasses.replace(config, backbone=backbone_of(weights["heatmap_net"], path))
-    return checkpoint.Checkpoint(
-        stage=stage,
-        image_size=image_size,
-        weights=weights,
-        config={"stage": stage, "model": dataclasses.asdict(config)},
-    )
-
-
-def backbone_of(state: dict[str, torch.Tensor], path: Path) -> Backbone:
-    """Return the name of a heatmap network's backbone."""
-    blocks = {name.split(".")[1] for name in state if name.startswith("layer3.")}
-    last = "conv3" if "layer1.0.conv3.weight" in state else "conv2"
-    backbone = _BLOCKS.get((last, len(blocks)))
-    if backbone is None:
-        raise InputError(f"{path}: its heatmap network has none of the backbones {', '.join(_BLOCKS.values())}")
-    return backbone
+        names = weights["heatmap_net"]
+        blocks = {name.split(".")[1] for name in names if name.startswith("layer3.")}
+        backbone = _BLOCKS.get(("conv3" if "layer1.0.conv3.weight" in names else "conv2", len(blocks)))
+        if backbone is None:
+            raise InputError(f"{path}: its heatmap network has none of the backbones {', '.join(_BLOCKS.values())}")
+        config = dataclasses.replace(config, backbone=backbone)
+    used = {"stage": stage, "model": dataclasses.asdict(config)}
+    return checkpoint.Checkpoint(stage=stage, image_size=image_size, weights=weights, config=used)
 
 
 def image_size_of(state: dict[str, torch.Tensor], path: Path) -> int:

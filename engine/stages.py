@@ -17,14 +17,13 @@ from engine.checkpoint import format as checkpoint
 from loaders import PoseBatch
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges
-from models.heatmap_net import HeatmapNet, heatmap_size
+from models.heatmap_net import Backbone, HeatmapNet, heatmap_size
 from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatmap_joints
 from models.lifting_net import LiftingNet
 from models.losses import LossWeights, PoseLoss, heatmap_loss, reconstruction_loss
 from models.pose_net import PoseNet
 
 StageName = Literal["train2d", "train3d", "finetune"]
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +144,11 @@ class Train2d(Stage):
         return {"heatmap_net": model}
 
     def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        return Prediction(heatmap=model(_image(batch)))
+        return Prediction(model(_image(batch)))
 
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        prediction = self.predict(model, batch)
-        assert prediction.heatmap is not None
-        loss = self.weights.heatmap * heatmap_loss(prediction.heatmap, self.targets(batch))
-        return prediction, {"heatmap": loss}
+        heatmap = model(_image(batch))
+        return Prediction(heatmap), {"heatmap": self.weights.heatmap * heatmap_loss(heatmap, self.targets(batch))}
 
 
 class Train3d(Stage):
@@ -173,8 +170,10 @@ class Train3d(Stage):
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         heatmap = self.targets(batch)
         joints_3d, reconstruction = model(heatmap)
-        terms = {"reconstruction": self.weights.reconstruction * heatmap_loss(reconstruction, heatmap)}
-        terms |= self.pose_loss(joints_3d, batch.joints_3d)
+        terms = {
+            "reconstruction": self.weights.reconstruction * heatmap_loss(reconstruction, heatmap),
+            **self.pose_loss(joints_3d, batch.joints_3d),
+        }
         return Prediction(joints_3d=joints_3d, reconstruction=reconstruction), terms
 
 
@@ -195,17 +194,16 @@ class Finetune(Stage):
         return {"heatmap_net": model.heatmap_net, "lifting_net": model.lifting_net}
 
     def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        output = model(_image(batch))
-        return Prediction(output.heatmap, output.joints_3d)
+        return Prediction(*model(_image(batch)))
 
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        output = model(_image(batch))
+        heatmap, joints_3d, reconstruction = model(_image(batch))
         terms = {
-            "heatmap": self.weights.heatmap * heatmap_loss(output.heatmap, self.targets(batch)),
-            "reconstruction": self.weights.reconstruction * reconstruction_loss(output.reconstruction, output.heatmap),
+            "heatmap": self.weights.heatmap * heatmap_loss(heatmap, self.targets(batch)),
+            "reconstruction": self.weights.reconstruction * reconstruction_loss(reconstruction, heatmap),
+            **self.pose_loss(joints_3d, batch.joints_3d),
         }
-        terms |= self.pose_loss(output.joints_3d, batch.joints_3d)
-        return Prediction(output.heatmap, output.joints_3d, output.reconstruction), terms
+        return Prediction(heatmap, joints_3d, reconstruction), terms
 
 
 STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (Train2d, Train3d, Finetune)}

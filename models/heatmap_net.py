@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
-BACKBONES: Final = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+BACKBONES: Final[tuple[Backbone, ...]] = get_args(Backbone)
 
 _DECONV_CHANNELS: Final = 256
 _BACKBONE_STRIDE: Final = 32

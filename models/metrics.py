@@ -44,11 +44,6 @@ def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     return np.asarray(scale[:, None, None] * p @ rotation.swapaxes(1, 2) + center_t)
 
 
-def pa_joint_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
-    """Return (n, J): distance of each joint after Procrustes alignment."""
-    return joint_errors(align(predicted, true), true)
-
-
 def pck(errors_mm: Floats) -> NDArray[np.float64]:
     """Return (n,): share of a frame's joints (n, J) that are correct (%)."""
     return np.asarray(100 * (errors_mm < PCK_THRESHOLD).mean(1))

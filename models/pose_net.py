@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from models.heatmap_net import HeatmapNet, heatmap_size
 from models.lifting_net import LiftingNet
 
 
-@dataclass(frozen=True)
-class PoseOutput:
-    """What `PoseNet` predicts for B images."""
-
-    heatmap: Tensor
-    """(B, 15, S, S)."""
-    joints_3d: Tensor
-    """(B, 16, 3), metres relative to Neck."""
-    reconstruction: Tensor
-    """(B, 15, S, S): the heatmaps as the lifting network reconstructs them from its latent code."""
-
-
 class PoseNet(nn.Module):
-    """`HeatmapNet`, then `LiftingNet` on its heatmaps."""
+    """`HeatmapNet`, then `LiftingNet` on its heatmaps.
+
+    Shapes: image (B, 3, H, W) uint8 -> heatmap (B, 15, S, S), joints_3d (B, 16, 3) in metres relative to Neck, and
+    reconstruction (B, 15, S, S), the heatmaps as the lifting network reconstructs them from its latent code.
+    """
 
     def __init__(self, backbone: str = "resnet50", image_size: int = 368) -> None:
         super().__init__()
         self.heatmap_net = HeatmapNet(backbone)
         self.lifting_net = LiftingNet(heatmap_size(image_size))
 
-    def forward(self, image: Tensor) -> PoseOutput:
-        """Return heatmaps, pose and reconstruction for uint8 images (B, 3, H, W)."""
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (heatmap, joints_3d, reconstruction)."""
         heatmap = self.heatmap_net(image)
-        return PoseOutput(heatmap, *self.lifting_net(heatmap))
+        return heatmap, *self.lifting_net(heatmap)

@@ -116,17 +116,11 @@ def choose(per_frame: NDArray[np.float64], recording: NDArray[np.int32], count: 
 
 def _varied(order: NDArray[np.int64], recording: NDArray[np.int32], count: int) -> list[int]:
     """Return the first ``count`` of ``order`` that are of different recordings, filled up with the first others."""
-    chosen: list[int] = []
-    seen: set[tuple[int, ...]] = set()
-    for index in order:
-        key = tuple(recording[index].tolist())
-        if key not in seen:
-            seen.add(key)
-            chosen.append(int(index))
-        if len(chosen) == count:
-            return chosen
-    others = [int(index) for index in order[: 2 * count] if int(index) not in chosen]
-    return [*chosen, *others[: count - len(chosen)]]
+    _, first = np.unique(recording[order], axis=0, return_index=True)
+    chosen = np.sort(first)[:count]
+    others = np.setdiff1d(np.arange(len(order)), chosen)
+    varied: list[int] = order[np.concatenate([chosen, others])[:count]].tolist()
+    return varied
 
 
 def _image(shard_set: ShardSet, index: int, size: int) -> Image | None:

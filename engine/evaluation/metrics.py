@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.evaluation.predictions import Predictions
-from models.metrics import auc, bone_length_errors, joint_errors, pa_joint_errors, pck
+from models.metrics import align, auc, bone_length_errors, joint_errors, pck
 from models.skeleton import ACTION_GROUPS, BONES, HEATMAP_JOINTS, JOINTS, LOWER_BODY, UPPER_BODY, action_group
 
 Errors = NDArray[np.float64]
@@ -82,7 +82,7 @@ def frame_errors(
     errors: dict[str, Errors] = {}
     if predicted is not None:
         errors["pose"] = 1000 * joint_errors(predicted, true)
-        errors["aligned"] = 1000 * pa_joint_errors(predicted, true)
+        errors["aligned"] = 1000 * joint_errors(align(predicted, true), true)
         errors["bones"] = 1000 * bone_length_errors(predicted, true)
         if mean_pose is not None:
             errors["baseline"] = 1000 * joint_errors(np.broadcast_to(mean_pose, true.shape), true)

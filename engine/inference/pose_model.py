@@ -16,7 +16,6 @@ from loaders.codecs import Image
 from loaders.errors import InputError
 from loaders.preprocessing import center_square, resize
 from models.heatmaps import decode_heatmaps
-from models.pose_net import PoseOutput
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
 Rotation = Literal[0, 90, 180, 270]
@@ -81,18 +80,18 @@ class View:
 class PoseModel:
     """Call it with images; see `__call__`."""
 
-    def __init__(self, trained: LoadedModel, precision: Precision) -> None:
+    def __init__(self, loaded: LoadedModel, precision: Precision) -> None:
         """Raises InputError for a network that does not go from images to poses."""
-        if trained.stage.name != "finetune":
+        if loaded.stage.name != "finetune":
             raise InputError(
-                f"{trained.source} is a {trained.stage.name} checkpoint, half of the way from images to poses: give "
+                f"{loaded.source} is a {loaded.stage.name} checkpoint, half of the way from images to poses: give "
                 "one that finetune made"
             )
-        self.image_size = trained.stage.image_size
+        self.image_size = loaded.stage.image_size
         """Side of the network's image (pixels)."""
-        self.preprocessing = trained.preprocessing
+        self.preprocessing = loaded.preprocessing
         """What was done to the training images; None if it is not known."""
-        self._model = trained.model
+        self._model = loaded.model
         self._precision = precision
 
     def __call__(self, images: NDArray[np.uint8] | Sequence[Image], *, rotate: Rotation = 0) -> Poses:
@@ -122,11 +121,10 @@ class PoseModel:
         # (n, H, W, 3) seen as (n, 3, H, W) is channels_last already
         image = torch.from_numpy(np.stack(squares)).to(self._precision.device).permute(0, 3, 1, 2)
         with self._precision.autocast():
-            output: PoseOutput = self._model(image)
-        peaks, height = decode_heatmaps(output.heatmap, self.image_size)
-        joints_3d, joints_2d = output.joints_3d.float().cpu().numpy(), peaks.cpu().numpy()
-        rotated_3d = [view.to_camera(joints) for view, joints in zip(views, joints_3d, strict=True)]
-        rotated_2d = [view.to_image(joints, self.image_size) for view, joints in zip(views, joints_2d, strict=True)]
-        return Poses(
-            np.stack(rotated_3d).astype(np.float32), np.stack(rotated_2d).astype(np.float32), height.cpu().numpy()
-        )
+            heatmap, predicted_3d, _ = self._model(image)
+        predicted_2d, heights = decode_heatmaps(heatmap, self.image_size)
+        pairs_3d = zip(views, predicted_3d.float().cpu().numpy(), strict=True)
+        pairs_2d = zip(views, predicted_2d.cpu().numpy(), strict=True)
+        joints_3d = np.stack([view.to_camera(joints) for view, joints in pairs_3d])
+        joints_2d = np.stack([view.to_image(joints, self.image_size) for view, joints in pairs_2d])
+        return Poses(joints_3d.astype(np.float32), joints_2d.astype(np.float32), heights.cpu().numpy())

@@ -80,6 +80,8 @@ class Video:
                     self.read += 1
         except _UnreadableError as error:
             self._reason = str(error)
+        except FFmpegError as error:
+            self._reason = str(error.strerror)
 
     @property
     def fault(self) -> str:
@@ -124,14 +126,7 @@ class Video:
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
         """Yield the frames that are whole, in the order in which they are shown."""
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except FFmpegError as error:
-                raise _UnreadableError(error.strerror) from error
-            if packet is None:
-                return
+        for packet in container.demux(stream):
             try:
                 frames = packet.decode()
             except FFmpegError:

@@ -74,15 +74,8 @@ def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, 
         axes.add_collection(
             LineCollection(bones, colors=hex_color(color), linewidths=width, capstyle="round", clip_on=False)
         )
-        axes.scatter(
-            drawn[:, 0],
-            drawn[:, 1],
-            s=(width + 1.6) ** 2,
-            color=hex_color(color),
-            linewidths=0,
-            zorder=2,
-            clip_on=False,
-        )
+        x, y = drawn.T
+        axes.scatter(x, y, s=(width + 1.6) ** 2, color=hex_color(color), linewidths=0, zorder=2, clip_on=False)
     axes.set(aspect="equal", xlim=(-_WIDTH / 2, _WIDTH / 2), ylim=(-_BELOW, _ABOVE))
     axes.set_axis_off()
 

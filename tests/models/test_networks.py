@@ -104,12 +104,10 @@ def test_pose_net_lifts_its_own_heatmaps():
     net = PoseNet("resnet18", 128).eval()
     image = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
     with torch.no_grad():
-        output = net(image)
+        outputs = net(image)
         heatmap = net.heatmap_net(image)
         joints_3d, reconstruction = net.lifting_net(heatmap)
-    torch.testing.assert_close(output.heatmap, heatmap)
-    torch.testing.assert_close(output.joints_3d, joints_3d)
-    torch.testing.assert_close(output.reconstruction, reconstruction)
+    torch.testing.assert_close(outputs, (heatmap, joints_3d, reconstruction))
 
 
 def test_poses_keep_full_precision_under_bf16():
