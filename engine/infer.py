@@ -101,11 +101,11 @@ def load_model(
 def main(config: InferConfig) -> int:
     """Predict and return the exit status: 1 if something could not be read, or a video not be written."""
     folder, inputs = find_inputs(config.input)
-    if clash := next((given.path for given in inputs if given.path.is_relative_to(config.drawn)), None):
+    if clash := next((source.path for source in inputs if source.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
     circle_of = mask_circle(config.mask_circle, model.preprocessing)
-    videos = {given.name: Video(given.path) for given in inputs if given.is_video}
+    videos = {source.name: Video(source.path) for source in inputs if source.is_video}
     jobs = reading_jobs(inputs, videos, Preparation(model.preprocess, config.rotate, circle_of, config.images))
     expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
     path = config.output / "predictions.json"

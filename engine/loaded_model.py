@@ -22,7 +22,7 @@ T = TypeVar("T")
 REFERENCE_IMAGE_SIZE: Final = 368
 """Side of the reference recipe's images (pixels)."""
 _LARGEST: Final = 2**16
-"""Largest side of images that a checkpoint is believed to be for (pixels)."""
+"""Largest image_size that a checkpoint may claim (pixels)."""
 
 _BLOCKS: Final[dict[tuple[str, int], Backbone]] = {
     ("conv2", 2): "resnet18",

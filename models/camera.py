@@ -85,7 +85,7 @@ class FisheyeCamera:
     def transfer(self, pixels: Floats, other: FisheyeCamera) -> NDArray[np.float64]:
         """Carry pixels (..., 2) of this camera over to a crop or resize of its image, taken by ``other``.
 
-        Cropping and resizing change focal lengths and principal point and nothing else, so the cameras say it all.
+        Cropping and resizing change focal lengths and principal point, nothing else.
         """
         focal = np.array([other.fx / self.fx, other.fy / self.fy])
         return np.asarray((pixels - np.array([self.cx, self.cy])) * focal + [other.cx, other.cy], np.float64)

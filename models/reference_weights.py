@@ -32,7 +32,7 @@ def from_reference(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if sections:
         return sections
     inner = (checkpoint.get(key) for key in _NESTED_IN)
-    state = unwrapped(next((found for found in inner if isinstance(found, dict)), checkpoint))
+    state = unwrapped(next((state for state in inner if isinstance(state, dict)), checkpoint))
     for network, parameter in _DISTINCTIVE.items():
         if parameter in state:
             return {network: state}

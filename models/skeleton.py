@@ -44,7 +44,7 @@ def _mirrored(name: str) -> str:
 
 
 FLIP_INDICES: Final = tuple(JOINTS.index(_mirrored(name)) for name in JOINTS)
-"""``mirrored[..., i, :] = pose[..., FLIP_INDICES[i], :]`` exchanges left and right."""
+"""``flipped[..., i, :] = pose[..., FLIP_INDICES[i], :]`` exchanges left and right."""
 
 UPPER_BODY: Final = tuple(range(0, 8))
 LOWER_BODY: Final = tuple(range(8, 16))

@@ -30,12 +30,12 @@ _NOTES: Final = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known about a network after a split."""
+    """The result on a split."""
 
     predictions: Predictions
     errors: FrameErrors
     metrics: dict[str, Any]
-    """What metrics.json holds; "evaluation" says what was evaluated, and how."""
+    """What metrics.json holds; "evaluation" in it describes the network, the split and the machine."""
     examples: list[Example]
 
 

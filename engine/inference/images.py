@@ -70,7 +70,7 @@ class Preparation:
 
 
 def mask_circle(text: str | None, preprocessing: Preprocessing | None) -> Callable[[View], Circle | None]:
-    """Return what tells the circle outside which an image is made black, for `Preparation`.
+    """Return `Preparation.circle_of`: the function from a view to the circle outside which its image is made black.
 
     Args:
         text: "auto" for the circle of the training images, "x,y,r" in pixels of the input; None keeps all.
@@ -82,17 +82,17 @@ def mask_circle(text: str | None, preprocessing: Preprocessing | None) -> Callab
     if text is None:
         return lambda view: None
     if text != "auto":
-        circle = Circle.parse(text)
-        return lambda view: circle
+        given = Circle.parse(text)
+        return lambda view: given
     if preprocessing is None or preprocessing.image_circle is None:
         raise InputError(
             "mask_circle is auto, but the checkpoint does not hold the circle of its training images: give x,y,r"
         )
-    trained, size = preprocessing.image_circle, preprocessing.image_size
+    circle, size = preprocessing.image_circle, preprocessing.image_size
 
     def scaled(view: View) -> Circle:
-        x, y = view.to_image(np.array([trained.x, trained.y]), size)
-        return Circle(x, y, trained.radius * view.side / size)
+        x, y = view.to_image(np.array([circle.x, circle.y]), size)
+        return Circle(x, y, circle.radius * view.side / size)
 
     return scaled
 

@@ -1,4 +1,4 @@
-"""Inputs: the files behind folders, images, patterns and videos, and reading them ahead in threads."""
+"""Inputs: the files that folders, patterns and names stand for, read ahead in threads."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class Input:
 
     @property
     def is_video(self) -> bool:
-        """Whether its name says so."""
+        """Whether its name ends like a video's."""
         return self.path.suffix.lower() in VIDEOS
 
 
 def find_inputs(given: Sequence[str]) -> tuple[Path, list[Input]]:
-    """Return the common folder of all files that are meant, and the files, each once, in order.
+    """Return the folder that all files have in common, and the files, each once, in order.
 
     Args:
         given: each a folder, of which everything named like an image or a video counts unless it is hidden, a file,
             or a pattern in which ``**`` stands for any folders.
 
     Raises:
-        InputError: one of them means nothing.
+        InputError: one of them does not exist, or has no images.
     """
     paths = list(dict.fromkeys(path.absolute() for text in given for path in _expand(text)))
     folder = Path(os.path.commonpath([path.parent for path in paths]))
@@ -59,15 +59,15 @@ def find_inputs(given: Sequence[str]) -> tuple[Path, list[Input]]:
 
 def reading_jobs(inputs: Sequence[Input], videos: dict[str, Video], prepare: Preparation) -> Iterator[Job]:
     """Yield functions that read an image each; a video's frames are decoded here, one after another."""
-    for given in inputs:
-        if given.name not in videos:
-            yield partial(_read, given, prepare)
+    for source in inputs:
+        if source.name not in videos:
+            yield partial(_read, source, prepare)
             continue
-        video = videos[given.name]
+        video = videos[source.name]
         for image, timing in video:
-            yield partial(prepare, image, given.name, timing)
+            yield partial(prepare, image, source.name, timing)
         if video.fault:
-            yield partial(Unreadable, given.name, video.fault)
+            yield partial(Unreadable, source.name, video.fault)
 
 
 def in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], T]], *, ahead: int) -> Iterator[T]:
@@ -85,20 +85,20 @@ def _expand(text: str) -> Iterator[Path]:
         yield path
         return
     if path.is_dir():
-        found = [match for match in path.iterdir() if is_data(match.name)]
+        files = [match for match in path.iterdir() if is_data(match.name)]
     elif glob.has_magic(text):
         matches = [Path(match) for match in glob.glob(text, recursive=True)]  # noqa: PTH207  # Path's takes no absolute ones
-        # what the pattern itself names is meant
-        found = [match for match in matches if all(is_data(part) or part in path.parts for part in match.parts)]
+        # hidden files are skipped, unless the pattern itself names them
+        files = [match for match in matches if all(is_data(part) or part in path.parts for part in match.parts)]
     else:
         raise InputError(f"{text} does not exist: give a folder, an image, a video, or a pattern in quotes")
-    named = sorted(match for match in found if match.suffix.lower() in (*IMAGES, *VIDEOS))
+    named = sorted(match for match in files if match.suffix.lower() in (*IMAGES, *VIDEOS))
     if not named:
         where = "has no images" if path.is_dir() else "matches no images"
         raise InputError(f"{text} {where}: expected names that end in {', '.join((*IMAGES, *VIDEOS))}")
     yield from named
 
 
-def _read(given: Input, prepare: Preparation) -> InputImage | Unreadable:
-    image = read_image(given.path)
-    return Unreadable(given.name, image) if isinstance(image, str) else prepare(image, given.name)
+def _read(source: Input, prepare: Preparation) -> InputImage | Unreadable:
+    image = read_image(source.path)
+    return Unreadable(source.name, image) if isinstance(image, str) else prepare(image, source.name)

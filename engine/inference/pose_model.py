@@ -78,7 +78,7 @@ class View:
 
 
 class PoseModel:
-    """Call it with images; see `__call__`."""
+    """A function from images to poses, see `__call__`."""
 
     def __init__(self, loaded: LoadedModel, precision: Precision) -> None:
         """Raises InputError for a network that does not go from images to poses."""

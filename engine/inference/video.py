@@ -21,13 +21,13 @@ from av.video.stream import VideoStream
 from loaders.codecs import Image
 
 _USUAL_RATE: Final = Fraction(30)
-"""Of files that do not say theirs (frames per second)."""
+"""Of files that state none (frames per second)."""
 _SHARE: Final = 0.99
 """Containers round their length; a video that ends before this share of it is incomplete."""
 
 
 class _UnreadableError(Exception):
-    """No video, or none that can be read; the message says why."""
+    """No video, or none that can be read; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Video:
         self.path = path
         self.clock = Clock(1 / _USUAL_RATE, _USUAL_RATE)
         self.frames = 0
-        """How many frames there are, as the container says or its length lets expect; 0 if neither does."""
+        """Number of frames, as the container states it or estimated from its length; 0 if neither is known."""
         self.read = 0
         """Frames that were read so far."""
         self._counted = 0
         """How many frames the container counts; 0 if it does not."""
         self._end = -math.inf
-        """When the last frame ends at the least, as the container says (seconds)."""
-        self._promised = ""
-        """What the container says of its length, for a message."""
+        """Earliest end of the last frame, by what the container states (seconds)."""
+        self._stated = ""
+        """What the container states of its length, for a message."""
         self._reached = -math.inf
         """When the last frame that was read ends (seconds)."""
         self._longest = 0.0
@@ -89,7 +89,7 @@ class Video:
         if self.read == 0:
             return self._reason or ("none of its frames can be decoded" if self._damaged else "a video without frames")
         if self._reached + self._longest < self._end and self.read != self._counted:
-            return f"breaks off after {self.read} {self._promised}"
+            return f"breaks off after {self.read} {self._stated}"
         if self._reason:
             return f"cannot be read beyond {self.read} frames: {self._reason}"
         return f"{self._damaged} damaged frames skipped" if self._damaged else ""
@@ -107,8 +107,8 @@ class Video:
         except (FFmpegError, ValueError) as error:
             raise _UnreadableError("not a video, or damaged") from error
         with opened as container:
-            covers = Disposition.attached_pic  # of songs
-            stream = next((found for found in container.streams.video if not found.disposition & covers), None)
+            cover = Disposition.attached_pic  # an album's picture, not a video
+            stream = next((video for video in container.streams.video if not video.disposition & cover), None)
             if stream is None:
                 raise _UnreadableError("holds no video")
             yield container, stream
@@ -121,7 +121,7 @@ class Video:
         self.frames = self._counted = stream.frames
         if end is not None:
             self.frames = stream.frames or max(0, round((end - start) * rate))
-            self._promised = f"of {stream.frames} frames" if stream.frames else f"frames, before its end at {end:.2f} s"
+            self._stated = f"of {stream.frames} frames" if stream.frames else f"frames, before its end at {end:.2f} s"
             self._end = end - (1 - _SHARE) * (end - start) - float(2 / rate)
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
@@ -140,7 +140,7 @@ class Video:
 
 
 def _end(container: InputContainer, stream: VideoStream, start: float, rate: Fraction) -> float | None:
-    """Return when a video says it ends (seconds); None if it does not."""
+    """Return the end that a container states (seconds); None if it states none."""
     if container.format.name == "avi":  # its duration is guessed from the size of the file
         return start + float(stream.frames / rate)
     if stream.duration is not None and stream.time_base is not None:
@@ -155,7 +155,7 @@ def _end(container: InputContainer, stream: VideoStream, start: float, rate: Fra
 
 
 def _upright(frame: av.VideoFrame) -> Image:
-    """Return a frame (H, W, 3) RGB as a player shows it: rotated and flipped as the container says."""
+    """Return a frame (H, W, 3) RGB as a player shows it: rotated and flipped by the container's matrix."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     side_data: Any = frame.side_data
     if "DISPLAYMATRIX" not in side_data:

@@ -31,12 +31,12 @@ _LIMITED: Final = 1
 
 
 class NoEncoderError(Exception):
-    """No video that browsers play can be written; the message says why."""
+    """No video that browsers play can be written; the message is the reason."""
 
 
 @contextlib.contextmanager
 def writing_video(path: Path, clock: Clock) -> Iterator[VideoWriter]:
-    """Give what writes an MP4 with the times of another video; it appears whole or not at all.
+    """Open an MP4 for frames with the times of another video; it appears whole or not at all.
 
     Raises NoEncoderError if there is no encoder.
     """
@@ -62,8 +62,8 @@ class VideoWriter:
         self._encoder = encoder
         self._clock = clock
         self._stream: VideoStream | None = None
-        self._earlier = 0.0
-        """What is added to times, because an MP4 has none below 0 (seconds)."""
+        self._shift = 0.0
+        """Added to all times, because an MP4 has none below 0 (seconds)."""
         self._last = -1
         """Time of the last frame (ticks)."""
 
@@ -75,7 +75,7 @@ class VideoWriter:
         """
         if self._stream is None:
             self._stream = self._opened(image)
-            self._earlier = max(0.0, -time)
+            self._shift = max(0.0, -time)
         height, width = (max(1, side // 2 * 2) for side in image.shape[:2])
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
         frame = frame.reformat(
@@ -83,7 +83,7 @@ class VideoWriter:
         )
         tick = self._clock.tick
         # two frames at one time, or one back in time, follow each other at the next tick
-        frame.pts = self._last = max(self._last + 1, round((time + self._earlier) / tick))
+        frame.pts = self._last = max(self._last + 1, round((time + self._shift) / tick))
         frame.time_base = tick
         frame.duration = max(1, round(1 / self._clock.rate / tick))
         self._container.mux(self._stream.encode(frame))

@@ -61,7 +61,7 @@ def same(a, b, **tolerance):
 
 @pytest.mark.parametrize("rotate", ROTATIONS)
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (800, 1280), (401, 300), (50, 50)])
-def test_positions_find_the_way_back(width, height, rotate):
+def test_positions_map_back_to_the_image(width, height, rotate):
     view = View(width, height, rotate)
     image = np.zeros((height, width, 3), np.uint8)
     side = min(width, height)
@@ -79,13 +79,13 @@ def test_positions_find_the_way_back(width, height, rotate):
 
 
 @pytest.mark.parametrize("rotate", ROTATIONS)
-def test_poses_turn_as_the_image_does(rotate):
+def test_poses_rotate_as_the_image_does(rotate):
     """What lies to the right of the optical axis in the image lies there in the camera's frame, too."""
     view = View(101, 101, rotate)
     direction = np.array([0.4, -0.3])
     offset = view.to_image(50 + 10 * direction, 101) - 50
-    turned = view.to_camera(np.array([*direction, 0.8]))
-    np.testing.assert_allclose(turned, [*(offset / 10), 0.8], atol=1e-9)
+    rotated = view.to_camera(np.array([*direction, 0.8]))
+    np.testing.assert_allclose(rotated, [*(offset / 10), 0.8], atol=1e-9)
 
 
 def test_only_the_center_square_counts(model):
@@ -98,11 +98,11 @@ def test_only_the_center_square_counts(model):
     assert np.abs(model([frame(1)]).joints_3d - whole.joints_3d).max() > 0.01  # the image does matter
 
 
-def test_images_may_be_turned(model):
+def test_images_may_be_rotated(model):
     image = frame()[:, 240:1040]
     upright = model([image])
     for rotate in ROTATIONS:
-        given = np.rot90(image, rotate // 90)  # counter-clockwise: turning it clockwise makes it upright
+        given = np.rot90(image, rotate // 90)  # counter-clockwise: rotating it clockwise makes it upright
         found = model([given], rotate=rotate)
         back = View(800, 800, rotate)
         np.testing.assert_allclose(found.joints_3d, back.to_camera(upright.joints_3d), atol=1e-4)
@@ -123,7 +123,7 @@ def test_a_call_takes_one_array_or_many_sizes(model):
         model(images.astype(float))
 
 
-def test_every_form_of_a_image_is_read(tmp_path):
+def test_every_kind_of_image_is_read(tmp_path):
     image = frame(0, 96, 160)
     write(tmp_path / "plain.png", image)
     write(tmp_path / "plain.bmp", image)
@@ -132,7 +132,7 @@ def test_every_form_of_a_image_is_read(tmp_path):
     cv2.imwrite(str(tmp_path / "sixteen.png"), image[:, :, ::-1].astype(np.uint16) * 257)
     cv2.imwrite(str(tmp_path / "gray.png"), image[:, :, 1])
     orientation = Image.Exif()
-    orientation[0x112] = 6  # stored turned counter-clockwise
+    orientation[0x112] = 6  # stored rotated counter-clockwise
     Image.fromarray(np.rot90(image).copy()).save(tmp_path / "exif.jpg", exif=orientation, quality=100, subsampling=0)
     squares = {}
     for path in tmp_path.iterdir():
@@ -225,7 +225,7 @@ def test_a_reference_checkpoint_predicts_the_same(tmp_path, finetuned, model):
     np.testing.assert_array_equal(theirs(images).joints_3d, model(images).joints_3d)
 
 
-def test_images_of_many_folders_keep_their_places(tmp_path, finetuned):
+def test_images_of_many_folders_keep_their_folders(tmp_path, finetuned):
     names = ("in/a.png", "in/more/a.png", "in/more/b.dat")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -289,7 +289,7 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
 
 
 def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
-    """The circle is that of the training images, wherever the center square lies and however it is turned."""
+    """The circle is that of the training images, wherever the center square lies and however it is rotated."""
     model = load_model(world.checkpoint, device="cpu")
     expected = XR_EGOPOSE.center_square(64)
     circle = model.preprocessing.image_circle
@@ -301,7 +301,7 @@ def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
     image = cv2.imread(str(tmp_path / "out/images/white.png"))
     black = (image < 9).all(2)
     scale = 640 / 64
-    middle = np.array([130 + 640, 640]) - (np.array([circle.x, circle.y]) + 0.5) * scale - 0.5  # turned by 180
+    middle = np.array([130 + 640, 640]) - (np.array([circle.x, circle.y]) + 0.5) * scale - 0.5  # rotated by 180
     ys, xs = np.indices(black.shape)
     distance = np.hypot(xs - middle[0], ys - middle[1]) - circle.radius * scale
     assert black[distance > 2].all()

@@ -26,10 +26,10 @@ def finetuned(tmp_path_factory):
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.pt")
 
 
-def write_video(path, frames, times=None, *, codec="libx264", form=None, mux=None, before=None):
+def write_video(path, frames, times=None, *, codec="libx264", container_format=None, mux=None, before=None):
     """Write a video with B-frames where the codec has them; ``times`` in milliseconds."""
     options = {"bf": "2", "crf": "10"} if codec == "libx264" else {"q": "2"}
-    with av.open(str(path), "w", format=form, options=mux or {}) as container:
+    with av.open(str(path), "w", format=container_format, options=mux or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = {"mjpeg": "yuvj420p"}.get(codec, "yuv420p")
@@ -176,7 +176,7 @@ def test_frames_are_turned_upright(tmp_path, turns, mirrored):
 def test_times_before_zero(tmp_path):
     """A transport stream counts to 2^33 ticks and begins anew; what lies before that is negative."""
     start = -400 + 2**33 // 90
-    write_video(tmp_path / "clip.mp4", scene(20), [start + 40 * i for i in range(20)], form="mpegts")
+    write_video(tmp_path / "clip.mp4", scene(20), [start + 40 * i for i in range(20)], container_format="mpegts")
     times = [timing["time_s"] for _, timing in Video(tmp_path / "clip.mp4")]
     assert times[0] < -0.1
     assert np.diff(times) == pytest.approx(0.04, abs=1e-3)
@@ -260,9 +260,9 @@ def test_damaged_frames_are_skipped_and_counted(tmp_path):
 
 
 def test_other_endings_and_no_times(tmp_path):
-    write_video(tmp_path / "clip.avi", scene(4), form="matroska")
+    write_video(tmp_path / "clip.avi", scene(4), container_format="matroska")
     assert len(list(Video(tmp_path / "clip.avi"))) == 4
-    write_video(tmp_path / "clip.mp4", scene(4), form="h264")  # frames and nothing else: no times, no count
+    write_video(tmp_path / "clip.mp4", scene(4), container_format="h264")  # frames and nothing else: no times, no count
     clip = Video(tmp_path / "clip.mp4")
     assert [timing["time_s"] for _, timing in clip] == pytest.approx([0, 0.04, 0.08, 0.12])
     assert (clip.frames, clip.fault) == (0, "")
