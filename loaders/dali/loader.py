@@ -123,7 +123,10 @@ class DaliLoader(Loader):
         batch = _InFlight(indices, augmentation, [])
         # in flight even if its inputs cannot be had, since bad samples are looked for there
         self._in_flight.append(batch)
-        batch.inputs.extend([*self._source.inputs(indices), *map(self._source.rows, self._matrices(augmentation))])
+        batch.inputs.extend(self._source.inputs(indices))
+        # a reader in the graph delivers whole batches only
+        rows = len(indices) if self._source.fed else self._pipelines.batch_size
+        batch.inputs.extend(np.resize(matrix, (rows, *matrix.shape[1:])) for matrix in self._matrices(augmentation))
         return tuple(batch.inputs)
 
     def _matrices(self, augmentation: Augmentation | None) -> list[Any]:

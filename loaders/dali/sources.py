@@ -53,10 +53,6 @@ class Source(ABC):
         """Return the images of a batch as the graph takes them, before the matrices. Raises PipelineError."""
 
     @abstractmethod
-    def rows(self, matrices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a batch's matrices with as many rows as the graph has images."""
-
-    @abstractmethod
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
         """Return a batch's labels, and those of the graph's outputs that are images. Raises PipelineError."""
 
@@ -112,10 +108,6 @@ class MappedSource(Source):
             # DALI would wrap each array in turn, with many questions about what it is
             lists.append([TensorCPU(data) for data in stored])
         return lists
-
-    def rows(self, matrices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the matrices as they are: batches may be short."""
-        return matrices
 
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
         """Return the labels out of the tars; all outputs are images."""
@@ -173,10 +165,6 @@ class StreamedSource(Source):
     def inputs(self, indices: Indices) -> list[Any]:
         """Return none: the reader is in the graph."""
         return []
-
-    def rows(self, matrices: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return matrices for a whole batch."""
-        return np.resize(matrices, (self.pipelines.batch_size, *matrices.shape[1:]))
 
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
         """Return the labels and images that were read; the outputs after them are the encoded images' sizes."""
