@@ -64,7 +64,7 @@ def frame_by_frame(path, shards, split):
     shard_set = ShardSet(shards, split)
     for batch in build_loader(data, split):
         with torch.no_grad():
-            output = loaded.model(batch.image)
+            heatmap, joints_3d, _ = loaded.model(batch.image)
         pose = shard_set.pose([int(batch.index)])[0].astype(np.float64)
         action = shard_set.manifest.actions[shard_set.meta([int(batch.index)])[0, 3]]
         seen = decode_heatmaps(output.heatmap, 64)[0][0].numpy()
