@@ -14,8 +14,8 @@ from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.locks import locked
 from loaders.system.os_errors import DiskFullError, format_bytes
-from tools.archives.multipart import find_archives
-from tools.archives.unpack import GO_ON, UnpackJob, temporary_folder, unpack_subject
+from tools.archives.multipart import GO_ON, find_archives
+from tools.archives.unpack import UnpackJob, temporary_folder, unpack_subject
 from tools.parallel import Meter, over_processes
 
 
@@ -48,10 +48,9 @@ def main(flags: ExtractFlags) -> int:
         jobs = _find_jobs(flags)
         finished = [job for job in jobs if job.is_finished()]
         remaining = [job for job in jobs if job not in finished]
-        todo = [*remaining, *(job for job in finished if flags.delete_parts)]
-        todo.sort(
-            key=lambda job: job.archive.bytes, reverse=True
-        )  # the largest first, so that no worker begins one at the end
+        todo = jobs if flags.delete_parts else remaining
+        # the largest first, so that no worker begins one at the end
+        todo = sorted(todo, key=lambda job: job.archive.bytes, reverse=True)
         with Meter(sum(job.archive.bytes for job in todo), "B", "extracting", scale=True) as meter:
             try:
                 outcomes = over_processes(unpack_subject, todo, flags.workers or available_cores(), meter)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from loaders.errors import Failure
 from loaders.system.os_errors import format_bytes
-from tools.dataset.frames import FrameError
+from tools.dataset.layout import FrameError
 from tools.sharding.writer import ShardJob, TarWriter, encode_row
 
 _FRAMES: Final = 16
@@ -35,28 +35,18 @@ class Estimate:
     seconds_per_sample: float
     """Time of one core (seconds)."""
 
-    @property
-    def bytes(self) -> int:
-        """Size of all (bytes)."""
-        return round(self.samples * self.bytes_per_sample)
-
     def announce(self, output: Path, cores: int | None) -> None:
-        """Write the estimate to standard output, and refuse what the disk cannot hold.
+        """Write the estimate to standard output. Raises Failure if the disk of ``output`` has not enough room.
 
-        Args:
-            output: folder of the shard set.
-            cores: that will work on it; None if that is not known.
-
-        Raises:
-            Failure: more is needed than is free.
+        ``cores`` is how many will work on it; None if that is not known.
         """
-        free = shutil.disk_usage(output).free
-        needed, left = format_bytes(self.bytes), format_bytes(free)
+        size, free = self.samples * self.bytes_per_sample, shutil.disk_usage(output).free
+        needed, left = format_bytes(size), format_bytes(free)
         seconds = self.samples * self.seconds_per_sample / (cores or 1)
         duration = f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
         sys.stdout.write(f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n")
         sys.stdout.flush()
-        if self.bytes > _CERTAINTY * free:
+        if size > _CERTAINTY * free:
             raise Failure(
                 f"{output} needs about {needed}, its disk has {left} free: make room, give another "
                 "--output, or store less (--components, --image-size, --quality, --split)"
