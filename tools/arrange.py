@@ -30,8 +30,8 @@ class ArrangeFlags(Command):
     output: Path
     """Folder of the dataset (path): TrainSet, ValSet and TestSet are made in it."""
     mode: Mode = "move"
-    """How subjects get into the dataset: links take no space, hard links need the same file system. Links within a
-    subject stay links; files that a link brings in from elsewhere are copied."""
+    """How subjects get into the dataset: links take no space, hard links need the same file system.
+    Links within a subject stay links; files that a link brings in from elsewhere are copied."""
 
 
 @command("tools.arrange", "Sort extracted subjects into TrainSet, ValSet and TestSet by the official table.")

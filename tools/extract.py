@@ -28,10 +28,10 @@ class ExtractFlags(Command):
     output: Path
     """Folder to unpack to (path), one folder per subject; subjects that are already there are not unpacked again."""
     delete_parts: bool = False
-    """Delete a subject's parts once all of it is unpacked and its checksum is right. The parts of a subject that was
-    unpacked before are compared with it first."""
+    """Delete a subject's parts once all of it is unpacked and its checksum is right.
+    The parts of a subject that was unpacked before are compared with it first."""
     workers: int = 0
-    """Subjects unpacked at the same time (processes); 0 takes one per core."""
+    """Workers that unpack subjects (processes); 0 takes one per core."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -27,10 +27,9 @@ from loaders.system.os_errors import DiskFullError, format_bytes
 from models.camera import XR_EGOPOSE
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.sharding import resume_state
-from tools.sharding.estimate import estimate
 from tools.sharding.plan import Plan, make_plan
 from tools.sharding.resume_state import ShardResult
-from tools.sharding.writer import GO_ON, ShardJob, write_shard
+from tools.sharding.writer import GO_ON, ShardJob, estimate, write_shard
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +69,8 @@ class ShardFlags(Command):
     workers: int = 0
     """Workers that read and write (processes); 0 takes one per core."""
     scheduler: str = ""
-    """Address of a Dask scheduler, such as tcp://host:8786, whose workers see the same folders and write the shards;
-    empty stays on this machine."""
+    """Address of a Dask scheduler, such as tcp://host:8786; empty stays on this machine.
+    Its workers write the shards; they must see the same folders."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

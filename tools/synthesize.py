@@ -35,7 +35,7 @@ class SynthesizeFlags(Command):
     environments: int = 1
     """Number of environments of each subject, env_001 and so on (1 to 999)."""
     subjects: tuple[str, ...] = ()
-    """Names of official subjects; empty takes the next three numbers instead."""
+    """Names of official subjects to take; empty takes as many as the next three flags say."""
     train_subjects: int = len(SUBJECTS["train"])
     """How many of the official training subjects to take (subjects)."""
     val_subjects: int = len(SUBJECTS["val"])

@@ -39,9 +39,9 @@ class ValidateFlags(Command):
     report: Path | None = None
     """JSON file for the findings (path), with the number of every faulty frame."""
     prune: Path | None = None
-    """Folder to move all files of faulty frames to (path). Nothing is deleted. The rest of the dataset is then without
-    defects, even for programs that pair files by their order. Files that a link shares with another recording, or
-    with a frame without defects, stay in the dataset."""
+    """Folder to move all files of faulty frames to (path). Nothing is deleted.
+    The rest of the dataset is then without defects, even for programs that pair files by their order.
+    Files that a link shares with another recording, or with a frame without defects, stay in the dataset."""
     workers: int = 0
     """Workers that inspect recordings (processes); 0 takes one per core."""
 
