@@ -14,8 +14,7 @@ from engine.inference.pose_model import View
 from engine.visualization.overlay import encode_image
 from loaders import InputError, ShardSet
 from loaders.codecs import decode
-from loaders.image_circle import Circle
-from loaders.preprocessing import resize
+from loaders.preprocessing import Circle, resize
 from models.camera import XR_EGOPOSE
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint

@@ -12,8 +12,7 @@ import numpy as np
 from loaders.codecs import decode
 from loaders.format.manifest import Manifest, Split
 from loaders.format.shard_set import ShardSet, image_data
-from loaders.image_circle import Circle, find_circle
-from loaders.preprocessing import Preprocessing, center_square
+from loaders.preprocessing import Circle, Preprocessing, center_square, find_circle
 from models.camera import XR_EGOPOSE
 from tools.sharding.plan import Plan, SplitPlan
 from tools.sharding.resume_state import ShardResult
