@@ -48,7 +48,6 @@ class DistributedConfig:
     """Exchange gradients as bfloat16: half the bytes."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_ranges(self, "distributed.", timeout=Range(0, 1e9, inside=True))
 
 

@@ -58,7 +58,12 @@ class Loader(ABC):
         """The camera of the loaded images, before augmentation."""
         self.skipped: dict[int, str] = {}
         """Samples skipped because they cannot be decoded: position in the split -> shard, key, member, offset."""
-        self._epoch = 0
+        self.global_batch = config.batch_size * world_size
+        """Samples in a batch over all ranks."""
+        self.batches_per_epoch = len(shard_set) // self.global_batch
+        """Batches that a whole training epoch gives each rank."""
+        self.epoch = 0
+        """The epoch that the next batch belongs to."""
         self._consumed = 0
         if training and len(shard_set) < self.global_batch:
             raise InputError(
@@ -69,24 +74,9 @@ class Loader(ABC):
         """The tar member of each output."""
 
     @property
-    def global_batch(self) -> int:
-        """Samples in a batch over all ranks."""
-        return self.config.batch_size * self.world_size
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next batch belongs to."""
-        return self._epoch
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches that a whole training epoch gives each rank."""
-        return len(self.shard_set) // self.global_batch
-
-    @property
     def progress(self) -> float:
         """Epochs completed, with the share of the current one (epochs)."""
-        return self._epoch + min(1.0, self._consumed / max(1, self.batches_per_epoch * self.global_batch))
+        return self.epoch + min(1.0, self._consumed / max(1, self.batches_per_epoch * self.global_batch))
 
     def __len__(self) -> int:
         """Return the number of batches that the next iteration delivers; fewer if a whole batch is skipped."""
@@ -109,19 +99,19 @@ class Loader(ABC):
             self._consumed = min(self._consumed + self.global_batch, len(self.shard_set))
             if len(batch):
                 yield batch
-        self._epoch += self.training
+        self.epoch += self.training
         self._consumed = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch; the current epoch goes on where it is."""
-        if epoch != self._epoch:
-            self._epoch, self._consumed = epoch, 0
+        if epoch != self.epoch:
+            self.epoch, self._consumed = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the training. It does not depend on the number of ranks or the batch size."""
         return {
             "seed": self.config.seed,
-            "epoch": self._epoch,
+            "epoch": self.epoch,
             "consumed": self._consumed,
             "fingerprint": self.shard_set.fingerprint,
             "order": self._order_name,
@@ -141,7 +131,7 @@ class Loader(ABC):
                 f"the run's order was {state['order']}, now it would be {self._order_name}: a position in one is "
                 "none in the other, so keep data.access and data.shuffle_window to resume"
             )
-        self._epoch, self._consumed = state["epoch"], state["consumed"]
+        self.epoch, self._consumed = state["epoch"], state["consumed"]
 
     def close(self) -> None:
         """Free threads, pipelines and mappings."""
@@ -163,8 +153,8 @@ class Loader(ABC):
             return np.arange(len(self.shard_set))
         if self.config.access == "sequential":
             sizes = [shard.samples for shard in self.shard_set.shards]
-            return shard_order(self.config.seed, self._epoch, sizes, self.config.shuffle_window)
-        return epoch_order(self.config.seed, self._epoch, len(self.shard_set))
+            return shard_order(self.config.seed, self.epoch, sizes, self.config.shuffle_window)
+        return epoch_order(self.config.seed, self.epoch, len(self.shard_set))
 
     def _reject(self, index: int, member: str, fault: str) -> None:
         """Skip a sample from now on. Raises InputError if the run is to fail instead."""
@@ -199,7 +189,7 @@ class Loader(ABC):
 
     def _draw(self, indices: Indices) -> Augmentation | None:
         if self.augment.moves or self.augment.jitters_color:
-            return draw(self.augment, self.config.seed, self._epoch, indices)
+            return draw(self.augment, self.config.seed, self.epoch, indices)
         return None
 
     def _labels(self, indices: Indices, augmentation: Augmentation | None) -> PoseBatch:

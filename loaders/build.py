@@ -68,22 +68,19 @@ def build_loader(
 def _loader_class(config: DataConfig, outputs: Sequence[str], device: torch.device) -> type[Loader]:
     if not outputs and config.access == "random":
         return LabelLoader
-    demand = ""
-    if config.access == "sequential":
-        demand = "data.access sequential is DALI's own reader"
-    elif config.backend == "dali":
-        demand = "data.backend is dali"
+    sequential = config.access == "sequential"
     has_dali = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
-    if demand and not has_dali:
+    if not has_dali and (sequential or config.backend == "dali"):
+        demand = "data.access sequential is DALI's own reader" if sequential else "data.backend is dali"
         raise InputError(
             f"{demand}, and DALI is missing: pip install nvidia-dali-cuda130, or give --data.backend torch"
         )
     # imported only where they are used: the torch loader must work where DALI is not installed
-    if config.access == "sequential":
+    if sequential:
         from loaders.dali.sequential import SequentialDaliLoader  # noqa: PLC0415
 
         return SequentialDaliLoader
-    if demand or (has_dali and config.backend == "auto" and device.type == "cuda"):
+    if config.backend == "dali" or (has_dali and config.backend == "auto" and device.type == "cuda"):
         from loaders.dali.loader import DaliLoader  # noqa: PLC0415
 
         return DaliLoader

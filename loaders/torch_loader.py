@@ -22,7 +22,7 @@ from loaders.base import Indices, Loader, channels_first
 from loaders.batch import PoseBatch
 from loaders.codecs import decode_stored, png_bits
 from loaders.format.shard_set import image_data
-from loaders.preprocessing import center_square
+from loaders.preprocessing import center_square, resize
 
 _Pixels = NDArray[Any]
 _Fault = tuple[int, str, str]
@@ -95,10 +95,11 @@ class TorchLoader(Loader):
     def _steps_of(self, output: str) -> list[_Step]:
         """Return what is done to the center square of a stored image; a step with nothing to do is absent."""
         smooth, size, steps = output == "image", (self.image_size, self.image_size), list[_Step]()
-        if self.crop != self.image_size:
-            shrink = cv2.INTER_AREA if self.crop > self.image_size else cv2.INTER_LINEAR
-            resizing = shrink if smooth else cv2.INTER_NEAREST_EXACT
-            steps.append(lambda image, out, _: cv2.resize(image, size, out, interpolation=resizing))
+        if self.crop != self.image_size and smooth:
+            steps.append(lambda image, out, _: resize(image, self.image_size, out))
+        elif self.crop != self.image_size:
+            nearest = cv2.INTER_NEAREST_EXACT
+            steps.append(lambda image, out, _: cv2.resize(image, size, out, interpolation=nearest))
         if self.augment.moves:
             warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
             steps.append(lambda image, out, row: cv2.warpAffine(image, row.warp, size, out, flags=warping))

@@ -17,7 +17,7 @@ from loaders.dali.graph import Feed, GraphSpec, sequential_graph
 from loaders.dali.loader import DaliLoader, Labels, PipelineError
 from loaders.errors import InputError
 from loaders.format.index import write_index
-from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE
+from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, decode_arrays
 from loaders.system.open_files import OpenFilesError, allow_open_files
 
 
@@ -63,7 +63,7 @@ class SequentialDaliLoader(DaliLoader):
         for size in sizes:
             if (from_dlpack(size.as_tensor()).numpy()[:, :2] != (camera.height, camera.width)).any():
                 raise PipelineError("an image has another size than the manifest says")
-        return (_tail(pose, "<f4", POSE_SHAPE), _tail(meta, "<i4", META_SHAPE)), images
+        return (decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE)), images
 
     def _encoded(self, index: int, member: str) -> Bytes:
         return self._read(np.array([index]), member)[0]
@@ -121,9 +121,3 @@ class SequentialDaliLoader(DaliLoader):
                 write_index(Path(path), self.shard_set.entries(samples, members))
             reader = {"tars": tars, "indices": indices, "members": members, "prefetch": self.config.prefetch}
             return self._build(sequential_graph, feed, spec, batch_size=batch_size, **reader)
-
-
-def _tail(files: Bytes, dtype: str, shape: tuple[int, ...]) -> Any:
-    """Return the arrays (n, *shape) of .npy files (n, bytes)."""
-    size = np.dtype(dtype).itemsize * int(np.prod(shape))
-    return np.ascontiguousarray(files[:, -size:]).view(dtype).reshape(-1, *shape)
