@@ -54,7 +54,7 @@ class EvaluateConfig(Command):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_ranges(self, examples=Range(1), timeout=Range(0, 1e9, inside=True))
+        check_ranges(self, "--", examples=Range(1), timeout=Range(0, 1e9, inside=True))
         check_installed(self.per_frame)
 
 

@@ -72,8 +72,7 @@ def random_access_graph(feed: Feed, spec: GraphSpec) -> tuple[Any, ...]:
     ``feed`` returns a batch: per image a list of arrays (bytes, or HWC if not encoded), then the matrices that
     `_external` asks for. Bytes must begin with an image's header: without one, this DALI's decoder may crash.
     """
-    dtypes = [types.UINT8] * len(spec.images)
-    inputs = _external(feed, dtypes, [1 if kind.encoded else 3 for kind in spec.images], spec)
+    inputs = _external(feed, spec.images, spec)
     return _images(inputs[: len(spec.images)], inputs[len(spec.images) :], spec)
 
 
@@ -112,7 +111,7 @@ def sequential_graph(
         else:
             shape = (spec.stored.height, spec.stored.width, 3)
             inputs.append(fn.reshape(data[-math.prod(shape) :], shape=shape, layout="HWC"))
-    return *labels, *_images(inputs, _external(feed, [], [], spec), spec), *sizes
+    return *labels, *_images(inputs, _external(feed, (), spec), spec), *sizes
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
@@ -121,19 +120,19 @@ def decode_graph(feed: Feed, kind: ImageSpec, spec: GraphSpec) -> Any:
     return _decode(fn.external_source(source=feed, dtype=types.UINT8, ndim=1, batch=True), kind, spec)
 
 
-def _external(feed: Feed, dtypes: list[Any], ndim: list[int], spec: GraphSpec) -> list[Any]:
-    """Return the inputs of these types, then the matrices: (n, 2, 3) if pixels move, (n, 3, 4) if colors change."""
+def _external(feed: Feed, images: tuple[ImageSpec, ...], spec: GraphSpec) -> list[Any]:
+    """Return these images as ``feed`` gives them, then the matrices: (2, 3) if pixels move, (3, 4) if colors change."""
     matrices = spec.moves + spec.jitters_color
-    if not dtypes and not spec.takes_matrices:
+    if not (images or matrices):
         return []
     inputs: Any = fn.external_source(
         source=feed,
-        num_outputs=len(dtypes) + matrices,
+        num_outputs=len(images) + matrices,
         batch=True,
         # the bytes stay in the mapped tar, the matrices are kept alive by the loader
         no_copy=True,
-        dtype=dtypes + [types.FLOAT] * matrices,
-        ndim=ndim + [2] * matrices,
+        dtype=[types.UINT8] * len(images) + [types.FLOAT] * matrices,
+        ndim=[1 if kind.encoded else 3 for kind in images] + [2] * matrices,
     )
     return list(inputs)
 
