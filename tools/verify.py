@@ -38,7 +38,7 @@ class VerifyFlags(Command):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_ranges(self, "--", workers=Range(0, 4096))
+        check_ranges(self, workers=Range(0, 4096))
 
 
 @command("tools.verify", "Check a shard set: checksums, counts, indices, labels; exit status 1 if anything is wrong.")
