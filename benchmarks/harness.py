@@ -93,7 +93,7 @@ class Target:
     at_least: float | None = None
     at_most: float | None = None
     unless: str = ""
-    """Reason why this run cannot judge it; empty if it can."""
+    """Reason why this run cannot measure it; empty if it can."""
     in_turn: bool = False
     """On both sides all candidates count: an item goes through each of them, one after the other."""
 
@@ -184,12 +184,12 @@ def run_steps(start: Callable[[], contextlib.AbstractContextManager[Steps]], len
         return Reading(items, seconds, {"host CPU share": share})
 
 
-def judge(targets: Sequence[Target], measured: Sequence[Measured], seed: int) -> list[Row]:
+def verdicts(targets: Sequence[Target], measured: Sequence[Measured], seed: int) -> list[Row]:
     """Hold what was measured against the targets."""
-    return [_judge(target, {one.candidate.name: one for one in measured}, seed) for target in targets]
+    return [_verdict(target, {one.candidate.name: one for one in measured}, seed) for target in targets]
 
 
-def _judge(target: Target, measured: Mapping[str, Measured], seed: int) -> Row:
+def _verdict(target: Target, measured: Mapping[str, Measured], seed: int) -> Row:
     choose = _in_turn if target.in_turn else _highest
     of, over = (choose([measured[name] for name in names]) for names in (target.of, target.over))
     row = Row(target.what, at_least=target.at_least, at_most=target.at_most, reason=target.unless)

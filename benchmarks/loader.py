@@ -15,7 +15,7 @@ from typing import Final, Literal
 import torch
 
 from benchmarks import data
-from benchmarks.harness import Candidate, Length, Row, Steps, Target, judge, measure, run_steps
+from benchmarks.harness import Candidate, Length, Row, Steps, Target, measure, run_steps, verdicts
 from benchmarks.peers.common import Batches, Dtype, endless, import_ffcv_reader
 from benchmarks.peers.dali_reader import dali_reader
 from benchmarks.peers.reference_way import RECIPE_BATCH, reference_way
@@ -111,7 +111,7 @@ def benchmark(flags: LoaderFlags) -> list[Row]:
         measured = measure([first, *others], length, flags.repetitions)
     chosen = {"threads": setup.threads, "mean JPEG (kB)": round(kilobytes, 1)}
     targets_ = targets([one.candidate.name for one in measured])
-    return publish("loader", flags, measured, judge(targets_, measured, flags.seed), chosen=chosen)
+    return publish("loader", flags, measured, verdicts(targets_, measured, flags.seed), chosen=chosen)
 
 
 def mean_image(shards: Path, samples: int) -> float:

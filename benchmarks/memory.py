@@ -18,7 +18,7 @@ from statistics import fmean, linear_regression
 from typing import Any, Final
 
 from benchmarks import data
-from benchmarks.harness import Candidate, Length, Measured, Reading, Row, Target, judge, measure
+from benchmarks.harness import Candidate, Length, Measured, Reading, Row, Target, measure, verdicts
 from benchmarks.results import publish
 from engine.cli.command import OK, command
 from loaders import DataConfig, build_loader
@@ -77,7 +77,7 @@ def benchmark(flags: MemoryFlags) -> list[Row]:
             frames = data.generate(flags, Path(folder), storages=("jpeg", "raw"))
         measured = measure(_candidates(flags, frames), Length(), flags.repetitions)
     peak = Target("memory of a loader process at its peak (GiB)", [one.candidate.name for one in measured], at_most=1.5)
-    return publish("memory", flags, measured, [*judge([peak], measured, flags.seed), growth(measured)], chosen={})
+    return publish("memory", flags, measured, [*verdicts([peak], measured, flags.seed), growth(measured)], chosen={})
 
 
 def _candidates(flags: MemoryFlags, frames: data.Frames) -> list[Candidate]:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import torch
 
 from benchmarks import data
-from benchmarks.harness import ROOT, Candidate, Length, Reading, Row, Target, judge, measure
+from benchmarks.harness import ROOT, Candidate, Length, Reading, Row, Target, measure, verdicts
 from benchmarks.results import publish
 from engine.cli.command import OK, command
 from engine.device import choose_device
@@ -94,7 +94,7 @@ def benchmark(flags: ScalingFlags) -> list[Row]:
     what = f"{flags.processes} processes over one, efficiency, {flags.stage}"
     target = Target(what, [_name(flags.processes)], [_name(1)], at_least=0.95)
     chosen = {name.lstrip("-"): value for name, value in settings.items()}
-    return publish("scaling", flags, measured, judge([target], measured, flags.seed), chosen=chosen)
+    return publish("scaling", flags, measured, verdicts([target], measured, flags.seed), chosen=chosen)
 
 
 def _name(processes: int) -> str:

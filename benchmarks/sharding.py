@@ -20,7 +20,18 @@ from typing import Final, Literal
 from PIL import Image
 
 from benchmarks import data
-from benchmarks.harness import BenchmarkFlags, Candidate, Length, Reading, Row, Steps, Target, judge, measure, run_steps
+from benchmarks.harness import (
+    BenchmarkFlags,
+    Candidate,
+    Length,
+    Reading,
+    Row,
+    Steps,
+    Target,
+    measure,
+    run_steps,
+    verdicts,
+)
 from benchmarks.results import publish
 from engine.cli.command import OK, command
 from loaders.ranges import Range, check_ranges
@@ -87,7 +98,7 @@ def benchmark(flags: ShardingFlags) -> list[Row]:
         Target(f"sharding over Pillow on every core, PNGs {pngs}", (f"tools.shard, {pngs}",), (f"Pillow, {pngs}",), 1.0)
         for pngs in flags.pngs
     ]
-    return publish("sharding", flags, measured, judge(targets, measured, flags.seed), chosen={"threads": cores})
+    return publish("sharding", flags, measured, verdicts(targets, measured, flags.seed), chosen={"threads": cores})
 
 
 def _candidates(few: Path, many: Path, pngs: Pngs, cores: int, image_size: int) -> list[Candidate]:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import torch
 
 from benchmarks import data
-from benchmarks.harness import Candidate, Length, Row, Target, judge, measure, run_steps
+from benchmarks.harness import Candidate, Length, Row, Target, measure, run_steps, verdicts
 from benchmarks.peers.reference_training import reference_training
 from benchmarks.peers.reference_way import RECIPE_BATCH
 from benchmarks.results import publish
@@ -138,7 +138,7 @@ def benchmark(flags: TrainingFlags) -> list[Row]:
         "image_size": setup.image_size,
         "batch_size": setup.data.batch_size,
     }
-    rows = judge(targets(setup, trainings), measured, flags.seed)
+    rows = verdicts(targets(setup, trainings), measured, flags.seed)
     return publish("training", flags, measured, rows, chosen=chosen)
 
 

@@ -119,6 +119,13 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     return _checked_network(torch_file.read(path), "state dict", path)
 
 
+def seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators. Ours draw from torch alone; what users add may not."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is meant
+    torch.manual_seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """Return the states of all random generators, as values that a checkpoint can hold."""
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - the global generator is meant

@@ -6,17 +6,14 @@ import contextlib
 import dataclasses
 import logging
 import math
-import random
 from collections.abc import Callable
 
-import numpy as np
-import torch
 import yaml
 from torch import Tensor
 from torch.profiler import record_function
 
 from engine.checkpoint.checkpointer import LAST, Checkpointer, load_newest
-from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state
+from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state, seed_all
 from engine.cli.signals import Stopped
 from engine.config import TrainConfig, ignored_values, used_values
 from engine.distributed import Process
@@ -61,7 +58,7 @@ class Trainer:
             self.val_loader = opened.enter_context(contextlib.closing(self._build_loader(build, "val")))
             check_processes(self.used_config, {"train": self.loader, "val": self.val_loader}, process)
             opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
-            _seed_all(config.seed)
+            seed_all(config.seed)
             self.stage = STAGES[config.stage](config.model, self.loader.image_size, config.loss)
             self.learner = self._build_learner()
             self.step = 0
@@ -286,10 +283,3 @@ class Trainer:
     def _answer(self, signal_name: str) -> None:
         """Tell the user that a signal was heard."""
         self.log.note(f"{signal_name}: ending with a checkpoint, which --resume goes on from; once more ends at once")
-
-
-def _seed_all(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators. Ours draw from torch alone; what users add may not."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is meant
-    torch.manual_seed(seed)

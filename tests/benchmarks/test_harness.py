@@ -14,10 +14,10 @@ from benchmarks.harness import (
     Steps,
     Target,
     interval,
-    judge,
     measure,
     ratios,
     run_steps,
+    verdicts,
 )
 from benchmarks.results import publish
 from tests.benchmarks.result_files import check_result
@@ -132,7 +132,7 @@ def test_ratios_are_of_the_same_repetition():
     # the machine slows down fourfold, the ratio stays
     assert ratios([80, 40, 20], [40, 20, 10]) == [2, 2, 2]
     measured = [Measured(Candidate(name, Clock), rates) for name, rates in (("a", [80, 40, 20]), ("b", [40, 20, 10]))]
-    (row,) = judge([Target("t", ("a",), ("b",))], measured, 0)
+    (row,) = verdicts([Target("t", ("a",), ("b",))], measured, 0)
     assert (row.value, row.low, row.high) == (2, 2, 2)
 
 
@@ -151,7 +151,7 @@ def test_an_absent_package_is_reported_and_the_rest_runs():
     assert measured[0].absent == "no_such_package, no_such.parent not installed"
     assert measured[0].rates == []
     assert measured[1].rates == [1.0]
-    (row,) = judge([Target("t", ("absent",), ("present",), 0.9)], measured, 0)
+    (row,) = verdicts([Target("t", ("absent",), ("present",), 0.9)], measured, 0)
     assert (row.value, row.verdict) == (None, "not measured")
     assert "no_such_package" in row.reason
 
@@ -161,13 +161,13 @@ def test_verdicts():
     measured = repeat(
         clock, [clock.candidate("a", 1.0, 10), clock.candidate("b", 1.0, 20), clock.candidate("c", 1.0, 5)]
     )
-    rows = judge(
+    rows = verdicts(
         [
             Target("the fastest counts", ("a", "b"), ("c",), 4.0),
             Target("too slow", ("a",), ("b", "c"), 0.51),
             Target("a rate", ("a",), (), 10.0),
             Target("only shown", ("a",), ("c",)),
-            Target("cannot be judged here", ("a",), ("c",), 1.0, unless="no GPU"),
+            Target("cannot be measured here", ("a",), ("c",), 1.0, unless="no GPU"),
             Target("nothing ran", (), at_least=60, unless="not built"),
         ],
         measured,
@@ -189,7 +189,7 @@ def test_parts_of_one_work_are_taken_in_turn():
         ],
     )
     ours, theirs = ([f"{whose} {part}" for part in "abc"] for whose in ("ours", "theirs"))
-    rate, ratio, lacking = judge(
+    rate, ratio, lacking = verdicts(
         [
             Target("a rate", ours, in_turn=True),
             Target("a ratio", ours, theirs, in_turn=True),
@@ -209,16 +209,16 @@ def test_a_verdict_within_the_noise_says_so():
     measured = [
         Measured(Candidate(name, Clock), rates) for name, rates in (("a", [8.0, 10.0, 13.0]), ("b", [10.0] * 3))
     ]
-    (row,) = judge([Target("t", ("a",), ("b",), 0.97)], measured, 0)
+    (row,) = verdicts([Target("t", ("a",), ("b",), 0.97)], measured, 0)
     assert (row.verdict, row.value) == ("met", 1.0)
     assert "the interval holds the target" in row.reason
 
 
 def test_limits_hold_in_both_directions():
     measured = [Measured(Candidate("a", Clock), [1.0, 2.0, 3.0])]
-    rows = judge([Target("t", ("a",), at_most=limit) for limit in (2.0, 1.5)], measured, 0)
+    rows = verdicts([Target("t", ("a",), at_most=limit) for limit in (2.0, 1.5)], measured, 0)
     assert [(row.verdict, row.value, row.at_most) for row in rows] == [("met", 2.0, 2.0), ("missed", 2.0, 1.5)]
-    assert judge([Target("t", ("a",), at_least=2.0, at_most=2.5)], measured, 0)[0].verdict == "met"
+    assert verdicts([Target("t", ("a",), at_least=2.0, at_most=2.5)], measured, 0)[0].verdict == "met"
 
 
 def test_results_are_written(tmp_path, capsys):
@@ -227,7 +227,7 @@ def test_results_are_written(tmp_path, capsys):
         clock, [clock.candidate("a", 1.0, 10), clock.candidate("b", 1.0, needs=("no_such_package",), note="a note")]
     )
     flags = BenchmarkFlags(output=tmp_path / "results")
-    rows = judge([Target("t", ("a",)), Target("u", ("b",), at_most=1.5)], measured, 0)
+    rows = verdicts([Target("t", ("a",)), Target("u", ("b",), at_most=1.5)], measured, 0)
     assert publish("synthetic", flags, measured, rows, chosen={"size": 3}) == rows
     content = check_result(tmp_path / "results", "synthetic")
     assert content["configuration"]["size"] == 3
