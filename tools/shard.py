@@ -18,8 +18,7 @@ from loaders.codecs import decode
 from loaders.errors import Failure, InputError
 from loaders.format.manifest import FILE_NAME, Manifest, SkippedFrame, Split
 from loaders.format.shard_set import ShardSet, image_data
-from loaders.image_circle import Circle, find_circle
-from loaders.preprocessing import Format, Preprocessing, center_square
+from loaders.preprocessing import Circle, Format, Preprocessing, center_square, find_circle
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.files import remove_partials, write_whole
