@@ -76,11 +76,7 @@ def _loader_class(config: DataConfig, outputs: Sequence[str], device: torch.devi
             f"{demand}, and DALI is missing: pip install nvidia-dali-cuda130, or give --data.backend torch"
         )
     # imported only where they are used: the torch loader must work where DALI is not installed
-    if sequential:
-        from loaders.dali.sequential import SequentialDaliLoader  # noqa: PLC0415
-
-        return SequentialDaliLoader
-    if config.backend == "dali" or (has_dali and config.backend == "auto" and device.type == "cuda"):
+    if sequential or config.backend == "dali" or (has_dali and config.backend == "auto" and device.type == "cuda"):
         from loaders.dali.loader import DaliLoader  # noqa: PLC0415
 
         return DaliLoader

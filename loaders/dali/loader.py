@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from nvidia import dali
 from nvidia.dali.tensors import TensorCPU
 from torch.utils.dlpack import from_dlpack
 
@@ -19,12 +16,11 @@ from loaders.augment import Augmentation
 from loaders.base import Indices, Loader, channels_first
 from loaders.batch import PoseBatch
 from loaders.codecs import Bytes, png_bits, stored_size
-from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph, random_access_graph
+from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph
+from loaders.dali.pipeline import PipelineError, Pipelines
+from loaders.dali.sources import MappedSource, SequentialSource
 from loaders.errors import InputError
 from loaders.format.shard_set import image_data
-
-Labels = tuple[NDArray[np.float32], NDArray[np.int32]]
-"""pose (n, 16, 5) and meta (n, 4)."""
 
 _MIB: Final = 2**20
 
@@ -34,10 +30,6 @@ the host the same however small it is; so small batches are cut out of a larger 
 
 _BLOCK_BYTES: Final = 64 * _MIB
 """Most memory of a block's decoded images (bytes), unless a single batch needs more."""
-
-
-class PipelineError(Exception):
-    """What went wrong in a pipeline, which cannot be used any more."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +43,7 @@ class _InFlight:
 
 
 class DaliLoader(Loader):
-    """Images through one DALI graph, on the CPU or on a GPU, out of memory-mapped tars in any order."""
-
-    _takes_images: ClassVar[bool] = True
-    """Whether the graph is given the stored images; otherwise it reads them itself, in whole batches."""
+    """Images through one DALI graph, on the CPU or on a GPU; a source says where the samples come from."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,9 +51,12 @@ class DaliLoader(Loader):
         decoded = max(1, len(self.members)) * stored.width * stored.height * 3
         self._at_once = max(1, min(_BLOCK, _BLOCK_BYTES // decoded) // config.batch_size)
         """Batches that go through the graph together."""
-        self._block_size = self._at_once * config.batch_size
-        """Samples that go through the graph together."""
-        self._pipeline: Any = None
+        self._pipelines = Pipelines(
+            self._at_once * config.batch_size, config.thread_count(), config.prefetch, self.device
+        )
+        self._source: MappedSource | SequentialSource = MappedSource(self.shard_set, self._pipelines)
+        if config.access == "sequential":
+            self._source = SequentialSource(self.shard_set, tuple(self.members.values()), self._pipelines)
         self._spec = GraphSpec(
             images=tuple(self._image_spec(output, member) for output, member in self.members.items()),
             stored=stored,
@@ -85,7 +77,7 @@ class DaliLoader(Loader):
 
     def close(self) -> None:
         """Free the pipeline, its threads and the mappings."""
-        self._pipeline = None
+        self._source.close()
         self._in_flight.clear()
         self._recent.clear()
         super().close()
@@ -99,28 +91,28 @@ class DaliLoader(Loader):
             started = [indices for indices in wholes if len(indices)]
             self._upcoming = iter(started)
             try:
-                self._start(started)
+                self._source.start(self._spec, started, self._feed)
                 for block, indices in zip(blocks, wholes, strict=True):
                     batch = self._next_batch() if len(indices) else self._labels(indices, None)
                     for part in batch.split([len(indices) for indices in block]):
                         yield part
                         done += 1
             except PipelineError as error:
-                self._pipeline = None
+                self._source.pipeline = None
                 self._reject_bad(str(error))
             finally:
                 self._upcoming = iter(())
-                self._stop()
+                self._source.stop()
                 self._in_flight.clear()
 
     def _next_batch(self) -> PoseBatch:
         """Return the next batch. Raises PipelineError."""
-        if not (self._takes_images or self._spec.takes_matrices):
+        if not (self._source.fed or self._spec.takes_matrices):
             self._feed()  # DALI asks for nothing
-        outputs = self._run(self._pipeline)
+        outputs = self._pipelines.run(self._source.pipeline)
         # it stays in flight until its images have been looked at, since bad samples are looked for there
         batch = self._in_flight[0]
-        (pose, meta), outputs = self._split(batch.indices, outputs)
+        (pose, meta), outputs = self._source.split(batch.indices, outputs)
         labels = self._label_batch(pose, meta, batch.indices, batch.augmentation).to(self.device)
         tensors = [channels_first(from_dlpack(output.as_tensor())[: len(labels)]) for output in outputs]
         self._recent.append(self._in_flight.popleft())
@@ -133,9 +125,9 @@ class DaliLoader(Loader):
         batch = _InFlight(indices, augmentation, [])
         # in flight even if its inputs cannot be had, since bad samples are looked for there
         self._in_flight.append(batch)
-        if self._takes_images:
+        if self._source.fed:
             batch.inputs.extend(self._stored_images(indices, member) for member in self.members.values())
-        rows = len(indices) if self._takes_images else self._block_size
+        rows = len(indices) if self._source.fed else self._pipelines.batch_size
         if augmentation is not None and self._spec.moves:
             batch.inputs.append(np.resize(dali_matrices(augmentation.warp(self.camera)), (rows, 2, 3)))
         if augmentation is not None and self._spec.jitters_color:
@@ -152,63 +144,8 @@ class DaliLoader(Loader):
 
     def _image_spec(self, output: str, member: str) -> ImageSpec:
         if output == "worldp":
-            return ImageSpec(encoded=True, bits=png_bits(self._encoded(0, member)), smooth=False)
+            return ImageSpec(encoded=True, bits=png_bits(self._source.encoded(0, member)), smooth=False)
         return ImageSpec(encoded=not member.endswith(".npy"))
-
-    def _start(self, batches: list[Indices]) -> None:
-        """Get ready to load these batches. Raises PipelineError."""
-        if self._pipeline is None:
-            self._pipeline = self._build(random_access_graph, self._feed, self._spec)
-
-    def _stop(self) -> None:
-        """Forget the batches that were started and not delivered."""
-        if self._pipeline is None:
-            return
-        try:
-            while True:
-                self._pipeline.run()
-        except StopIteration:
-            self._pipeline.reset()
-        except RuntimeError:  # what nobody waits for may be undecodable
-            self._pipeline = None
-
-    def _split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
-        """Return a batch's labels, and those of the graph's outputs that are images. Raises PipelineError."""
-        return (self.shard_set.pose(indices), self.shard_set.meta(indices)), outputs
-
-    def _encoded(self, index: int, member: str) -> Bytes:
-        """Return the bytes of one sample's member."""
-        return self.shard_set.member(index, member)
-
-    def _build(self, graph: Any, *arguments: Any, batch_size: int | None = None, **options: Any) -> Any:
-        """Return a pipeline of a graph. Raises PipelineError, or InputError if DALI cannot use the GPU."""
-        try:
-            pipeline = graph(
-                *arguments,
-                **options,
-                batch_size=batch_size or self._block_size,
-                num_threads=self.config.thread_count(),
-                device_id=(self.device.index or 0) if self.device.type == "cuda" else None,
-                prefetch_queue_depth=self.config.prefetch,
-            )
-            pipeline.build()
-        except RuntimeError as error:
-            reason = _reason(error)
-            if "cuda" in reason.lower():  # no sample's fault
-                raise InputError(
-                    f"DALI {dali.__version__} cannot use the GPU ({reason}): update the NVIDIA driver, install the "
-                    "nvidia-dali-cuda120 of older drivers instead of nvidia-dali-cuda130, or give --data.backend torch"
-                ) from error
-            raise PipelineError(reason) from error
-        return pipeline
-
-    def _run(self, pipeline: Any) -> Any:
-        """Return a pipeline's next outputs. Raises PipelineError."""
-        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
-        try:
-            return pipeline.run(stream)
-        except RuntimeError as error:
-            raise PipelineError(_reason(error)) from error
 
     def _reject_bad(self, reason: str) -> None:
         """Reject the samples in the pipeline whose images cannot be used. Raises InputError if there are none."""
@@ -223,7 +160,7 @@ class DaliLoader(Loader):
                 (index, member, fault)
                 for index in in_flight
                 for member in members
-                if (fault := fault_of(self._encoded(index, member), member))
+                if (fault := fault_of(self._source.encoded(index, member), member))
             ]
             for index, member, fault in faults:
                 self._reject(index, member, fault)
@@ -242,13 +179,7 @@ class DaliLoader(Loader):
         """Return why an image cannot be used, by decoding it alone; empty if it can."""
         image = dict(zip(self.members.values(), self._spec.images, strict=True))[member]
         try:
-            self._run(self._build(decode_graph, lambda: [data], image, self._spec, batch_size=1))
+            self._pipelines.run(self._pipelines.build(decode_graph, lambda: [data], image, self._spec, batch_size=1))
         except PipelineError as error:
             return f"cannot be decoded ({error})"
         return ""
-
-
-def _reason(error: RuntimeError) -> str:
-    """Return what went wrong out of DALI's message, which tells of operators and of C++ first."""
-    text = str(error).rpartition("encountered:")[2].strip()
-    return " ".join(text.partition("C++ context")[0].partition("Current pipeline object")[0].split()).rstrip(" :")

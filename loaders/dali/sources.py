@@ -1,0 +1,175 @@
+"""Where a DALI loader's samples come from: memory-mapped tars, or DALI's own webdataset reader."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.dlpack import from_dlpack
+
+from loaders.base import Indices
+from loaders.codecs import Bytes
+from loaders.dali.graph import Feed, GraphSpec, random_access_graph, sequential_graph
+from loaders.dali.pipeline import PipelineError, Pipelines
+from loaders.errors import InputError
+from loaders.format.index import write_index
+from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, decode_arrays
+from loaders.format.shard_set import ShardSet
+from loaders.system.open_files import OpenFilesError, allow_open_files
+
+Labels = tuple[NDArray[np.float32], NDArray[np.int32]]
+"""pose (n, 16, 5) and meta (n, 4)."""
+
+
+class MappedSource:
+    """Memory-mapped tars, read in any order: one pipeline for all epochs, whose graph is fed with the images."""
+
+    fed = True
+
+    def __init__(self, shard_set: ShardSet, pipelines: Pipelines) -> None:
+        self.pipeline: Any = None
+        self._shard_set = shard_set
+        self._pipelines = pipelines
+
+    def start(self, spec: GraphSpec, batches: list[Indices], feed: Feed) -> None:
+        """Get ready to load these batches. Raises PipelineError."""
+        if self.pipeline is None:
+            self.pipeline = self._pipelines.build(random_access_graph, feed, spec)
+
+    def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
+        """Return a batch's labels, and those of the graph's outputs that are images."""
+        return (self._shard_set.pose(indices), self._shard_set.meta(indices)), outputs
+
+    def encoded(self, index: int, member: str) -> Bytes:
+        """Return the bytes of one sample's member."""
+        return self._shard_set.member(index, member)
+
+    def stop(self) -> None:
+        """Take what is left in the pipeline out of it, so that the next epoch begins empty."""
+        if self.pipeline is None:
+            return
+        try:
+            while True:
+                self.pipeline.run()
+        except StopIteration:
+            self.pipeline.reset()
+        except RuntimeError:  # what nobody waits for may be undecodable
+            self.pipeline = None
+
+    def close(self) -> None:
+        """Free the pipeline and its threads."""
+        self.pipeline = None
+
+
+class SequentialSource:
+    """DALI's webdataset reader, which goes through tars on disk or behind s3:// and reads labels and images itself.
+
+    The reader takes samples in the order of its index files, so each epoch gets its own files and its own pipeline:
+    batches, ranks and resuming are as exact as with mapped tars. The order should be local: shards, and neighbors
+    within them, are shuffled.
+    """
+
+    fed = False
+
+    _open: ClassVar[WeakSet[SequentialSource]] = WeakSet()
+    """All that were not closed: training and validation read at the same time."""
+
+    def __init__(self, shard_set: ShardSet, members: Sequence[str], pipelines: Pipelines) -> None:
+        """Check that the tars can be opened and, where they are remote, read. Raises InputError."""
+        self.pipeline: Any = None
+        self._shard_set = shard_set
+        self._members = tuple(members)
+        self._pipelines = pipelines
+        self._open.add(self)
+        self._allow_open(sum(len(one._shard_set.shards) for one in self._open if one.pipeline is None))
+        if shard_set.remote:
+            self._check_tars()
+
+    def start(self, spec: GraphSpec, batches: list[Indices], feed: Feed) -> None:
+        """Get ready to load these batches. Raises PipelineError."""
+        if not batches:
+            return
+        # the reader delivers whole batches only: short ones are filled up here, and cut again;
+        # by one sample, since the reader opens a tar again whenever the order comes back to it
+        padded = [np.pad(indices, (0, self._pipelines.batch_size - len(indices)), "edge") for indices in batches]
+        members = [POSE, META, *self._members]
+        self.pipeline = self._build_reader(np.concatenate(padded), members, feed, spec)
+
+    def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
+        """Return a batch's labels, and those of the graph's outputs that are images. Raises PipelineError."""
+        pose, meta = (from_dlpack(output.as_tensor()).numpy()[: len(indices)] for output in outputs[:2])
+        images, sizes = outputs[2 : 2 + len(self._members)], outputs[2 + len(self._members) :]
+        camera = self._shard_set.camera
+        for size in sizes:
+            if (from_dlpack(size.as_tensor()).numpy()[:, :2] != (camera.height, camera.width)).any():
+                raise PipelineError("an image has another size than the manifest says")
+        return (decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE)), images
+
+    def encoded(self, index: int, member: str) -> Bytes:
+        """Read the bytes of one sample's member. Raises InputError."""
+        return self._read(np.array([index]), member)[0]
+
+    def stop(self) -> None:
+        """Drop the pipeline: what it has read ahead belongs to this epoch."""
+        self.pipeline = None
+
+    def close(self) -> None:
+        """Free the pipeline, its threads and its open files."""
+        self._open.discard(self)
+        self.pipeline = None
+
+    def _allow_open(self, tars: int) -> None:
+        """Make sure that DALI's reader, which keeps all its tars open, may do so. Raises InputError."""
+        if "://" in (self._shard_set.remote or ""):
+            return
+        try:
+            allow_open_files(tars)
+        except OpenFilesError as error:
+            raise InputError(
+                f"{self._shard_set.folder}: a stream keeps all its shards open; {error}; or write fewer, larger shards "
+                "by --samples-per-shard; or take data.access random, which keeps none open"
+            ) from None
+
+    def _check_tars(self) -> None:
+        """Read the end of every tar: nothing else shows before the first step that one is missing or cut."""
+        ends = np.unique(np.cumsum([shard.samples for shard in self._shard_set.shards]) - 1)
+        try:
+            self._read(ends, META)
+        except InputError:
+            for end in ends:
+                self._read(np.array([end]), META)
+            raise
+
+    def _read(self, indices: Indices, member: str) -> list[Bytes]:
+        """Return a member's bytes of some samples, read apart from the epoch. Raises InputError."""
+        camera = self._shard_set.camera
+        spec = GraphSpec((), camera, 1, moves=False, jitters_color=False, device="cpu", hw_decoder_load=0)
+        try:
+            pipeline = self._build_reader(indices, [member], tuple, spec, len(indices))
+            (read,) = self._pipelines.run(pipeline)
+        except PipelineError as error:
+            tar = self._shard_set.location(int(self._shard_set.shard_of(indices)[0]))
+            raise InputError(
+                f"{tar} cannot be read ({error}): check the AWS_* environment variables, or copy the shard again"
+            ) from None
+        return [np.array(data) for data in read]
+
+    def _build_reader(
+        self, order: Indices, members: list[str], feed: Feed, spec: GraphSpec, batch_size: int | None = None
+    ) -> Any:
+        """Return a pipeline whose reader goes through samples in this order. Raises PipelineError or InputError."""
+        shards = self._shard_set.shard_of(order)
+        first = np.flatnonzero(np.diff(shards, prepend=-1))
+        self._allow_open(len(first))
+        tars = [self._shard_set.location(shard) for shard in shards[first].tolist()]
+        with tempfile.TemporaryDirectory(prefix="stream-") as folder:
+            indices = [f"{folder}/{number}.idx" for number in range(len(tars))]
+            for path, samples in zip(indices, np.split(order, first[1:]), strict=True):
+                write_index(Path(path), self._shard_set.entries(samples, members))
+            reader = {"tars": tars, "indices": indices, "members": members, "prefetch": self._pipelines.prefetch}
+            return self._pipelines.build(sequential_graph, feed, spec, batch_size=batch_size, **reader)
