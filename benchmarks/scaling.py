@@ -18,7 +18,7 @@ from benchmarks import data
 from benchmarks.harness import ROOT, Candidate, Length, Reading, Row, Target, measure, verdicts
 from benchmarks.results import publish
 from engine.cli.command import OK, command
-from engine.distributed import choose_device
+from engine.device import choose_device
 from engine.stages import StageName
 from loaders.errors import Failure, InputError
 from loaders.ranges import Range, check_ranges

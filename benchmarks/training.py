@@ -22,7 +22,7 @@ from benchmarks.timed_trainer import train
 from engine.checkpoint.checkpointer import CheckpointConfig
 from engine.cli.command import OK, command
 from engine.config import CompileMode, TrainConfig
-from engine.distributed import choose_device
+from engine.device import choose_device
 from engine.precision import Precision, PrecisionName
 from engine.stages import ModelConfig, StageName
 from loaders import DataConfig

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,9 +16,9 @@ from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from loaders.errors import Failure, InputError, warn_once
+from engine.device import choose_device
+from loaders.errors import Failure, InputError
 from loaders.ranges import Range, check_ranges
-from loaders.system.cores import cores_per_process
 
 T = TypeVar("T")
 
@@ -28,8 +26,6 @@ _ANSWER_TIMEOUT: Final = 10.0
 """How long the other processes have to say how they ended, once an exchange broke off (seconds)."""
 _NCCL_EXTRA: Final = 60.0
 """NCCL times out so much later than the exchanges over gloo, whose errors lead to the missing process (seconds)."""
-GPU_FILES: Final = ("/dev/nvidia[0-9]*", "/dev/dxg")
-"""Where Linux, and Windows' Linux, show NVIDIA GPUs."""
 _GLOO_ERRORS: Final = ("gloo", "pair closure")
 """Gloo raises plain RuntimeErrors. They name its source file, or, after a time-out, only that a pair was closed."""
 _STARTED: Final = "started"
@@ -48,7 +44,6 @@ class DistributedConfig:
     """Exchange gradients as bfloat16: half the bytes."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_ranges(self, "distributed.", timeout=Range(0, 1e9, inside=True))
 
 
@@ -121,54 +116,13 @@ class Process:
         if self.world_size == 1:
             return model
         wrapped = DistributedDataParallel(
-            model,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
+            model, device_ids=[self.device] if self.device.type == "cuda" else None, gradient_as_bucket_view=True
         )
         if config.compress_gradients:
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook  # noqa: PLC0415
 
             wrapped.register_comm_hook(None, bf16_compress_hook)
         return wrapped
-
-
-def choose_device(device: str) -> torch.device:
-    """Return "auto" (the GPU of this process if there is one), "cpu" or "cuda" as a device, made the current one.
-
-    Raises InputError if "cuda" is asked for and torch cannot use one. "auto" then takes the CPU, and warns if there is
-    a GPU.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own account of an old driver, which follows in one line
-        usable = device != "cpu" and torch.cuda.is_available()
-    if not usable:
-        fault = gpu_fault()
-        if device == "cuda":
-            raise InputError(f"device is cuda; {fault or 'this machine shows no GPU'}: take --device cpu")
-        if device == "auto" and fault:
-            warn_once("unusable GPU", f"computing on the CPU: {fault}; --device cpu if that is meant")
-        if "OMP_NUM_THREADS" not in os.environ:  # torch counts the cores of the machine, whatever the quota
-            torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
-        return torch.device("cpu")
-    chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(chosen)
-    return chosen
-
-
-def gpu_fault() -> str:
-    """Return why torch cannot use the GPU of this machine, and the remedy; empty if there is no GPU, or if it can."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} or not any(map(glob.glob, GPU_FILES)):
-        return ""
-    try:
-        torch.cuda.init()
-    except (AssertionError, RuntimeError) as error:  # the first if torch was built without CUDA
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
-        built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs alone"
-        return (
-            f"there is a GPU, but torch {torch.__version__}, built for {built_for}, cannot use it ({reason}); update "
-            "the NVIDIA driver, or install a torch that was built for the CUDA version that nvidia-smi shows"
-        )
-    return ""
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class EvaluateConfig(Command):
     """How long a process waits for the others (seconds)."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, examples=Range(1), timeout=Range(0, 1e9, inside=True))
+        check_ranges(self, "--", examples=Range(1), timeout=Range(0, 1e9, inside=True))
         check_installed(self.per_frame)
 
 

@@ -24,7 +24,7 @@ import tyro
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import progress_bar
-from engine.distributed import choose_device
+from engine.device import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
 from engine.inference.inputs import Job, find_inputs, in_order, reading_jobs
 from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
@@ -68,7 +68,7 @@ class InferConfig(Command):
     def __post_init__(self) -> None:
         if not self.input:
             raise InputError("input is empty: give a folder, an image, a video, or a pattern in quotes")
-        check_ranges(self, batch_size=Range(1), workers=Range(0))
+        check_ranges(self, "--", batch_size=Range(1), workers=Range(0))
 
     @property
     def drawn(self) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numba
@@ -61,9 +62,8 @@ def _weights(side: int, size: int) -> _Weights:
     return _Weights(first, count, covered.clip(0).astype(np.uint32), span**2, reciprocal)
 
 
-def _inlined(function: Any) -> Any:
-    # what is called from cached code is not optimized with it: three times slower
-    return numba.njit(inline="always")(function)
+# what is called from cached code is not optimized with it, unless inlined: three times slower
+_inlined: Callable[[Any], Any] = numba.njit(inline="always")
 
 
 @_inlined

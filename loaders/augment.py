@@ -43,7 +43,6 @@ class AugmentConfig:
     """Saturation factors are drawn from 1 - x to 1 + x (0 to 1)."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         share = Range(0, 1)
         check_ranges(
             self,

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from loaders.augment import Augmentation, AugmentConfig, draw
 from loaders.batch import PoseBatch
 from loaders.config import DataConfig
 from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
-from loaders.format.shard_set import ShardSet
+from loaders.format.shard_set import ShardSet, image_members
 from models.skeleton import NECK
 
 Indices = NDArray[np.int64]
@@ -48,46 +49,34 @@ class Loader(ABC):
         self.world_size = world_size
         self.device = torch.device(device)
         self.training = training
-        self.outputs = tuple(outputs)
         self.dtype = dtype
         self.augment = config.augment if training else AugmentConfig()
-        stored = shard_set.camera
-        self.crop = min(stored.width, stored.height)
+        self.crop = min(shard_set.camera.width, shard_set.camera.height)
         """Side of the center square of a stored image (pixels)."""
-        self.crop_left = (stored.width - self.crop) // 2
-        self.crop_top = (stored.height - self.crop) // 2
         self.image_size = config.image_size or self.crop
-        self.camera = stored.crop_and_resize(self.crop_left, self.crop_top, self.crop, self.image_size)
+        self.camera = shard_set.camera.center_square(self.image_size)
         """The camera of the loaded images, before augmentation."""
         self.skipped: dict[int, str] = {}
         """Samples skipped because they cannot be decoded: position in the split -> shard, key, member, offset."""
-        self._epoch = 0
+        self.global_batch = config.batch_size * world_size
+        """Samples in a batch over all ranks."""
+        self.batches_per_epoch = len(shard_set) // self.global_batch
+        """Batches that a whole training epoch gives each rank."""
+        self.epoch = 0
+        """The epoch that the next batch belongs to."""
         self._consumed = 0
         if training and len(shard_set) < self.global_batch:
             raise InputError(
                 f"{shard_set.folder} has {len(shard_set)} samples, fewer than one batch of {self.global_batch} "
                 f"({config.batch_size} x {world_size} processes): lower data.batch_size"
             )
-
-    @property
-    def global_batch(self) -> int:
-        """Samples in a batch over all ranks."""
-        return self.config.batch_size * self.world_size
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next batch belongs to."""
-        return self._epoch
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches that a whole training epoch gives each rank."""
-        return len(self.shard_set) // self.global_batch
+        self.members = image_members(shard_set, outputs)
+        """The tar member of each output."""
 
     @property
     def progress(self) -> float:
         """Epochs completed, with the share of the current one (epochs)."""
-        return self._epoch + min(1.0, self._consumed / max(1, self.batches_per_epoch * self.global_batch))
+        return self.epoch + min(1.0, self._consumed / max(1, self.batches_per_epoch * self.global_batch))
 
     def __len__(self) -> int:
         """Return the number of batches that the next iteration delivers; fewer if a whole batch is skipped."""
@@ -97,7 +86,6 @@ class Loader(ABC):
         return max(0, -(-(left - self.rank * self.config.batch_size) // self.global_batch))
 
     def __iter__(self) -> Iterator[PoseBatch]:
-        samples = len(self.shard_set)
         plan = rank_batches(
             self._order(),
             self._consumed,
@@ -108,22 +96,22 @@ class Loader(ABC):
         )
         for batch in self._load(plan):
             # counted before it is yielded, so that a state taken after this batch does not repeat it
-            self._consumed = min(self._consumed + self.global_batch, samples)
+            self._consumed = min(self._consumed + self.global_batch, len(self.shard_set))
             if len(batch):
                 yield batch
-        self._epoch += self.training
+        self.epoch += self.training
         self._consumed = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch; the current epoch goes on where it is."""
-        if epoch != self._epoch:
-            self._epoch, self._consumed = epoch, 0
+        if epoch != self.epoch:
+            self.epoch, self._consumed = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the training. It does not depend on the number of ranks or the batch size."""
         return {
             "seed": self.config.seed,
-            "epoch": self._epoch,
+            "epoch": self.epoch,
             "consumed": self._consumed,
             "fingerprint": self.shard_set.fingerprint,
             "order": self._order_name,
@@ -143,7 +131,7 @@ class Loader(ABC):
                 f"the run's order was {state['order']}, now it would be {self._order_name}: a position in one is "
                 "none in the other, so keep data.access and data.shuffle_window to resume"
             )
-        self._epoch, self._consumed = state["epoch"], state["consumed"]
+        self.epoch, self._consumed = state["epoch"], state["consumed"]
 
     def close(self) -> None:
         """Free threads, pipelines and mappings."""
@@ -163,11 +151,10 @@ class Loader(ABC):
         """Return the samples of the current epoch, in its order."""
         if not self.training:
             return np.arange(len(self.shard_set))
-        seed, epoch = self.config.seed, self._epoch
         if self.config.access == "sequential":
             sizes = [shard.samples for shard in self.shard_set.shards]
-            return shard_order(seed, epoch, sizes, self.config.shuffle_window)
-        return epoch_order(seed, epoch, len(self.shard_set))
+            return shard_order(self.config.seed, self.epoch, sizes, self.config.shuffle_window)
+        return epoch_order(self.config.seed, self.epoch, len(self.shard_set))
 
     def _reject(self, index: int, member: str, fault: str) -> None:
         """Skip a sample from now on. Raises InputError if the run is to fail instead."""
@@ -178,6 +165,13 @@ class Loader(ABC):
                 "run tools.verify --deep to find them all"
             )
         self.skipped[index] = f"{where} {fault}"
+
+    def _size_fault(self, height: int, width: int) -> str:
+        """Return what is wrong with the size of a stored image (pixels); empty if it is the manifest's."""
+        camera = self.shard_set.camera
+        if (height, width) == (camera.height, camera.width):
+            return ""
+        return f"has {width}x{height} pixels, not {camera.width}x{camera.height}"
 
     def _usable(self, indices: Indices) -> Indices:
         """Return a batch without skipped samples: in training others take their places, else it is shorter."""
@@ -195,7 +189,7 @@ class Loader(ABC):
 
     def _draw(self, indices: Indices) -> Augmentation | None:
         if self.augment.moves or self.augment.jitters_color:
-            return draw(self.augment, self.config.seed, self._epoch, indices)
+            return draw(self.augment, self.config.seed, self.epoch, indices)
         return None
 
     def _labels(self, indices: Indices, augmentation: Augmentation | None) -> PoseBatch:
@@ -215,3 +209,8 @@ class Loader(ABC):
             meta=torch.from_numpy(meta),
             index=torch.from_numpy(np.ascontiguousarray(indices)),
         )
+
+
+def channels_first(images: Tensor) -> Tensor:
+    """Return images (B, H, W, 3), or (B, 3, H, W) if they are floats, as (B, 3, H, W), without copying."""
+    return images if images.is_floating_point() else images.permute(0, 3, 1, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,8 +39,7 @@ class PoseBatch:
         return [PoseBatch(**{name: parts[i] for name, parts in pieces.items()}) for i in range(len(sizes))]
 
     def _tensors(self) -> dict[str, Tensor]:
-        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        return {name: value for name, value in values if value is not None}
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
@@ -67,28 +68,21 @@ def build_loader(
 def _loader_class(config: DataConfig, outputs: Sequence[str], device: torch.device) -> type[Loader]:
     if not outputs and config.access == "random":
         return LabelLoader
-    demand = ""
-    if config.access == "sequential":
-        demand = "data.access sequential is DALI's own reader"
-    elif config.backend == "dali":
-        demand = "data.backend is dali"
-    has_dali = _has_dali()
-    if demand and not has_dali:
+    sequential = config.access == "sequential"
+    has_dali = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+    if not has_dali and (sequential or config.backend == "dali"):
+        demand = "data.access sequential is DALI's own reader" if sequential else "data.backend is dali"
         raise InputError(
             f"{demand}, and DALI is missing: pip install nvidia-dali-cuda130, or give --data.backend torch"
         )
     # imported only where they are used: the torch loader must work where DALI is not installed
-    if demand or (has_dali and config.backend == "auto" and device.type == "cuda"):
+    if sequential or config.backend == "dali" or (has_dali and config.backend == "auto" and device.type == "cuda"):
         from loaders.dali.loader import DaliLoader  # noqa: PLC0415
 
         return DaliLoader
     from loaders.torch_loader import TorchLoader  # noqa: PLC0415
 
     return TorchLoader
-
-
-def _has_dali() -> bool:
-    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
 class LabelLoader(Loader):
@@ -117,12 +111,10 @@ class CachedBatchLoader(Loader):
             world_size=loader.world_size,
             device=loader.device,
             training=loader.training,
+            outputs=tuple(loader.members),
         )
-        batches = iter(loader)
-        self._batch = next(batches)
-        del batches
+        self._batch = next(iter(loader))
         loader.close()
 
     def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
-        for _ in plan:
-            yield self._batch
+        return itertools.repeat(self._batch, len(plan))

@@ -18,10 +18,7 @@ Image = NDArray[np.uint8]
 _STORED: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 """Three channels, 8 or 16 bit; labels belong to pixels as they are stored, whatever the orientation says."""
 
-_PNG_OPTIONS: Final = (
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-)
+_PNG_OPTIONS: Final = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_COMPRESSION, 1)
 """World positions come out a third smaller than with OpenCV's defaults, in the same time; images no larger."""
 _PNG_BEGINS: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_HEADER: Final = 33

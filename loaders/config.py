@@ -41,7 +41,6 @@ class ReaderConfig:
     training another sample of its batch takes its place, so that all processes stay in step."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_ranges(
             self,
             "data.",
@@ -79,7 +78,6 @@ class DataConfig(ReaderConfig):
     or a folder. Credentials and endpoint come from the AWS_* environment variables."""
 
     def __post_init__(self) -> None:
-        """Check the ranges, and what excludes each other."""
         super().__post_init__()
         check_ranges(self, "data.", image_size=Range(32), seed=Range(0, 2**62), shuffle_window=Range(1))
         if self.access == "sequential" and self.backend == "torch":

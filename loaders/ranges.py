@@ -36,7 +36,8 @@ def check_ranges(config: object, prefix: str = "", **ranges: Range) -> None:
 
     Args:
         config: the dataclass.
-        prefix: what stands before the fields' names, such as "optim."; after "--" they are written with hyphens.
+        prefix: what stands before the fields' names: "--" for the flags of a command, which are written with hyphens,
+            "optim." for keys of a run's configuration.
         ranges: range by field.
     """
     for name, allowed in ranges.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 import weakref
@@ -15,13 +16,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from loaders.augment import Augmentation
-from loaders.base import Indices, Loader
+from loaders.base import Indices, Loader, channels_first
 from loaders.batch import PoseBatch
 from loaders.codecs import decode_stored, png_bits
-from loaders.format.shard_set import image_data, image_members
+from loaders.format.shard_set import image_data
+from loaders.preprocessing import center_square, resize
 
 _Pixels = NDArray[Any]
 _Fault = tuple[int, str, str]
@@ -67,9 +68,8 @@ class TorchLoader(Loader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._members = image_members(self.shard_set, self.outputs)
-        self._memory = {output: RecycledArrays(*self._shape_and_dtype(output)) for output in self._members}
-        self._steps = {output: self._steps_of(output) for output in self._members}
+        self._memory = {output: RecycledArrays(*self._shape_and_dtype(output)) for output in self.members}
+        self._steps = {output: self._steps_of(output) for output in self.members}
         stored = self.shard_set.camera
         self._in_place = {output: not steps and stored.width == stored.height for output, steps in self._steps.items()}
         """Whether images are decoded into the batch itself."""
@@ -89,16 +89,17 @@ class TorchLoader(Loader):
         n, size = self.config.batch_size, self.image_size
         if output == "image" and self.dtype == "float32":
             return (n, 3, size, size), np.dtype(np.float32)
-        bits = png_bits(self.shard_set.member(0, self._members[output])) if output == "worldp" else 8
+        bits = png_bits(self.shard_set.member(0, self.members[output])) if output == "worldp" else 8
         return (n, size, size, 3), np.dtype(f"uint{bits}")
 
     def _steps_of(self, output: str) -> list[_Step]:
         """Return what is done to the center square of a stored image; a step with nothing to do is absent."""
         smooth, size, steps = output == "image", (self.image_size, self.image_size), list[_Step]()
-        if self.crop != self.image_size:
-            shrink = cv2.INTER_AREA if self.crop > self.image_size else cv2.INTER_LINEAR
-            resizing = shrink if smooth else cv2.INTER_NEAREST_EXACT
-            steps.append(lambda image, out, _: cv2.resize(image, size, out, interpolation=resizing))
+        if self.crop != self.image_size and smooth:
+            steps.append(lambda image, out, _: resize(image, self.image_size, out))
+        elif self.crop != self.image_size:
+            nearest = cv2.INTER_NEAREST_EXACT
+            steps.append(lambda image, out, _: cv2.resize(image, size, out, interpolation=nearest))
         if self.augment.moves:
             warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
             steps.append(lambda image, out, row: cv2.warpAffine(image, row.warp, size, out, flags=warping))
@@ -118,8 +119,8 @@ class TorchLoader(Loader):
                     pending.append(self._submit(indices))
                 ready = self._finished(pending.popleft())
                 labels = self._labels(ready.indices, ready.augmentation)
-                images = {output: _batch_tensor(filled) for output, filled in ready.images.items()}
-                yield PoseBatch(**{**vars(labels), **images}).to(self.device)
+                images = {output: channels_first(torch.from_numpy(filled)) for output, filled in ready.images.items()}
+                yield dataclasses.replace(labels, **images).to(self.device)
         finally:
             work = [future for batch in pending for future in batch.work]
             # memory must not be handed out again while a thread writes into it
@@ -135,7 +136,7 @@ class TorchLoader(Loader):
         rows = []
         for output, filled in images.items():
             # all at once: finding them one by one would cost a thread as much as copying one
-            stored = image_data(self.shard_set, indices, self._members[output])
+            stored = image_data(self.shard_set, indices, self.members[output])
             columns = zip(indices.tolist(), stored, filled, warps, colors, strict=True)
             rows += [_Row(index, output, *rest) for index, *rest in columns]
         left = iter(rows)
@@ -158,7 +159,7 @@ class TorchLoader(Loader):
             try:
                 self._make(row)
             except ValueError as error:
-                faults.append((row.index, self._members[row.output], str(error)))
+                faults.append((row.index, self.members[row.output], str(error)))
         return faults
 
     def _make(self, row: _Row) -> None:
@@ -172,11 +173,10 @@ class TorchLoader(Loader):
 
     def _scratch(self) -> _Pixels:
         """Return this thread's memory for a decoded image; small enough to stay in its core's cache."""
-        memory: _Pixels | None = getattr(self._own, "scratch", None)
-        if memory is None:
+        if not hasattr(self._own, "scratch"):
             camera = self.shard_set.camera
-            memory = self._own.scratch = np.empty((camera.height, camera.width, 3), np.uint8)
-        return memory
+            self._own.scratch = np.empty((camera.height, camera.width, 3), np.uint8)
+        return self._own.scratch  # type: ignore[no-any-return]
 
     def _center_square(self, row: _Row, memory: _Pixels) -> _Pixels:
         """Return the center square (S, S, 3) of a stored image, a JPEG's in ``memory``.
@@ -187,13 +187,12 @@ class TorchLoader(Loader):
         image = row.data
         if image.ndim == 1:
             try:
-                image = decode_stored(image, self._members[row.output], memory)
+                image = decode_stored(image, self.members[row.output], memory)
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
-        camera = self.shard_set.camera
-        if image.shape[:2] != (camera.height, camera.width):
-            raise ValueError(f"has {image.shape[1]}x{image.shape[0]} pixels, not {camera.width}x{camera.height}")
-        return image[self.crop_top : self.crop_top + self.crop, self.crop_left : self.crop_left + self.crop]
+        if fault := self._size_fault(*image.shape[:2]):
+            raise ValueError(fault)
+        return center_square(image)
 
 
 class RecycledArrays:
@@ -231,9 +230,3 @@ def _compiled_normalize() -> Any:
     from loaders.system.compiled import compiled  # noqa: PLC0415 - slow to import
 
     return compiled(normalize)
-
-
-def _batch_tensor(filled: _Pixels) -> Tensor:
-    """Return images as (B, 3, H, W)."""
-    tensor = torch.from_numpy(filled)
-    return tensor if tensor.is_floating_point() else tensor.permute(0, 3, 1, 2)

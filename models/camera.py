@@ -91,8 +91,9 @@ class FisheyeCamera:
         return np.asarray((pixels - np.array([self.cx, self.cy])) * focal + [other.cx, other.cy], np.float64)
 
     def center_square(self, size: int) -> FisheyeCamera:
-        """Return the camera of the center square (full height), resized to ``size`` x ``size`` pixels."""
-        return self.crop_and_resize((self.width - self.height) / 2, 0.0, self.height, size)
+        """Return the camera of the center square, resized to ``size`` x ``size`` pixels."""
+        side = min(self.width, self.height)
+        return self.crop_and_resize((self.width - side) // 2, (self.height - side) // 2, side, size)
 
     def _distort(self, theta: Any) -> NDArray[np.float64]:
         k1, k2, k3, k4 = self.distortion

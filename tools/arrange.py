@@ -30,8 +30,8 @@ class ArrangeFlags(Command):
     output: Path
     """Folder of the dataset (path): TrainSet, ValSet and TestSet are made in it."""
     mode: Mode = "move"
-    """How subjects get into the dataset: links take no space, hard links need the same file system. Links within a
-    subject stay links; files that a link brings in from elsewhere are copied."""
+    """How subjects get into the dataset: links take no space, hard links need the same file system.
+    Links within a subject stay links; files that a link brings in from elsewhere are copied."""
 
 
 @command("tools.arrange", "Sort extracted subjects into TrainSet, ValSet and TestSet by the official table.")
@@ -110,14 +110,10 @@ def _prepare_to_move(path: Path, subject: Path) -> None:
 def _copy(
     source: Path, target: Path, copy_file: Callable[[str, str], object], around: tuple[Path, ...] = ()
 ) -> list[Path]:
-    """Copy a folder; return its links that lead nowhere.
+    """Copy a folder, each file with ``copy_file``; return its links that lead nowhere.
 
-    Args:
-        source: the folder.
-        target: the new folder. Links that lead below ``source`` become relative links below ``target``; the content
-            of others is copied.
-        copy_file: copies one file.
-        around: the folders whose links led to this one.
+    Links that lead below ``source`` become relative links below ``target``; the content of others is copied.
+    ``around`` are the folders whose links led to this one.
     """
     links: list[Path] = []
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint import torch_file
@@ -18,20 +17,18 @@ from loaders.errors import InputError
 from loaders.system.files import appearing
 from models import reference_weights
 
-PROGRAM: Final = "tools.convert_checkpoint"
-
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertFlags(Command):
     """Flags of ``tools.convert_checkpoint``."""
 
     input: Path
-    """Checkpoint to convert: one of ours becomes one of the reference code, and the other way round."""
+    """Checkpoint to convert (path): one of ours becomes one of the reference code, and the other way round."""
     output: Path
-    """File to write; must not exist."""
+    """File to write (path); must not exist."""
 
 
-@command(PROGRAM, "Convert a checkpoint of ours to one of the reference code, or the other way round.")
+@command("tools.convert_checkpoint", "Convert a checkpoint of ours to the reference code's, or the other way round.")
 def main(flags: ConvertFlags) -> int:
     """Write the other code's checkpoint, weights alone: neither can resume the other's run."""
     if flags.output.exists():

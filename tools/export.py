@@ -30,8 +30,6 @@ from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tools.synthesis.frame_generator import FrameGenerator
 from tools.synthesis.render import Renderer
 
-PROGRAM: Final = "tools.export"
-
 _OPSET: Final = 23
 _TOLERANCE: Final = {"heatmap": 1e-3, "joints_3d": 1e-4}
 """Largest difference to PyTorch, of heatmaps and of joints (metres); relative where values are larger than 1."""
@@ -45,9 +43,9 @@ class ExportFlags(Command):
     """Flags of ``tools.export``."""
 
     checkpoint: Path
-    """Checkpoint of a finetuned network, or of train2d for heatmaps alone; ours or the reference code's."""
+    """Checkpoint of a finetuned network, or of train2d for heatmaps alone (path); ours or the reference code's."""
     output: Path
-    """File to write: NAME.onnx, or NAME.pt2 for torch.export; must not exist."""
+    """File to write (path): NAME.onnx, or NAME.pt2 for torch.export; must not exist."""
 
     def __post_init__(self) -> None:
         """Check the ending."""
@@ -77,7 +75,7 @@ class Exported(nn.Module):
         return heatmap, self.lifting_net.pose(self.lifting_net.encode(heatmap))
 
 
-@command(PROGRAM, "Export a trained network as ONNX or as a torch.export package, and compare it with PyTorch.")
+@command("tools.export", "Export a trained network as ONNX or as a torch.export package, and compare it with PyTorch.")
 def main(flags: ExportFlags) -> int:
     """Write the network, run it in the other runtime, and return the exit status; a network that differs is removed."""
     if flags.output.exists():

@@ -14,8 +14,8 @@ from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.locks import locked
 from loaders.system.os_errors import DiskFullError, format_bytes
-from tools.archives.multipart import find_archives
-from tools.archives.unpack import GO_ON, UnpackJob, temporary_folder, unpack_subject
+from tools.archives.multipart import GO_ON, find_archives
+from tools.archives.unpack import UnpackJob, temporary_folder, unpack_subject
 from tools.parallel import Meter, over_processes
 
 
@@ -28,10 +28,10 @@ class ExtractFlags(Command):
     output: Path
     """Folder to unpack to (path), one folder per subject; subjects that are already there are not unpacked again."""
     delete_parts: bool = False
-    """Delete a subject's parts once all of it is unpacked and its checksum is right. The parts of a subject that was
-    unpacked before are compared with it first."""
+    """Delete a subject's parts once all of it is unpacked and its checksum is right.
+    The parts of a subject that was unpacked before are compared with it first."""
     workers: int = 0
-    """Subjects unpacked at the same time (processes); 0 takes one per core."""
+    """Workers that unpack subjects (processes); 0 takes one per core."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -48,10 +48,9 @@ def main(flags: ExtractFlags) -> int:
         jobs = _find_jobs(flags)
         finished = [job for job in jobs if job.is_finished()]
         remaining = [job for job in jobs if job not in finished]
-        todo = [*remaining, *(job for job in finished if flags.delete_parts)]
-        todo.sort(
-            key=lambda job: job.archive.bytes, reverse=True
-        )  # the largest first, so that no worker begins one at the end
+        todo = jobs if flags.delete_parts else remaining
+        # the largest first, so that no worker begins one at the end
+        todo = sorted(todo, key=lambda job: job.archive.bytes, reverse=True)
         with Meter(sum(job.archive.bytes for job in todo), "B", "extracting", scale=True) as meter:
             try:
                 outcomes = over_processes(unpack_subject, todo, flags.workers or available_cores(), meter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import os
@@ -11,13 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_EXCEPTION,
-    BrokenExecutor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from multiprocessing.connection import wait as wait_for_sentinels
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
@@ -123,9 +116,12 @@ def over_processes(
         with ProcessPoolExecutor(workers, context, _start_worker, (shared,)) as pool:
             try:
                 # a worker inherits what is blocked: Ctrl-C does not reach it before `_start_worker` does
-                with _interrupts_blocked():
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
                     futures = [pool.submit(_work, function, job) for job in jobs]
                     processes = multiprocessing.active_children()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 _follow(futures, shared, meter)
                 return [future.result() for future in futures]
             finally:
@@ -202,16 +198,6 @@ def _why_broken(processes: Sequence[BaseProcess]) -> Exception:
             f"put the call below {_GUARD}, or give --workers 1"
         )
     return Failure("a worker process died, perhaps for want of memory: run the same command again with fewer --workers")
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Hold back Ctrl-C for a moment."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow(futures: Sequence[Future[Any]], shared: _Shared, meter: Meter) -> None:

@@ -35,7 +35,7 @@ class SynthesizeFlags(Command):
     environments: int = 1
     """Number of environments of each subject, env_001 and so on (1 to 999)."""
     subjects: tuple[str, ...] = ()
-    """Names of official subjects; empty takes the next three numbers instead."""
+    """Names of official subjects to take; empty takes as many as the next three flags say."""
     train_subjects: int = len(SUBJECTS["train"])
     """How many of the official training subjects to take (subjects)."""
     val_subjects: int = len(SUBJECTS["val"])
@@ -47,7 +47,7 @@ class SynthesizeFlags(Command):
     dots: bool = False
     """Paint a dot on each of the 16 joints, exactly at the 2D label, in a color per joint."""
     defects: bool = False
-    """Plant faults, including those of the release, and list them in defects.json."""
+    """Plant defects, including those of the release, and list them in defects.json."""
     seed: int = 0
     """Seed of everything that is drawn (integer from 0)."""
     workers: int = 0
@@ -64,7 +64,7 @@ class SynthesizeFlags(Command):
         if unknown:
             raise InputError(f"--subjects: {', '.join(sorted(unknown))} is not in the dataset's splits")
         if self.defects and min(self.frames_per_subject, self.eval_frames or FEWEST_FRAMES) < FEWEST_FRAMES:
-            raise InputError(f"--defects needs at least {FEWEST_FRAMES} frames per subject to plant the faults in")
+            raise InputError(f"--defects needs at least {FEWEST_FRAMES} frames per subject to plant the defects in")
 
     def recordings(self) -> Iterator[tuple[Recording, int, int]]:
         """Yield each recording, the number of its environment, and its length (frames)."""
@@ -116,8 +116,8 @@ def main(flags: SynthesizeFlags) -> int:
         _share_rotations(flags)
     sys.stdout.write(f"{total} frames written to {flags.output}: {rate:.1f} frames/s with {workers} workers\n")
     if flags.defects:
-        faults = plant(flags.output)
-        sys.stdout.write(f"{len(faults)} faults planted, listed in {flags.output / DEFECTS_FILE}\n")
+        defects = plant(flags.output)
+        sys.stdout.write(f"{len(defects)} defects planted, listed in {flags.output / DEFECTS_FILE}\n")
     return OK
 
 

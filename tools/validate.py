@@ -1,7 +1,8 @@
-"""Find every fault of the extracted dataset: ``python -m tools.validate --dataset DATASET``."""
+"""Find every defect of the extracted dataset: ``python -m tools.validate --dataset DATASET``."""
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections import Counter
@@ -17,9 +18,8 @@ from loaders.errors import printable
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.files import write_whole
-from tools.dataset.frame_faults import NO_ROTATIONS
 from tools.dataset.frames import PAIRED
-from tools.dataset.inspection import Inspection, InspectionJob, inspect_recording, modalities_in
+from tools.dataset.inspection import NO_ROTATIONS, Inspection, inspect_recording, modalities_in
 from tools.dataset.layout import SUBJECTS, find_recordings
 from tools.dataset.prune import prune
 from tools.parallel import Meter, over_processes
@@ -33,15 +33,15 @@ class ValidateFlags(Command):
     """Flags of ``tools.validate``."""
 
     dataset: Annotated[Path, tyro.conf.arg(aliases=("--root",))]
-    """Folder of the dataset, with TrainSet, ValSet, TestSet (path)."""
+    """Folder of the dataset, with TrainSet, ValSet and TestSet (path)."""
     deep: bool = False
     """Decode every image; without it, only the beginning and the end of each file are read."""
     report: Path | None = None
     """JSON file for the findings (path), with the number of every faulty frame."""
     prune: Path | None = None
-    """Folder to move all files of faulty frames to (path). Nothing is deleted. The rest of the dataset is then without
-    faults, even for programs that pair files by their order. Files that a link shares with another recording, or
-    with a frame without faults, stay in the dataset."""
+    """Folder to move all files of faulty frames to (path). Nothing is deleted.
+    The rest of the dataset is then without defects, even for programs that pair files by their order.
+    Files that a link shares with another recording, or with a frame without defects, stay in the dataset."""
     workers: int = 0
     """Workers that inspect recordings (processes); 0 takes one per core."""
 
@@ -50,14 +50,14 @@ class ValidateFlags(Command):
         check_ranges(self, "--", workers=Range(0))
 
 
-@command("tools.validate", "Find every fault of the extracted dataset; exit status 1 if there is any.")
+@command("tools.validate", "Find every defect of the extracted dataset; exit status 1 if there is any.")
 def main(flags: ValidateFlags) -> int:
     """Inspect the dataset, print the findings, and move the files of faulty frames if --prune is given."""
     recordings = find_recordings(flags.dataset)
     modalities = modalities_in(recordings)
-    jobs = [InspectionJob(recording, modalities, flags.deep) for recording in recordings]
+    inspect = functools.partial(inspect_recording, modalities=modalities, deep=flags.deep)
     with Meter(0, "frame", "validating") as meter:
-        inspections = over_processes(inspect_recording, jobs, flags.workers or available_cores(), meter)
+        inspections = over_processes(inspect, recordings, flags.workers or available_cores(), meter)
     absent = {
         split: tuple(subject for subject in subjects if subject not in {recording.subject for recording in recordings})
         for split, subjects in SUBJECTS.items()
@@ -104,7 +104,7 @@ def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ..
     for inspection in inspections:
         name = f"{inspection.recording.subject} {inspection.recording.name}"
         lines += [f"FAULT {name}: {problem}" for problem in inspection.problems]
-        lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in inspection.faults.items()]
+        lines += [f"FAULT {name}: {reason}: {_frames(frames)}" for reason, frames in inspection.defects.items()]
         notes = {note: frames for note, frames in inspection.notes.items() if note != NO_ROTATIONS}
         lines += [f"note  {name}: {note}: {len(frames)} frames" for note, frames in notes.items()]
     without = [len(inspection.notes[NO_ROTATIONS]) for inspection in inspections if NO_ROTATIONS in inspection.notes]
@@ -134,7 +134,7 @@ def _report(
 ) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     for inspection in inspections:
-        totals.update({reason: len(frames) for reason, frames in inspection.faults.items()})
+        totals.update({reason: len(frames) for reason, frames in inspection.defects.items()})
     return {
         "sound": all(inspection.sound for inspection in inspections),
         "deep": deep,

@@ -28,17 +28,17 @@ class VerifyFlags(Command):
     """Flags of ``tools.verify``."""
 
     shards: Path
-    """Folder of the shard set."""
+    """Folder of the shard set (path)."""
     deep: bool = False
     """Decode every image; with --dataset, make it anew from the dataset's frame and compare."""
     dataset: Annotated[Path | None, tyro.conf.arg(aliases=("--root",))] = None
-    """Folder of the dataset the shards were made of: labels are compared, and every frame is looked for."""
+    """Folder of the dataset that the shards were made of (path): labels are compared, and every frame is looked for."""
     workers: int = 0
-    """Cores to use (cores); 0 takes all."""
+    """Workers that check shards (processes); 0 takes one per core."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_ranges(self, workers=Range(0, 4096))
+        check_ranges(self, "--", workers=Range(0))
 
 
 @command("tools.verify", "Check a shard set: checksums, counts, indices, labels; exit status 1 if anything is wrong.")

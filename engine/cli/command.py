@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, get_type_hints
+from typing import TypeVar, get_type_hints
 
 import tyro
 from tyro._errors import ParseErrorEvent, on_parse_error
@@ -76,17 +76,12 @@ def parse(
         )
 
 
-class Main(Protocol):
-    """A command's ``main``."""
-
-    def __call__(self, arguments: Sequence[str] | None = None) -> int:
-        """Parse the arguments, those of the process by default, run the command, and return the exit status."""
-
-
 def command(
     program: str, description: str, *, parser: Callable[[Sequence[str]], CommandT] | None = None
-) -> Callable[[Callable[[CommandT], int]], Main]:
-    """Make a function of its flags the ``main`` of a command; errors that it raises become one line.
+) -> Callable[[Callable[[CommandT], int]], Callable[..., int]]:
+    """Make a function of its flags the ``main(arguments=None)`` of a command, which returns the exit status.
+
+    It parses the arguments, those of the process by default. Errors become one line.
 
     Args:
         program: name for messages, such as "tools.shard".
@@ -94,7 +89,7 @@ def command(
         parser: turns arguments into flags; None parses them as the dataclass that annotates the function's parameter.
     """
 
-    def decorate(action: Callable[[CommandT], int]) -> Main:
+    def decorate(action: Callable[[CommandT], int]) -> Callable[..., int]:
         @functools.wraps(action)
         def main(arguments: Sequence[str] | None = None) -> int:
             end_unguarded_worker()
@@ -102,10 +97,11 @@ def command(
             with forgiving_streams(), shown_log():
                 try:
                     if parser is None:
-                        flags = next(iter(get_type_hints(action).values()))
-                        status = action(parse(flags, given, program=program, description=description))
+                        declared = next(iter(get_type_hints(action).values()))
+                        flags = parse(declared, given, program=program, description=description)
                     else:
-                        status = action(parser(given))
+                        flags = parser(given)
+                    status = action(flags)
                 except SystemExit as stop:  # --help
                     raise SystemExit(_printed(stop.code, program)) from None
                 except (InputError, Failure, OSError) as error:

@@ -36,15 +36,14 @@ def nearest(key: str, keys: Collection[str]) -> str:
     return f"did you mean {listed(found, 'or')}?" if found else "--help lists all"
 
 
-def value_of(texts: Sequence[str], hint: Any) -> Any:
-    """Return the value that ``texts`` mean as arguments of a flag of type ``hint``. Raises ValueError for none."""
+def value_of(text: str, hint: Any) -> Any:
+    """Return the value that ``text`` means to a flag of type ``hint``. Raises ValueError if it means none."""
     with VALUES:
         spec = VALUES.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
         assert isinstance(spec, PrimitiveConstructorSpec), f"flags of type {hint} are unknown"
-        for text in texts:
-            if spec.choices and text not in spec.choices:
-                raise ValueError(f"is {text!r}: give {listed(spec.choices, 'or')}")
-        return spec.instance_from_str(list(texts))
+        if spec.choices and text not in spec.choices:
+            raise ValueError(f"is {text!r}: give {listed(spec.choices, 'or')}")
+        return spec.instance_from_str([text])
 
 
 def listed(words: Sequence[str], last: str) -> str:
@@ -85,12 +84,7 @@ def _path(text: str) -> Path:
     return Path(expanded)
 
 
-_CONVERTERS: Final[dict[Any, Callable[[str], Any]]] = {
-    int: _whole_number,
-    float: _number,
-    str: _text,
-    Path: _path,
-}
+_CONVERTERS: Final[dict[Any, Callable[[str], Any]]] = {int: _whole_number, float: _number, str: _text, Path: _path}
 
 
 @VALUES.primitive_rule

@@ -25,19 +25,18 @@ def complaint(
     match event:
         # an unknown flag is often a required one that is misspelt, so it goes first
         case errors.UnrecognizedArgs(tokens=tokens) | errors.MissingArgs(unrecognized_tokens=[_, *_] as tokens):
-            said = _unknown(tokens, arguments, [f"--{key.replace('_', '-')}" for key in keys])
+            return _unknown(tokens, arguments, [f"--{key.replace('_', '-')}" for key in keys])
         case errors.MissingArgs(prog=program, missing_arguments=missing):
-            said = _missing(program, [each.arg for each in missing], arguments, example)
+            return _missing(program, [each.arg for each in missing], arguments, example)
         case errors.InvalidChoice(argument=argument, value=value, choices=choices):
-            said = f"{_flag(argument)} is {value!r}: give {listed(choices, 'or')}"
+            return f"{_flag(argument)} is {value!r}: give {listed(choices, 'or')}"
         case errors.BadValue(argument=argument):
             kind = (argument.lowered.metavar or "").removeprefix("{None}|")
-            said = f"{_flag(argument)} has no value: give {_flag(argument)} {kind}"
+            return f"{_flag(argument)} has no value: give {_flag(argument)} {kind}"
         case errors.InstantiationFailure(argument=ArgumentDefinition() as argument, message=message):
-            said = f"{_flag(argument)} {message}"
+            return f"{_flag(argument)} {message}"
         case _:
             return None
-    return said
 
 
 def _unknown(tokens: Sequence[str], arguments: Sequence[str], flags: Collection[str]) -> str:
@@ -45,8 +44,8 @@ def _unknown(tokens: Sequence[str], arguments: Sequence[str], flags: Collection[
         if token.startswith("-"):
             flag = token.partition("=")[0]
             return f"{flag} is no flag: {nearest(flag, flags)}"
-    place = arguments.index(tokens[0]) if tokens[0] in arguments else 0
-    after = f" after {arguments[place - 1]}" if place else ""
+    position = arguments.index(tokens[0]) if tokens[0] in arguments else 0
+    after = f" after {arguments[position - 1]}" if position else ""
     return f"{tokens[0]!r}{after} is one argument too many: switches take no value, values with spaces need quotes"
 
 

@@ -75,7 +75,12 @@ def _forgiving(name: Literal["stdout", "stderr"]) -> Iterator[None]:
         stream.flush()
         setattr(sys, name, given)
         if given:
-            _let_go(given)
+            try:
+                given.flush()
+            except OSError:  # the interpreter would try again at its end, and report it
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, given.fileno())
+                os.close(nothing)
 
 
 def _open_nothing(flags: int) -> int:
@@ -83,13 +88,3 @@ def _open_nothing(flags: int) -> int:
     descriptor = os.open(os.devnull, flags)
     os.set_inheritable(descriptor, descriptor <= 2)  # child processes have standard streams, too
     return descriptor
-
-
-def _let_go(stream: TextIO) -> None:
-    """Leave nothing in a stream for the interpreter to write at its end, if that would fail: it reports it."""
-    try:
-        stream.flush()
-    except OSError:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, stream.fileno())
-        os.close(nothing)

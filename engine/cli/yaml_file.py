@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, get_args
 
 from yaml import BaseLoader, MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
@@ -91,8 +91,8 @@ class _File:
     def pairs(self, section: Node, prefix: str) -> _Pairs:
         """Return the pairs of a section; what ``<<`` merges in gives way to the section's own."""
         if not isinstance(section, MappingNode):
-            place = prefix[:-1] or "the file"
-            raise self.fault(section, f"{place} holds no keys: write them one a line, as 'key: value'")
+            where = prefix[:-1] or "the file"
+            raise self.fault(section, f"{where} holds no keys: write them one a line, as 'key: value'")
         own: _Pairs = {}
         merged: _Pairs = {}
         for key, value in section.value:
@@ -110,28 +110,22 @@ class _File:
 
     def value(self, name: str, node: Node) -> Any:
         """Return what a key's value means to the flag of that name."""
-        hint = self.keys[name]
-        several = get_origin(hint) is tuple and isinstance(node, SequenceNode)
-        items = node.value if several else [node]
-        for item in (node, *items):
-            if item.tag not in _UNTAGGED:
-                tag = item.tag.replace("tag:yaml.org,2002:", "!!")
-                raise self.fault(item, f"{name} has the tag {tag}: leave it out, the key says what the value means")
-        if not all(isinstance(item, ScalarNode) for item in items):
-            raise self.fault(
-                node, f"{name} takes {'single values' if several else 'one value'}: give it without brackets"
-            )
-        if any(map(_is_null, items)):
+        hint, text = self.keys[name], node.value
+        if node.tag not in _UNTAGGED:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise self.fault(node, f"{name} has the tag {tag}: leave it out, the key says what the value means")
+        if not isinstance(node, ScalarNode):
+            raise self.fault(node, f"{name} takes one value: give it without brackets")
+        if _is_null(node):
             if types.NoneType in get_args(hint):
                 return None
             raise self.fault(node, f"{name} has no value: give one, or leave the line out")
-        text = node.value
         if hint is bool:
             if text.lower() not in _SWITCHES:
                 raise self.fault(node, f"{name} is {text!r}: give true or false")
             return _SWITCHES[text.lower()]
         try:
-            return value_of([item.value for item in items], hint)
+            return value_of(text, hint)
         except ValueError as error:
             raise self.fault(node, f"{name} {error}") from None
 

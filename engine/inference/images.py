@@ -14,8 +14,7 @@ import PIL.Image
 from engine.inference.pose_model import Rotation, View
 from loaders.codecs import Image, decode
 from loaders.errors import InputError
-from loaders.image_circle import Circle
-from loaders.preprocessing import Preprocessing
+from loaders.preprocessing import Circle, Preprocessing
 
 _CANVAS_SIDE: Final = 1600
 """Longest side of a drawn image (pixels); larger ones are drawn on a reduced copy, which bounds the memory."""

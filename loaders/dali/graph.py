@@ -58,22 +58,6 @@ Feed = Callable[[], tuple[Any, ...]]
 """Returns the next batch's inputs to a graph; DALI calls it when it has room for one."""
 
 
-@dataclass(frozen=True)
-class Tars:
-    """What DALI's webdataset reader goes through."""
-
-    paths: tuple[str, ...]
-    """Tars, one after another; a tar may come again."""
-    indices: tuple[str, ...]
-    """An index file for each, which lists the samples to take in the order to take them."""
-    images: tuple[str, ...]
-    """Members that hold images."""
-    labels: tuple[str, ...]
-    """Members that are delivered as they are."""
-    prefetch: int
-    """Batches read ahead (batches)."""
-
-
 def dali_matrices(warp: NDArray[np.float64]) -> NDArray[np.float32]:
     """Convert affine maps (n, 2, 3) between pixels with centers at integers into DALI's, with centers at i + 0.5."""
     out = warp.copy()
@@ -82,45 +66,52 @@ def dali_matrices(warp: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def mapped_graph(feed: Feed, spec: GraphSpec) -> tuple[Any, ...]:
+def random_access_graph(feed: Feed, spec: GraphSpec) -> tuple[Any, ...]:
     """Return one output per image of ``spec``, HWC, or CHW if normalized.
 
     ``feed`` returns a batch: per image a list of arrays (bytes, or HWC if not encoded), then the matrices that
     `_external` asks for. Bytes must begin with an image's header: without one, this DALI's decoder may crash.
     """
-    dtypes = [types.UINT8] * len(spec.images)
-    inputs = _external(feed, dtypes, [1 if kind.encoded else 3 for kind in spec.images], spec)
+    inputs = _external(feed, spec.images, spec)
     return _images(inputs[: len(spec.images)], inputs[len(spec.images) :], spec)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def streamed_graph(feed: Feed, spec: GraphSpec, tars: Tars) -> tuple[Any, ...]:
-    """Return the bytes (n,) of each label of ``tars``, the images of ``spec``, the stored sizes of the encoded ones.
+def sequential_graph(
+    feed: Feed, spec: GraphSpec, *, tars: list[str], indices: list[str], members: list[str], prefetch: int
+) -> tuple[Any, ...]:
+    """Return the bytes (n,) of each label, the images of ``spec``, the stored sizes of the encoded ones.
 
-    ``feed`` returns the matrices.
+    Args:
+        feed: returns the matrices.
+        spec: what is done to the images.
+        tars: paths or URLs, in the order to read them; a tar may come again.
+        indices: an index file for each, which lists the samples to take in the order to take them.
+        members: of a sample: labels, then the images of ``spec``.
+        prefetch: batches read ahead (batches).
     """
     read: Any = fn.readers.webdataset(
-        paths=list(tars.paths),
-        index_paths=list(tars.indices),
-        ext=[*tars.labels, *tars.images],
+        paths=tars,
+        index_paths=indices,
+        ext=members,
         missing_component_behavior="error",
         # a mapped file would be read by the decoding threads, at the moment they need it
         dont_use_mmap=True,
-        prefetch_queue_depth=tars.prefetch,
+        prefetch_queue_depth=prefetch,
     )
-    members = list(read) if isinstance(read, list | tuple) else [read]
-    labels, stored = members[: len(tars.labels)], members[len(tars.labels) :]
+    outputs = list(read) if isinstance(read, list | tuple) else [read]
+    labels = outputs[: len(outputs) - len(spec.images)]
     inputs, sizes = [], []
-    for data, kind in zip(stored, spec.images, strict=True):
+    for data, kind in zip(outputs[len(labels) :], spec.images, strict=True):
         if kind.encoded:
             size = fn.peek_image_shape(data)
             sizes.append(size)
-            # nothing is cut: this only makes the decoder wait until the header has been read, see mapped_graph
+            # nothing is cut: this only makes the decoder wait until the header has been read, see random_access_graph
             inputs.append(data[size[0] - size[0] :])
         else:
             shape = (spec.stored.height, spec.stored.width, 3)
             inputs.append(fn.reshape(data[-math.prod(shape) :], shape=shape, layout="HWC"))
-    return *labels, *_images(inputs, _external(feed, [], [], spec), spec), *sizes
+    return *labels, *_images(inputs, _external(feed, (), spec), spec), *sizes
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
@@ -129,29 +120,27 @@ def decode_graph(feed: Feed, kind: ImageSpec, spec: GraphSpec) -> Any:
     return _decode(fn.external_source(source=feed, dtype=types.UINT8, ndim=1, batch=True), kind, spec)
 
 
-def _external(feed: Feed, dtypes: list[Any], ndim: list[int], spec: GraphSpec) -> list[Any]:
-    """Return the inputs of these types, then the matrices: (n, 2, 3) if pixels move, (n, 3, 4) if colors change."""
+def _external(feed: Feed, images: tuple[ImageSpec, ...], spec: GraphSpec) -> list[Any]:
+    """Return these images as ``feed`` gives them, then the matrices: (2, 3) if pixels move, (3, 4) if colors change."""
     matrices = spec.moves + spec.jitters_color
-    if not dtypes and not spec.takes_matrices:
+    if not (images or matrices):
         return []
     inputs: Any = fn.external_source(
         source=feed,
-        num_outputs=len(dtypes) + matrices,
+        num_outputs=len(images) + matrices,
         batch=True,
         # the bytes stay in the mapped tar, the matrices are kept alive by the loader
         no_copy=True,
-        dtype=dtypes + [types.FLOAT] * matrices,
-        ndim=ndim + [2] * matrices,
+        dtype=[types.UINT8] * len(images) + [types.FLOAT] * matrices,
+        ndim=[1 if kind.encoded else 3 for kind in images] + [2] * matrices,
     )
     return list(inputs)
 
 
 def _images(inputs: list[Any], matrices: list[Any], spec: GraphSpec) -> tuple[Any, ...]:
-    """Return all images."""
     warp = matrices[0] if spec.moves else None
     color = matrices[-1] if spec.jitters_color else None
-    pairs = zip(inputs, spec.images, strict=True)
-    return tuple(build_image(data, kind, spec, warp, color) for data, kind in pairs)
+    return tuple(build_image(data, kind, spec, warp, color) for data, kind in zip(inputs, spec.images, strict=True))
 
 
 def build_image(data: Any, kind: ImageSpec, spec: GraphSpec, warp: Any, color: Any) -> Any:

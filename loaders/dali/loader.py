@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from torch import Tensor
+from nvidia.dali.tensors import TensorCPU
 from torch.utils.dlpack import from_dlpack
 
 from loaders.augment import Augmentation
-from loaders.base import Indices, Loader
+from loaders.base import Indices, Loader, channels_first
 from loaders.batch import PoseBatch
-from loaders.codecs import png_bits
+from loaders.codecs import Bytes, png_bits, stored_size
 from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
-from loaders.dali.sources import MappedSource, StreamedSource
+from loaders.dali.sources import MappedSource, SequentialSource
 from loaders.errors import InputError
-from loaders.format.shard_set import image_members
+from loaders.format.shard_set import image_data
 
 _MIB: Final = 2**20
 
@@ -42,27 +43,27 @@ class _InFlight:
 
 
 class DaliLoader(Loader):
-    """Images through one DALI graph, on the CPU or on a GPU, from mapped tars or from a stream of them."""
+    """Images through one DALI graph, on the CPU or on a GPU; a source says where the samples come from."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         config, stored = self.config, self.shard_set.camera
-        self._members = image_members(self.shard_set, self.outputs)
-        decoded = max(1, len(self._members)) * stored.width * stored.height * 3
+        decoded = max(1, len(self.members)) * stored.width * stored.height * 3
         self._at_once = max(1, min(_BLOCK, _BLOCK_BYTES // decoded) // config.batch_size)
         """Batches that go through the graph together."""
         self._pipelines = Pipelines(
             self._at_once * config.batch_size, config.thread_count(), config.prefetch, self.device
         )
-        source = StreamedSource if config.access == "sequential" else MappedSource
-        self._source = source(self.shard_set, tuple(self._members.values()), self._pipelines)
+        self._source: MappedSource | SequentialSource = MappedSource(self.shard_set, self._pipelines)
+        if config.access == "sequential":
+            self._source = SequentialSource(self.shard_set, tuple(self.members.values()), self._pipelines)
         self._spec = GraphSpec(
-            images=tuple(self._image_spec(output, member) for output, member in self._members.items()),
+            images=tuple(self._image_spec(output, member) for output, member in self.members.items()),
             stored=stored,
             image_size=self.image_size,
             # DALI drops inputs that no image needs, and asks for none if all are dropped
-            moves=self.augment.moves and bool(self._members),
-            jitters_color=self.augment.jitters_color and "image" in self._members,
+            moves=self.augment.moves and bool(self.members),
+            jitters_color=self.augment.jitters_color and "image" in self.members,
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=config.hw_decoder_load,
             normalize=self.dtype == "float32",
@@ -97,6 +98,7 @@ class DaliLoader(Loader):
                         yield part
                         done += 1
             except PipelineError as error:
+                self._source.pipeline = None
                 self._reject_bad(str(error))
             finally:
                 self._upcoming = iter(())
@@ -107,14 +109,14 @@ class DaliLoader(Loader):
         """Return the next batch. Raises PipelineError."""
         if not (self._source.fed or self._spec.takes_matrices):
             self._feed()  # DALI asks for nothing
-        outputs = self._source.run()
+        outputs = self._pipelines.run(self._source.pipeline)
         # it stays in flight until its images have been looked at, since bad samples are looked for there
         batch = self._in_flight[0]
         (pose, meta), outputs = self._source.split(batch.indices, outputs)
         labels = self._label_batch(pose, meta, batch.indices, batch.augmentation).to(self.device)
-        images = self._images(outputs, len(labels))
+        tensors = [channels_first(from_dlpack(output.as_tensor())[: len(labels)]) for output in outputs]
         self._recent.append(self._in_flight.popleft())
-        return PoseBatch(**{**vars(labels), **images})
+        return dataclasses.replace(labels, **dict(zip(self.members, tensors, strict=True)))
 
     def _feed(self) -> tuple[Any, ...]:
         """Return a batch as the graph takes it; DALI calls this when it has room for one."""
@@ -123,28 +125,22 @@ class DaliLoader(Loader):
         batch = _InFlight(indices, augmentation, [])
         # in flight even if its inputs cannot be had, since bad samples are looked for there
         self._in_flight.append(batch)
-        batch.inputs.extend(self._source.inputs(indices))
-        # a reader in the graph delivers whole batches only
+        if self._source.fed:
+            batch.inputs.extend(self._stored_images(indices, member) for member in self.members.values())
         rows = len(indices) if self._source.fed else self._pipelines.batch_size
-        batch.inputs.extend(np.resize(matrix, (rows, *matrix.shape[1:])) for matrix in self._matrices(augmentation))
+        if augmentation is not None and self._spec.moves:
+            batch.inputs.append(np.resize(dali_matrices(augmentation.warp(self.camera)), (rows, 2, 3)))
+        if augmentation is not None and self._spec.jitters_color:
+            batch.inputs.append(np.resize(augmentation.color, (rows, 3, 4)))
         return tuple(batch.inputs)
 
-    def _matrices(self, augmentation: Augmentation | None) -> list[Any]:
-        """Return what the graph needs beside the images: warp and color matrices, where it uses them."""
-        matrices = []
-        if augmentation is not None and self._spec.moves:
-            matrices.append(dali_matrices(augmentation.warp(self.camera)))
-        if augmentation is not None and self._spec.jitters_color:
-            matrices.append(augmentation.color)
-        return matrices
-
-    def _images(self, outputs: Sequence[Any], n: int) -> dict[str, Tensor]:
-        """Return the first n images (n, 3, H, W) each."""
-        tensors = (from_dlpack(output.as_tensor())[:n] for output in outputs)
-        return {
-            name: tensor if tensor.is_floating_point() else tensor.permute(0, 3, 1, 2)
-            for name, tensor in zip(self._members, tensors, strict=True)
-        }
+    def _stored_images(self, indices: Indices, member: str) -> list[TensorCPU]:
+        """Return images as they are stored. Raises PipelineError if one has no header."""
+        stored = image_data(self.shard_set, indices, member)
+        if not member.endswith(".npy") and any(self._header_fault(data, member) for data in stored):
+            raise PipelineError("an image's header is wrong")
+        # DALI would wrap each array in turn, with many questions about what it is
+        return [TensorCPU(data) for data in stored]
 
     def _image_spec(self, output: str, member: str) -> ImageSpec:
         if output == "worldp":
@@ -157,28 +153,33 @@ class DaliLoader(Loader):
         while len(self._in_flight) <= self.config.prefetch and (indices := next(self._upcoming, None)) is not None:
             self._in_flight.append(_InFlight(indices, None, []))
         in_flight = sorted({int(index) for batch in self._in_flight for index in batch.indices})
-        members = [pair for pair in zip(self._members.values(), self._spec.images, strict=True) if pair[1].encoded]
-        images = [(index, member, image) for index in in_flight for member, image in members]
+        members = [member for member in self.members.values() if not member.endswith(".npy")]
         # headers first: decoding is slow one by one, and without a header not even safe
-        for find in (self._header_fault, self._decoding_fault):
-            faults = [(index, member, find(index, member, image)) for index, member, image in images]
-            if any(fault for _, _, fault in faults):
-                break
-        else:
-            raise InputError(f"DALI failed: {reason}")
-        for index, member, fault in faults:
-            if fault:
+        for fault_of in (self._header_fault, self._decoding_fault):
+            faults = [
+                (index, member, fault)
+                for index in in_flight
+                for member in members
+                if (fault := fault_of(self._source.encoded(index, member), member))
+            ]
+            for index, member, fault in faults:
                 self._reject(index, member, fault)
+            if faults:
+                return
+        raise InputError(f"DALI failed: {reason}")
 
-    def _header_fault(self, index: int, member: str, _: ImageSpec) -> str:
-        return self._source.fault_of_header(self._source.encoded(index, member), member)
-
-    def _decoding_fault(self, index: int, member: str, image: ImageSpec) -> str:
-        """Return why an image cannot be used, by decoding it alone; empty if it can."""
-        data = self._source.encoded(index, member)
+    def _header_fault(self, data: Bytes, member: str) -> str:
+        """Return what is wrong with an image's header; empty if it is as it should be."""
         try:
-            pipeline = self._pipelines.build(decode_graph, lambda: [data], image, self._spec, batch_size=1)
-            self._pipelines.run(pipeline)
+            return self._size_fault(*stored_size(data, member))
+        except ValueError as error:
+            return f"cannot be decoded ({error})"
+
+    def _decoding_fault(self, data: Bytes, member: str) -> str:
+        """Return why an image cannot be used, by decoding it alone; empty if it can."""
+        image = dict(zip(self.members.values(), self._spec.images, strict=True))[member]
+        try:
+            self._pipelines.run(self._pipelines.build(decode_graph, lambda: [data], image, self._spec, batch_size=1))
         except PipelineError as error:
             return f"cannot be decoded ({error})"
         return ""

@@ -17,7 +17,7 @@ class PipelineError(Exception):
 
 @dataclass(frozen=True)
 class Pipelines:
-    """Makes the pipelines of one loader."""
+    """Makes and runs the pipelines of one loader."""
 
     batch_size: int
     """Samples that go through a pipeline together."""
@@ -26,11 +26,12 @@ class Pipelines:
     """Batches prepared ahead."""
     device: torch.device
 
-    def build(self, graph: Any, *arguments: Any, batch_size: int | None = None) -> Any:
+    def build(self, graph: Any, *arguments: Any, batch_size: int | None = None, **options: Any) -> Any:
         """Return a pipeline of a graph. Raises PipelineError, or InputError if DALI cannot use the GPU."""
         try:
             pipeline = graph(
                 *arguments,
+                **options,
                 batch_size=batch_size or self.batch_size,
                 num_threads=self.threads,
                 device_id=(self.device.index or 0) if self.device.type == "cuda" else None,
@@ -48,7 +49,7 @@ class Pipelines:
         return pipeline
 
     def run(self, pipeline: Any) -> Any:
-        """Run a pipeline once. Raises PipelineError."""
+        """Return a pipeline's next outputs. Raises PipelineError."""
         stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
         try:
             return pipeline.run(stream)

@@ -1,121 +1,53 @@
-"""Where a DALI loader's images and labels come from: memory-mapped tars, or DALI's own webdataset reader."""
+"""Where a DALI loader's samples come from: memory-mapped tars, or DALI's own webdataset reader."""
 
 from __future__ import annotations
 
 import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
-from nvidia.dali.tensors import TensorCPU
 from torch.utils.dlpack import from_dlpack
 
 from loaders.base import Indices
-from loaders.codecs import Bytes, stored_size
-from loaders.dali.graph import Feed, GraphSpec, Tars, mapped_graph, streamed_graph
+from loaders.codecs import Bytes
+from loaders.dali.graph import Feed, GraphSpec, random_access_graph, sequential_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.errors import InputError
 from loaders.format.index import write_index
-from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE
-from loaders.format.shard_set import ShardSet, image_data
+from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, decode_arrays
+from loaders.format.shard_set import ShardSet
 from loaders.system.open_files import OpenFilesError, allow_open_files
-
-_LABELS: Final = (POSE, META)
 
 Labels = tuple[NDArray[np.float32], NDArray[np.int32]]
 """pose (n, 16, 5) and meta (n, 4)."""
 
 
-class Source(ABC):
-    """The samples of a shard set on their way into a DALI graph."""
-
-    fed: ClassVar[bool]
-    """Whether the graph asks for images through its feed; otherwise it reads them itself."""
-
-    def __init__(self, shard_set: ShardSet, members: Sequence[str], pipelines: Pipelines) -> None:
-        self.shard_set = shard_set
-        self.members = tuple(members)
-        """Members of a sample that hold the images of the graph."""
-        self.pipelines = pipelines
-        self.pipeline: Any = None
-
-    @abstractmethod
-    def start(self, spec: GraphSpec, batches: list[Indices], feed: Feed) -> None:
-        """Get ready to load these batches. Raises PipelineError."""
-
-    @abstractmethod
-    def inputs(self, indices: Indices) -> list[Any]:
-        """Return the images of a batch as the graph takes them, before the matrices. Raises PipelineError."""
-
-    @abstractmethod
-    def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
-        """Return a batch's labels, and those of the graph's outputs that are images. Raises PipelineError."""
-
-    @abstractmethod
-    def encoded(self, index: int, member: str) -> Bytes:
-        """Return the bytes of one sample's member."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Forget the batches that were started and not delivered."""
-
-    def run(self) -> Any:
-        """Return the graph's next outputs. Raises PipelineError."""
-        try:
-            return self.pipelines.run(self.pipeline)
-        except PipelineError:
-            self.pipeline = None
-            raise
-
-    def close(self) -> None:
-        """Free the pipeline and its threads."""
-        self.pipeline = None
-
-    def fault_of_header(self, data: Bytes, member: str) -> str:
-        """Return what is wrong with an image's header; empty if it is as it should be."""
-        try:
-            height, width = stored_size(data, member)
-        except ValueError as error:
-            return f"cannot be decoded ({error})"
-        camera = self.shard_set.camera
-        if (height, width) == (camera.height, camera.width):
-            return ""
-        return f"has {width}x{height} pixels, not {camera.width}x{camera.height}"
-
-
-class MappedSource(Source):
-    """Bytes out of memory-mapped tars, in any order: one pipeline for all epochs."""
+class MappedSource:
+    """Memory-mapped tars, read in any order: one pipeline for all epochs, whose graph is fed with the images."""
 
     fed = True
 
-    def start(self, spec: GraphSpec, batches: list[Indices], feed: Feed) -> None:
-        """Build the pipeline if there is none."""
-        if self.pipeline is None:
-            self.pipeline = self.pipelines.build(mapped_graph, feed, spec)
+    def __init__(self, shard_set: ShardSet, pipelines: Pipelines) -> None:
+        self.pipeline: Any = None
+        self._shard_set = shard_set
+        self._pipelines = pipelines
 
-    def inputs(self, indices: Indices) -> list[Any]:
-        """Return a list of arrays for each image of the graph. Raises PipelineError if one has no header."""
-        lists = []
-        for member in self.members:
-            stored = image_data(self.shard_set, indices, member)
-            if not member.endswith(".npy") and any(self.fault_of_header(data, member) for data in stored):
-                raise PipelineError("an image's header is wrong")
-            # DALI would wrap each array in turn, with many questions about what it is
-            lists.append([TensorCPU(data) for data in stored])
-        return lists
+    def start(self, spec: GraphSpec, batches: list[Indices], feed: Feed) -> None:
+        """Get ready to load these batches. Raises PipelineError."""
+        if self.pipeline is None:
+            self.pipeline = self._pipelines.build(random_access_graph, feed, spec)
 
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
-        """Return the labels out of the tars; all outputs are images."""
-        return (self.shard_set.pose(indices), self.shard_set.meta(indices)), outputs
+        """Return a batch's labels, and those of the graph's outputs that are images."""
+        return (self._shard_set.pose(indices), self._shard_set.meta(indices)), outputs
 
     def encoded(self, index: int, member: str) -> Bytes:
-        """Return a view into the tar."""
-        return self.shard_set.member(index, member)
+        """Return the bytes of one sample's member."""
+        return self._shard_set.member(index, member)
 
     def stop(self) -> None:
         """Take what is left in the pipeline out of it, so that the next epoch begins empty."""
@@ -129,9 +61,13 @@ class MappedSource(Source):
         except RuntimeError:  # what nobody waits for may be undecodable
             self.pipeline = None
 
+    def close(self) -> None:
+        """Free the pipeline and its threads."""
+        self.pipeline = None
 
-class StreamedSource(Source):
-    """Images and labels through DALI's webdataset reader, which goes through tars, on disk or behind s3://.
+
+class SequentialSource:
+    """DALI's webdataset reader, which goes through tars on disk or behind s3:// and reads labels and images itself.
 
     The reader takes samples in the order of its index files, so each epoch gets its own files and its own pipeline:
     batches, ranks and resuming are as exact as with mapped tars. The order should be local: shards, and neighbors
@@ -140,44 +76,42 @@ class StreamedSource(Source):
 
     fed = False
 
-    _open: ClassVar[WeakSet[StreamedSource]] = WeakSet()
+    _open: ClassVar[WeakSet[SequentialSource]] = WeakSet()
     """All that were not closed: training and validation read at the same time."""
 
     def __init__(self, shard_set: ShardSet, members: Sequence[str], pipelines: Pipelines) -> None:
         """Check that the tars can be opened and, where they are remote, read. Raises InputError."""
-        super().__init__(shard_set, members, pipelines)
+        self.pipeline: Any = None
+        self._shard_set = shard_set
+        self._members = tuple(members)
+        self._pipelines = pipelines
         self._open.add(self)
-        self._allow_open(sum(len(one.shard_set.shards) for one in self._open if one.pipeline is None))
+        self._allow_open(sum(len(one._shard_set.shards) for one in self._open if one.pipeline is None))
         if shard_set.remote:
             self._check_tars()
 
     def start(self, spec: GraphSpec, batches: list[Indices], feed: Feed) -> None:
-        """Build a pipeline whose reader goes through these batches."""
+        """Get ready to load these batches. Raises PipelineError."""
         if not batches:
             return
-        # the reader delivers whole batches only: short ones are filled up here, and cut again
-        size = self.pipelines.batch_size
+        # the reader delivers whole batches only: short ones are filled up here, and cut again;
         # by one sample, since the reader opens a tar again whenever the order comes back to it
-        order = np.concatenate([np.pad(indices, (0, size - len(indices)), "edge") for indices in batches])
-        with self._tars(order, self.members, _LABELS) as tars:
-            self.pipeline = self.pipelines.build(streamed_graph, feed, spec, tars)
-
-    def inputs(self, indices: Indices) -> list[Any]:
-        """Return none: the reader is in the graph."""
-        return []
+        padded = [np.pad(indices, (0, self._pipelines.batch_size - len(indices)), "edge") for indices in batches]
+        members = [POSE, META, *self._members]
+        self.pipeline = self._build_reader(np.concatenate(padded), members, feed, spec)
 
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
-        """Return the labels and images that were read; the outputs after them are the encoded images' sizes."""
+        """Return a batch's labels, and those of the graph's outputs that are images. Raises PipelineError."""
         pose, meta = (from_dlpack(output.as_tensor()).numpy()[: len(indices)] for output in outputs[:2])
-        images, sizes = outputs[2 : 2 + len(self.members)], outputs[2 + len(self.members) :]
-        camera = self.shard_set.camera
+        images, sizes = outputs[2 : 2 + len(self._members)], outputs[2 + len(self._members) :]
+        camera = self._shard_set.camera
         for size in sizes:
             if (from_dlpack(size.as_tensor()).numpy()[:, :2] != (camera.height, camera.width)).any():
                 raise PipelineError("an image has another size than the manifest says")
-        return (_tail(pose, "<f4", POSE_SHAPE), _tail(meta, "<i4", META_SHAPE)), images
+        return (decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE)), images
 
     def encoded(self, index: int, member: str) -> Bytes:
-        """Read one sample's member apart from the epoch. Raises InputError."""
+        """Read the bytes of one sample's member. Raises InputError."""
         return self._read(np.array([index]), member)[0]
 
     def stop(self) -> None:
@@ -187,23 +121,23 @@ class StreamedSource(Source):
     def close(self) -> None:
         """Free the pipeline, its threads and its open files."""
         self._open.discard(self)
-        super().close()
+        self.pipeline = None
 
     def _allow_open(self, tars: int) -> None:
         """Make sure that DALI's reader, which keeps all its tars open, may do so. Raises InputError."""
-        if "://" in (self.shard_set.remote or ""):
+        if "://" in (self._shard_set.remote or ""):
             return
         try:
             allow_open_files(tars)
         except OpenFilesError as error:
             raise InputError(
-                f"{self.shard_set.folder}: a stream keeps all its shards open; {error}; or write fewer, larger shards "
+                f"{self._shard_set.folder}: a stream keeps all its shards open; {error}; or write fewer, larger shards "
                 "by --samples-per-shard; or take data.access random, which keeps none open"
             ) from None
 
     def _check_tars(self) -> None:
         """Read the end of every tar: nothing else shows before the first step that one is missing or cut."""
-        ends = np.unique(np.cumsum([shard.samples for shard in self.shard_set.shards]) - 1)
+        ends = np.unique(np.cumsum([shard.samples for shard in self._shard_set.shards]) - 1)
         try:
             self._read(ends, META)
         except InputError:
@@ -213,34 +147,29 @@ class StreamedSource(Source):
 
     def _read(self, indices: Indices, member: str) -> list[Bytes]:
         """Return a member's bytes of some samples, read apart from the epoch. Raises InputError."""
-        camera = self.shard_set.camera
+        camera = self._shard_set.camera
         spec = GraphSpec((), camera, 1, moves=False, jitters_color=False, device="cpu", hw_decoder_load=0)
         try:
-            with self._tars(indices, (), (member,)) as tars:
-                pipeline = self.pipelines.build(streamed_graph, tuple, spec, tars, batch_size=len(indices))
-            (read,) = self.pipelines.run(pipeline)
+            pipeline = self._build_reader(indices, [member], tuple, spec, len(indices))
+            (read,) = self._pipelines.run(pipeline)
         except PipelineError as error:
-            tar = self.shard_set.location(int(self.shard_set.shard_of(indices)[0]))
+            tar = self._shard_set.location(int(self._shard_set.shard_of(indices)[0]))
             raise InputError(
                 f"{tar} cannot be read ({error}): check the AWS_* environment variables, or copy the shard again"
             ) from None
         return [np.array(data) for data in read]
 
-    @contextmanager
-    def _tars(self, order: Indices, images: tuple[str, ...], labels: tuple[str, ...]) -> Iterator[Tars]:
-        """Yield what makes the reader go through samples in this order; the index files last until it is built."""
-        shards = self.shard_set.shard_of(order)
-        runs = np.split(order, np.flatnonzero(np.diff(shards)) + 1)
-        self._allow_open(len(runs))
+    def _build_reader(
+        self, order: Indices, members: list[str], feed: Feed, spec: GraphSpec, batch_size: int | None = None
+    ) -> Any:
+        """Return a pipeline whose reader goes through samples in this order. Raises PipelineError or InputError."""
+        shards = self._shard_set.shard_of(order)
+        first = np.flatnonzero(np.diff(shards, prepend=-1))
+        self._allow_open(len(first))
+        tars = [self._shard_set.location(shard) for shard in shards[first].tolist()]
         with tempfile.TemporaryDirectory(prefix="stream-") as folder:
-            names = tuple(str(Path(folder, f"{number}.idx")) for number in range(len(runs)))
-            for name, run in zip(names, runs, strict=True):
-                write_index(Path(name), self.shard_set.entries(run, [*images, *labels]))
-            paths = tuple(self.shard_set.location(int(self.shard_set.shard_of(run[:1])[0])) for run in runs)
-            yield Tars(paths, names, images, labels, self.pipelines.prefetch)
-
-
-def _tail(files: Bytes, dtype: str, shape: tuple[int, ...]) -> Any:
-    """Return the arrays (n, *shape) of .npy files (n, bytes)."""
-    size = np.dtype(dtype).itemsize * int(np.prod(shape))
-    return np.ascontiguousarray(files[:, -size:]).view(dtype).reshape(-1, *shape)
+            indices = [f"{folder}/{number}.idx" for number in range(len(tars))]
+            for path, samples in zip(indices, np.split(order, first[1:]), strict=True):
+                write_index(Path(path), self._shard_set.entries(samples, members))
+            reader = {"tars": tars, "indices": indices, "members": members, "prefetch": self._pipelines.prefetch}
+            return self._pipelines.build(sequential_graph, feed, spec, batch_size=batch_size, **reader)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import decode_stored, encode_array
+from loaders.codecs import Bytes, decode_stored, encode_array
 from loaders.errors import InputError
 from models.skeleton import JOINTS, NECK
 
@@ -46,6 +48,14 @@ def encode_meta(subject: int, environment: int, frame: int, action: int) -> byte
 def encoded_size(dtype: str, shape: tuple[int, ...]) -> int:
     """Return the size of an array as .npy (bytes)."""
     return len(encode_array(np.zeros(shape, dtype)))
+
+
+def decode_arrays(files: Iterable[Bytes], dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a copy (n, *shape) of the arrays of n .npy files, which are their tails: nothing is parsed."""
+    tail = np.dtype(dtype).itemsize * math.prod(shape)
+    tails = [data[-tail:] for data in files]
+    joined = np.concatenate(tails) if tails else np.empty(0, np.uint8)
+    return joined.view(dtype).reshape(-1, *shape)
 
 
 def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:

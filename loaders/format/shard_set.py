@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,7 @@ from loaders.codecs import Bytes
 from loaders.errors import InputError
 from loaders.format.index import IndexEntry, ShardIndex, compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, encoded_size
+from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, decode_arrays, encoded_size
 from loaders.system.open_files import map_file
 
 Indices = Sequence[int] | NDArray[np.int64]
@@ -88,20 +86,13 @@ class ShardSet:
         """Return the bytes of one sample's member as a read-only view into the mapped tar."""
         return self.read([index], name)[0]
 
-    def array(self, indices: Indices, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return a copy (n, *shape) of the .npy members ``name`` of n samples."""
-        tail = np.dtype(dtype).itemsize * math.prod(shape)
-        tails = [data[-tail:] for data in self.read(indices, name)]
-        joined = np.concatenate(tails) if tails else np.empty(0, np.uint8)
-        return joined.view(dtype).reshape(-1, *shape)
-
     def pose(self, indices: Indices) -> NDArray[np.float32]:
         """Return (n, 16, 5): u, v in pixels of the stored image, x, y, z in metres, camera frame."""
-        return self.array(indices, POSE, "<f4", POSE_SHAPE)
+        return decode_arrays(self.read(indices, POSE), "<f4", POSE_SHAPE)
 
     def meta(self, indices: Indices) -> NDArray[np.int32]:
         """Return (n, 4): subject, environment, frame, action."""
-        return self.array(indices, META, "<i4", META_SHAPE)
+        return decode_arrays(self.read(indices, META), "<i4", META_SHAPE)
 
     def labels(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return pose (n, 16, 5) and meta (n, 4) of the whole split, without touching images."""
@@ -162,13 +153,13 @@ class ShardSet:
 
     def _check_sizes(self) -> None:
         """Check the members whose size is known, so that reading them cannot go wrong."""
-        raw = self.manifest.image_member if self.manifest.preprocessing.format == "raw" else None
+        if not len(self):
+            return
+        image = self.manifest.image_member
         sizes = {POSE: encoded_size("<f4", POSE_SHAPE), META: encoded_size("<i4", META_SHAPE)}
-        if raw:
-            sizes[raw] = encoded_size("u1", (self.camera.height, self.camera.width, 3))
+        if image and self.manifest.preprocessing.format == "raw":
+            sizes[image] = encoded_size("u1", (self.camera.height, self.camera.width, 3))
         for name, size in sizes.items():
-            if not len(self):
-                return
             if name not in self.members:
                 raise InputError(f"{self.folder}: samples hold no {name}: run tools.shard again")
             wrong = np.flatnonzero(self._spans[:, self.members.index(name), 1] != size)
@@ -180,15 +171,14 @@ class ShardSet:
                 )
 
     def _map(self, shard: int) -> Bytes:
-        mapped = self._maps.get(shard)
-        if mapped is None:
+        if shard not in self._maps:
             if self.remote:
                 raise InputError(
                     f"{self.location(shard)} is not on this machine, and this needs its bytes: copy the tars beside "
                     "their indices and leave out data.remote"
                 )
-            mapped = self._maps[shard] = map_file(self.folder / self.shards[shard].name)
-        return mapped
+            self._maps[shard] = map_file(self.folder / self.shards[shard].name)
+        return self._maps[shard]
 
 
 def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:

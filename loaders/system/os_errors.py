@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tqdm import tqdm
 
@@ -80,9 +80,11 @@ def in_words(error: OSError) -> str:
         return in_words(OSError(int(number[1]), "", target)) if number else f"{source} -> {target}: {reason}"
     if error.errno is None:
         return str(error)
-    names = [_text(name) for name in (error.filename, error.filename2) if name is not None]
+    given = [name for name in (error.filename, error.filename2) if name is not None]
+    names = [f"file descriptor {name}" if isinstance(name, int) else os.fsdecode(name) for name in given]
+    reason = error.strerror or os.strerror(error.errno)
     remedy = _PATHS.get(error.errno) or _MACHINE.get(error.errno)
-    return ": ".join([*([" -> ".join(dict.fromkeys(names))] if names else []), _reason(error), *filter(None, [remedy])])
+    return ": ".join(filter(None, [" -> ".join(dict.fromkeys(names)), reason, remedy]))
 
 
 def is_of_a_path(error: OSError) -> bool:
@@ -94,11 +96,3 @@ def format_bytes(size: float) -> str:
     """Return a number of bytes in words, such as ``15.2 GB``."""
     text: str = tqdm.format_sizeof(size, "B")
     return f"{text.rstrip('kMGTPB')} {text.lstrip('0123456789.')}"
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or os.strerror(error.errno or 0)
-
-
-def _text(name: Any) -> str:
-    return f"file descriptor {name}" if isinstance(name, int) else os.fsdecode(name)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from engine import distributed
-from engine.distributed import choose_device, gpu_fault
+from engine import device
+from engine.device import choose_device, gpu_fault
 from loaders import errors
 from loaders.errors import InputError
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of th
 def unusable_gpu(tmp_path, monkeypatch):
     """A file where Linux shows a GPU; torch, which cannot use it, says itself why."""
     (tmp_path / "nvidia0").touch()
-    monkeypatch.setattr(distributed, "GPU_FILES", (str(tmp_path / "nvidia[0-9]*"),))
+    monkeypatch.setattr(device, "GPU_FILES", (str(tmp_path / "nvidia[0-9]*"),))
     monkeypatch.setattr(errors, "_WARNED", set())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -39,7 +39,7 @@ def test_a_hidden_gpu_and_a_cpu_that_is_asked_for_are_no_news(unusable_gpu, monk
 
 
 def test_no_gpu_is_no_fault(monkeypatch):
-    monkeypatch.setattr(distributed, "GPU_FILES", ("/nowhere/nvidia[0-9]*",))
+    monkeypatch.setattr(device, "GPU_FILES", ("/nowhere/nvidia[0-9]*",))
     assert gpu_fault() == ""
     with pytest.raises(InputError, match="this machine shows no GPU"):
         choose_device("cuda")

@@ -13,8 +13,7 @@ from engine.inference.images import Preparation, read_image
 from engine.inference.pose_model import View
 from loaders import InputError, ShardSet
 from loaders.codecs import decode, encode
-from loaders.image_circle import Circle
-from loaders.preprocessing import resize
+from loaders.preprocessing import Circle, resize
 from models.camera import XR_EGOPOSE
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from loaders.format.manifest import Manifest
-from loaders.image_circle import Circle, find_circle
+from loaders.preprocessing import Circle, find_circle
 from models.camera import XR_EGOPOSE
 from tools.shard import main as shard
 from tools.synthesis.render import LENS_ANGLE

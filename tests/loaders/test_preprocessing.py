@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from loaders.codecs import decode
-from loaders.image_circle import Circle
 from loaders.plain import UnknownFieldError, from_plain
-from loaders.preprocessing import Preprocessing, center_square, resize
+from loaders.preprocessing import Circle, Preprocessing, center_square, resize
 from models.camera import XR_EGOPOSE
 
 FRAME = cv2.resize(np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8), (1280, 800))

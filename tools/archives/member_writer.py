@@ -42,7 +42,6 @@ class MemberWriter:
     def __init__(self, folder: Path) -> None:
         """Write below ``folder``, which is empty."""
         self._folder = folder
-        self._latest = folder
         self._unlinked: dict[str, str] = {}
         self._doubles: list[str] = []
 
@@ -53,12 +52,12 @@ class MemberWriter:
         try:
             match member:
                 case Folder():
-                    self._make_folder(path)
+                    path.mkdir(parents=True, exist_ok=True)
                 case File():
-                    self._make_folder(path.parent)
+                    path.parent.mkdir(parents=True, exist_ok=True)
                     _write(path, member.content)
                 case HardLink():
-                    self._make_folder(path.parent)
+                    path.parent.mkdir(parents=True, exist_ok=True)
                     self._link_hard(path, member)
                 case SymbolicLink():
                     _remove_earlier(path)
@@ -80,11 +79,6 @@ class MemberWriter:
             _listed("not unpacked, for another hidden file has the place:", doubles),
         )
         return "; ".join(filter(None, sentences))
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder != self._latest:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._latest = folder
 
     def _link_hard(self, path: Path, member: HardLink) -> None:
         target = self._folder / member.target

@@ -16,12 +16,13 @@ from typing import Any, Final
 
 from zlib_ng import gzip_ng, zlib_ng
 
-from loaders.errors import InputError
+from loaders.errors import Failure, InputError
 from tools.archives.tar_members import ArchiveError, File, Member, MemberReader
 from tools.archives.tar_stream import TarStream
 from tools.parallel import Progress
 
 _PART: Final = re.compile(r"(?P<subject>[^.].*)\.tar\.gz(?:\.part(?P<letters>[a-z]{2}))?(?:\.unpacked)?")
+GO_ON: Final = "run the same command again; finished subjects stay"
 _UNPACKED: Final = ".unpacked"
 """Added to the first part's name before the others are deleted, so that they do not count as missing."""
 _NOT_UNZIPPED: Any = zlib_ng.error  # its stub takes the class for an instance
@@ -48,12 +49,18 @@ class Archive:
         return self.parts[0].name.endswith(_UNPACKED)
 
     def delete(self) -> None:
-        """Delete the parts, or those that a killed run did not delete."""
+        """Delete the parts, or those that a killed run did not delete. Raises Failure if one cannot be deleted."""
         first = self.parts[0]
-        if not self.half_deleted:
-            first = first.rename(first.with_name(first.name + _UNPACKED))
-        for part in (*self.parts[1:], first):
-            part.unlink()
+        try:
+            if not self.half_deleted:
+                first = first.rename(first.with_name(first.name + _UNPACKED))
+            for part in (*self.parts[1:], first):
+                part.unlink()
+        except OSError as error:
+            raise Failure(
+                f"{self.subject} is unpacked, but {error.filename} cannot be deleted ({error.strerror}): make its "
+                f"folder writable or leave out --delete-parts, then {GO_ON}"
+            ) from None
 
 
 def find_archives(folder: Path) -> list[Archive]:

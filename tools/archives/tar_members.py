@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 import reprlib
 import tarfile
 from collections.abc import Iterator
@@ -37,7 +37,6 @@ class Member:
     """Path below the subject's folder; empty for that folder itself."""
 
 
-@dataclass(frozen=True)
 class Folder(Member):
     """A folder."""
 
@@ -60,13 +59,12 @@ class HardLink(Member):
 
 @dataclass(frozen=True)
 class SymbolicLink(Member):
-    """A link within the subject's folder, shown target need not exist."""
+    """A link within the subject's folder, whose target need not exist."""
 
     target: str
     """Relative to the link's folder: first up, then only down, so that no other link can lead it out of the folder."""
 
 
-@dataclass(frozen=True)
 class SkippedFile(Member):
     """A hidden file at the path of another one."""
 
@@ -109,13 +107,13 @@ class MemberReader:
             header.name = header.pax_headers.get("GNU.sparse.name", header.name)
         path = _parts(header.name, header.name)
         parts = self._below_subject(path)
-        name = _join(*parts)
-        above = next((parent for parent in accumulate(parts[:-1], _join) if parent in self._links), None)
+        name = "/".join(parts)
+        above = next((parent for parent in accumulate(parts[:-1], posixpath.join) if parent in self._links), None)
         if above is not None:
             raise ArchiveError(f"{quoted(header.name)} lies below {quoted(above)}, which is a link: not unpacked")
         if parts and self._tops.setdefault(parts[0], path != parts) != (path != parts):
             if not parts[0].startswith("."):
-                both = f"{quoted(parts[0])} and {quoted(_join(self._subject, parts[0]))}"
+                both = f"{quoted(parts[0])} and {quoted(f'{self._subject}/{parts[0]}')}"
                 raise ArchiveError(f"both {both} are in the archive: not unpacked")
             yield SkippedFile(name)
             return
@@ -127,7 +125,7 @@ class MemberReader:
         elif header.issym():
             yield from self._keep_link(name, path, header.linkname)
         elif header.islnk():
-            target = _join(*self._below_subject(_parts(header.linkname, header.name)))
+            target = "/".join(self._below_subject(_parts(header.linkname, header.name)))
             if target in self._links:
                 yield from self._keep_link(name, path, self._links[target][1])
             else:
@@ -136,9 +134,7 @@ class MemberReader:
             raise ArchiveError(f"{quoted(header.name)} is neither a file nor a folder nor a link: not unpacked")
 
     def _keep_link(self, name: str, path: list[str], text: str) -> Iterator[Member]:
-        self._resolve(
-            path, text
-        )  # also for links that a later member replaces; again at the end, when all links are known
+        self._resolve(path, text)  # checks links that a later member replaces, too; repeated when all links are known
         self._links[name] = path, text
         yield Folder(name.rpartition("/")[0])  # made before there are any links
 
@@ -147,7 +143,7 @@ class MemberReader:
 
     def _resolve(self, path: list[str], text: str) -> str:
         """Return the target of a symbolic link. Raises ArchiveError if it is outside the subject's folder."""
-        link = f"{quoted(_join(*path))} links to {quoted(text)}"
+        link = f"{quoted('/'.join(path))} links to {quoted(text)}"
         outside = ArchiveError(f"{link}, which is outside the subject's folder: not unpacked")
         if not text or text.startswith("/") or "\0" in text:
             raise outside
@@ -156,7 +152,7 @@ class MemberReader:
             if part == "..":
                 if not target:
                     raise outside
-                if not self._links.keys().isdisjoint(accumulate(self._below_subject(target), _join)):
+                if not self._links.keys().isdisjoint(accumulate(self._below_subject(target), posixpath.join)):
                     raise ArchiveError(f"{link}, which goes back out of a link: not unpacked")
                 target.pop()
             elif part not in ("", "."):
@@ -164,7 +160,7 @@ class MemberReader:
         below = self._below_subject(path)
         if path != below and target[:1] != [self._subject]:
             raise outside
-        return os.path.relpath(f"/{_join(*self._below_subject(target))}", f"/{_join(*below[:-1])}")
+        return posixpath.relpath("/" + "/".join(self._below_subject(target)), "/" + "/".join(below[:-1]))
 
 
 def _parts(name: str, shown: str) -> list[str]:
@@ -178,7 +174,3 @@ def _parts(name: str, shown: str) -> list[str]:
     if len(parts) > _DEEPEST:
         raise ArchiveError(f"{quoted(shown)} is a path of {len(parts)} steps: not unpacked")
     return parts
-
-
-def _join(*steps: str) -> str:
-    return "/".join(steps)

@@ -17,11 +17,10 @@ from loaders.system.files import publish
 from loaders.system.locks import held
 from loaders.system.os_errors import NO_ROOM, DiskFullError
 from tools.archives.member_writer import MemberWriter, difference
-from tools.archives.multipart import Archive, read_archive
+from tools.archives.multipart import GO_ON, Archive, read_archive
 from tools.archives.tar_members import ArchiveError, Member, quoted
 from tools.parallel import Progress
 
-GO_ON: Final = "run the same command again; finished subjects stay"
 _TEMPORARY: Final = ".unpacking"
 
 
@@ -90,7 +89,7 @@ def unpack_subject(job: UnpackJob, progress: Progress) -> Outcome:
                 return Outcome(note=skipped)
             if skipped:
                 return Outcome(fault=f"{skipped}; its parts are kept")
-            _delete(job.archive)
+            job.archive.delete()
         except ArchiveError as error:
             return Outcome(fault=str(error))
     return Outcome()
@@ -131,13 +130,3 @@ def _compare(job: UnpackJob, progress: Progress) -> None:
             raise ArchiveError(f"{quoted(name)} {why}")
     except (ArchiveError, OSError) as error:
         raise ArchiveError(f"is there, but not as its parts have it ({error}): they are kept") from None
-
-
-def _delete(archive: Archive) -> None:
-    try:
-        archive.delete()
-    except OSError as error:
-        raise Failure(
-            f"{archive.subject} is unpacked, but {error.filename} cannot be deleted ({error.strerror}): make its "
-            f"folder writable or leave out --delete-parts, then {GO_ON}"
-        ) from None

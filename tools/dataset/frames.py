@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.codecs import encode, swap_red_and_blue
-from loaders.errors import Failure
-from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_meta, encode_pose
+from loaders.errors import Failure, printable
+from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_meta, encode_pose, sample_key
 from loaders.preprocessing import Preprocessing, center_square
 from models.camera import XR_EGOPOSE
-from tools.dataset.layout import FrameLabels, LabelError, Recording, read_labels
-
-Pixels = NDArray[Any]
-"""uint8 or uint16."""
+from tools.dataset.layout import FrameError, Recording, differ, read_labels
 
 PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
 """Modalities of which every frame has a file; few frames have ``rot``."""
@@ -39,39 +36,60 @@ _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 
 
-class FrameError(ValueError):
-    """A frame cannot become a sample; the message is the reason."""
+_LARGEST_DISTANCE: Final = 3.0
+"""Largest distance of a joint from the camera (metres), which is worn on the head: the tallest person ever measured was
+2.72 m tall. Joints beyond it are a defect, but sharding stores the frame: its 2D labels may be right, and
+`tools.validate` and `tools.verify` name it before anyone trains on it."""
+
+_LONGEST_KEY: Final = tarfile.LENGTH_NAME - 1 - max(map(len, (*IMAGE_MEMBERS.values(), JSON, WORLDP, POSE, META)))
+"""Length of the longest key whose members have names that a plain tar can hold (characters)."""
 
 
-@dataclass(frozen=True)
-class SampleFormat:
-    """What a sample holds beside its labels."""
-
-    components: tuple[str, ...]
-    """Among rgba, json, worldp; pose and meta are always there."""
-    preprocessing: Preprocessing
-    """What is done to its images."""
+def name_defect(recording: Recording, frame: int) -> str:
+    """Return why no sample can have the names of a recording in its key; empty if a sample can."""
+    if recording.path.parts[-3:-1] != (recording.subject, recording.name):
+        return "the name of its folder cannot be printed"
+    excess = len(sample_key(recording.subject, recording.name, frame)) - _LONGEST_KEY
+    return f"the names of its folders are too long for a tar: {excess} characters too many" if excess > 0 else ""
 
 
-def encode_sample(recording: Recording, meta: Sequence[int], sample_format: SampleFormat) -> list[tuple[str, bytes]]:
+def number_defect(frame: int) -> str:
+    """Return why no sample can store a frame's number; empty if a sample can."""
+    return "frame number beyond 32 bits" if frame > np.iinfo(np.int32).max else ""
+
+
+def double_defect(modality: str, paths: Sequence[Path]) -> str:
+    """Return why a frame's file of a modality is ambiguous; empty if it is not."""
+    if len(paths) < 2 or not differ(paths):
+        return ""
+    return f"{len(paths)} {modality} files that differ: {', '.join(printable(path.name) for path in paths)}"
+
+
+def distance_defect(joints_3d: NDArray[np.floating[Any]]) -> str:
+    """Return what is wrong if any of the joints (16, 3), metres, camera frame, is impossibly far away; else empty."""
+    # float32 would overflow
+    distance = np.linalg.norm(joints_3d.astype(np.float64), axis=1).max()
+    return f"a joint more than {_LARGEST_DISTANCE:g} m from the camera" if distance > _LARGEST_DISTANCE else ""
+
+
+def encode_sample(
+    recording: Recording, meta: Sequence[int], components: Sequence[str], preprocessing: Preprocessing
+) -> list[tuple[str, bytes]]:
     """Return a sample's members as (name, content), in their order.
 
     Args:
         recording: where the frame lies.
         meta: (4,) subject, environment, frame, action.
-        sample_format: what the sample holds.
+        components: what the sample holds beside its labels, among rgba, json, worldp.
+        preprocessing: what is done to its images.
 
     Raises:
         FrameError: the frame lacks something or is damaged.
         Failure: a file cannot be read.
     """
-    subject, environment, frame, action = (int(value) for value in meta)
+    subject, environment, frame, action = meta
     text = read_file(recording, "json", frame)
-    try:
-        labels = frame_labels(text)
-    except LabelError as error:
-        raise FrameError(str(error)) from None
-    components, preprocessing = sample_format.components, sample_format.preprocessing
+    labels = read_labels(text)
     members = []
     if "rgba" in components:
         image = encode_image(read_file(recording, "rgba", frame), preprocessing)
@@ -89,7 +107,12 @@ def encode_sample(recording: Recording, meta: Sequence[int], sample_format: Samp
 def encode_image(content: bytes, preprocessing: Preprocessing) -> bytes:
     """Turn the bytes of an rgba PNG into the stored image. Raises FrameError with the reason."""
     image = decode_png("rgba", content)
-    return content if preprocessing.format == "source" else preprocessing.encode(_three_channels(image))
+    if preprocessing.format == "source":
+        return content
+    # of an unusual PNG 8 bits and at least three channels are stored; alpha is dropped later
+    if image.dtype != np.uint8:
+        image = (image >> 8).astype(np.uint8)
+    return preprocessing.encode(np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image))
 
 
 def encode_worldp(content: bytes, preprocessing: Preprocessing) -> bytes:
@@ -102,18 +125,13 @@ def encode_worldp(content: bytes, preprocessing: Preprocessing) -> bytes:
     return encode(cv2.resize(center_square(positions), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
 
 
-def decode_png(modality: str, content: bytes) -> Pixels:
-    """Decode a whole 1280x800 PNG, values untouched.
+def decode_png(modality: str, content: bytes) -> NDArray[Any]:
+    """Decode a whole 1280x800 PNG, values untouched, uint8 or uint16. Raises FrameError with what is wrong with it.
 
-    Returns:
-        (800, 1280) gray or (800, 1280, 3 or 4) red, green, blue and alpha.
-
-    Raises:
-        FrameError: it says what is wrong with the PNG.
+    Returns (800, 1280) gray or (800, 1280, 3 or 4) red, green, blue and alpha.
     """
-    fault = png_fault(content[:PNG_HEAD], content[-PNG_TAIL:])
-    if fault:
-        raise FrameError(f"{modality} {fault}")
+    if defect := png_defect(content[:PNG_HEAD], content[-PNG_TAIL:]):
+        raise FrameError(f"{modality} {defect}")
     depth, mode = content[24], _KORNIA_MODES.get(content[25])
     decode = _KORNIA_DECODERS.get(depth)
     try:
@@ -127,8 +145,8 @@ def decode_png(modality: str, content: bytes) -> Pixels:
     return swap_red_and_blue(image)
 
 
-def png_fault(head: bytes, tail: bytes) -> str | None:
-    """Return what is visibly wrong with a frame's PNG, given its two ends; None if nothing is."""
+def png_defect(head: bytes, tail: bytes) -> str:
+    """Return what is visibly wrong with a frame's PNG, given its two ends; empty if nothing is."""
     if not head:
         return "undecodable: the file is empty"
     if not head.startswith(_PNG_SIGNATURE) or head[12:16] != b"IHDR" or len(head) < PNG_HEAD:
@@ -138,26 +156,17 @@ def png_fault(head: bytes, tail: bytes) -> str | None:
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     if (width, height) != (XR_EGOPOSE.width, XR_EGOPOSE.height):
         return f"is {width}x{height}, not {XR_EGOPOSE.width}x{XR_EGOPOSE.height}"
-    return None
-
-
-def frame_labels(text: bytes) -> FrameLabels:
-    """Read the labels out of the bytes of a frame's JSON. Raises LabelError with the reason."""
-    if not text:
-        raise LabelError("json file is empty")
-    return read_labels(text)
+    return ""
 
 
 def read_file(recording: Recording, modality: str, frame: int) -> bytes:
     """Return the bytes of a frame's file. Raises FrameError if there is none, Failure if it cannot be read."""
     path = recording.file(modality, frame)
     try:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
+        if not path.exists():
             # a file belongs to a frame by its number; the rest of its name may be unusual
             path = _unusual(recording, modality).get(frame, path)
-            return path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         if leads_nowhere(path):
             raise FrameError(f"{modality} is a link to nothing") from None
@@ -175,10 +184,3 @@ def leads_nowhere(path: Path) -> bool:
 def _unusual(recording: Recording, modality: str) -> dict[int, Path]:
     """Return the files whose names are not the usual ones; samples of all recordings are read in turn."""
     return {frame: path for frame, path in recording.files(modality).items() if path != recording.file(modality, frame)}
-
-
-def _three_channels(image: Pixels) -> NDArray[np.uint8]:
-    """Return 8 bit and at least three channels: what sharding stores of an unusual PNG. Alpha is dropped later."""
-    if image.dtype != np.uint8:
-        image = (image >> 8).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image, np.uint8)

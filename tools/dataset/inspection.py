@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import cv2
+import numpy as np
 
-from tools.dataset.frame_faults import inspect_frame, name_fault, number_fault
-from tools.dataset.frames import PAIRED
-from tools.dataset.layout import SUBJECTS, Recording
+from models.camera import XR_EGOPOSE
+from tools.dataset.frames import (
+    PAIRED,
+    PNG_HEAD,
+    PNG_TAIL,
+    decode_png,
+    distance_defect,
+    double_defect,
+    leads_nowhere,
+    name_defect,
+    number_defect,
+    png_defect,
+)
+from tools.dataset.layout import SUBJECTS, FrameError, Recording, parse_frame, read_labels
 from tools.parallel import Progress
 
 REQUIRED: Final = ("rgba", "json")
 """Modalities that every dataset has."""
 
+NO_ROTATIONS: Final = "no rot file"
+"""A note, as the release has rotations of few frames only."""
 
-@dataclass(frozen=True)
-class InspectionJob:
-    """A recording to inspect."""
+_LARGEST_OFFSET: Final = 1.0
+"""Largest distance between a 2D label and the projection of its 3D label (pixels). Labels beyond it are a defect, but
+sharding stores the frame: one of the two may be right."""
 
-    recording: Recording
-    modalities: tuple[str, ...]
-    """Modalities that every frame should have."""
-    deep: bool
-    """Decode every image instead of reading only its beginning and its end."""
+_UNUSED_KEYS: Final = ("camera", "char_height")
+"""Keys of the layout that no sample needs."""
+
+_NULL_HEIGHT = re.compile(rb'"char_height"\s*:\s*null')
+_NOT_FINITE = re.compile(rb"null|NaN|Infinity")
 
 
 @dataclass(frozen=True)
@@ -40,22 +57,22 @@ class Inspection:
     """Number of frames that have a file of any modality (frames)."""
     misaligned: tuple[tuple[str, ...], ...]
     """Groups of modalities with equally many files of different frames: pairing them by order fails silently."""
-    faults: dict[str, tuple[int, ...]]
-    """Frames by fault."""
+    defects: dict[str, tuple[int, ...]]
+    """Frames by defect."""
     problems: tuple[str, ...]
-    """Faults of the recording as a whole."""
+    """What is wrong with the recording as a whole."""
     notes: dict[str, tuple[int, ...]]
     """Frames by note: what is unusual about them but does no harm."""
 
     @property
     def bad_frames(self) -> tuple[int, ...]:
-        """Frames with any fault, ascending."""
-        return tuple(sorted({frame for frames in self.faults.values() for frame in frames}))
+        """Frames with any defect, ascending."""
+        return tuple(sorted({frame for frames in self.defects.values() for frame in frames}))
 
     @property
     def sound(self) -> bool:
-        """Whether there are no faults."""
-        return not self.faults and not self.problems
+        """Whether nothing is wrong."""
+        return not self.defects and not self.problems
 
     def to_json(self) -> dict[str, Any]:
         """Return the recording's part of the report."""
@@ -67,33 +84,40 @@ class Inspection:
             "frames": self.frames,
             "misaligned": self.misaligned,
             "problems": self.problems,
-            "faults": _counted(self.faults),
+            "faults": _counted(self.defects),
             "notes": _counted(self.notes),
         }
 
 
-def inspect_recording(job: InspectionJob, progress: Progress) -> Inspection:
-    """Inspect every file of a recording."""
+def inspect_recording(recording: Recording, progress: Progress, *, modalities: Sequence[str], deep: bool) -> Inspection:
+    """Inspect every file of a recording, each frame of which should have ``modalities``.
+
+    ``deep`` decodes every image instead of reading only its beginning and its end.
+    """
     cv2.setNumThreads(1)  # every core has a process of its own
-    recording = job.recording
     files = {modality: recording.all_files(modality) for modality in (*PAIRED, "rot")}
-    frames = sorted(set().union(*(files[modality] for modality in job.modalities)))
-    faults, notes = defaultdict(list), defaultdict(list)
+    frames = sorted(set().union(*(files[modality] for modality in modalities)))
+    defects, notes = defaultdict(list), defaultdict(list)
     for frame in frames:
         own = {modality: paths[frame] for modality, paths in files.items() if frame in paths}
-        wrong, unusual = inspect_frame(own, job.modalities, deep=job.deep)
-        for reason in (*wrong, *filter(None, [number_fault(frame)])):
-            faults[reason].append(frame)
+        wrong, unusual = _inspect_frame(own, modalities, deep=deep)
+        for reason in filter(None, (*wrong, number_defect(frame))):
+            defects[reason].append(frame)
         for reason in unusual:
             notes[reason].append(frame)
         progress.add(1)
+    problems = [
+        f"{recording.subject} belongs to the {split} split, not to {recording.split}: run tools.arrange"
+        for split, subjects in SUBJECTS.items()
+        if recording.subject in subjects and split != recording.split
+    ]
     return Inspection(
         recording,
         counts={modality: len(paths) for modality, paths in files.items()},
         frames=len(frames),
-        misaligned=_misaligned({modality: frozenset(files[modality]) for modality in job.modalities}),
-        faults={reason: tuple(numbers) for reason, numbers in sorted(faults.items())},
-        problems=(*_split_problems(recording), *filter(None, [name_fault(recording, max(frames, default=0))])),
+        misaligned=_misaligned({modality: frozenset(files[modality]) for modality in modalities}),
+        defects={reason: tuple(numbers) for reason, numbers in sorted(defects.items())},
+        problems=tuple(filter(None, (*problems, name_defect(recording, max(frames, default=0))))),
         notes={reason: tuple(numbers) for reason, numbers in sorted(notes.items())},
     )
 
@@ -109,12 +133,6 @@ def _counted(frames_by_reason: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     return {reason: {"count": len(frames), "frames": frames} for reason, frames in frames_by_reason.items()}
 
 
-def _split_problems(recording: Recording) -> Iterator[str]:
-    for split, subjects in SUBJECTS.items():
-        if recording.subject in subjects and split != recording.split:
-            yield f"{recording.subject} belongs to the {split} split, not to {recording.split}: run tools.arrange"
-
-
 def modalities_in(recordings: Sequence[Recording]) -> tuple[str, ...]:
     """Return the modalities of the dataset: the required ones, and others that any recording has."""
     return tuple(
@@ -122,3 +140,73 @@ def modalities_in(recordings: Sequence[Recording]) -> tuple[str, ...]:
         for modality in PAIRED
         if modality in REQUIRED or any(any(True for _ in recording.numbered(modality)) for recording in recordings)
     )
+
+
+def _inspect_frame(
+    files: Mapping[str, Sequence[Path]], modalities: Sequence[str], *, deep: bool
+) -> tuple[list[str], list[str]]:
+    """Return a frame's defects and the notes on it, in words that are the same for all frames."""
+    defects: list[str] = []
+    notes: list[str] = []
+    for modality in (*modalities, "rot"):
+        paths = files.get(modality, ())
+        # the release has rotations of few frames only, so what is wrong with them is no defect
+        target = notes if modality == "rot" else defects
+        if not paths:
+            target.append(f"no {modality} file")
+        elif defect := double_defect(modality, paths):
+            target.append(defect.partition(": ")[0])
+        else:
+            wrong, unusual = _inspect_file(modality, paths[0], deep=deep)
+            target += wrong
+            notes += unusual
+            if len(paths) > 1:
+                notes.append(f"{len(paths)} {modality} files of the same content")
+    return defects, notes
+
+
+def _inspect_file(modality: str, path: Path, *, deep: bool) -> tuple[list[str], list[str]]:
+    defect = ""
+    try:
+        if modality == "json":
+            return _inspect_labels(path.read_bytes())
+        if modality == "rot":
+            defect = "" if path.stat().st_size else "file is empty"
+        elif deep:
+            decode_png(modality, path.read_bytes())
+        else:
+            defect = png_defect(*_ends(path))
+    except FrameError as error:
+        return [str(error)], []
+    except OSError as error:
+        defect = "is a link to nothing" if leads_nowhere(path) else f"cannot be read: {error.strerror}"
+    return [f"{modality} {defect}"] if defect else [], []
+
+
+def _inspect_labels(text: bytes) -> tuple[list[str], list[str]]:
+    notes = ["char_height is null"] if _NULL_HEIGHT.search(text) else []
+    try:
+        labels = read_labels(text)
+    except FrameError as error:
+        # after the colon it says where in this one file
+        return [str(error).partition(": ")[0]], notes
+    defects = [far] if (far := distance_defect(labels.joints_3d)) else []
+    distance = np.linalg.norm(XR_EGOPOSE.project(labels.joints_3d) - labels.joints_2d, axis=1)
+    if distance.max() > _LARGEST_OFFSET:
+        defects.append(f"2D labels more than {_LARGEST_OFFSET:g} pixel off the camera model")
+    defects += [f"no key {key}" for key in _UNUSED_KEYS if f'"{key}"'.encode() not in text]
+    if _NOT_FINITE.search(text):
+        frame = parse_frame(text)
+        notes += [
+            f"{key} lacks values of joints that training does not use"
+            for key in ("pts2d_fisheye", "pts3d_fisheye")
+            if not np.isfinite(np.array(frame[key], np.float64)).all()
+        ]
+    return defects, notes
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    with path.open("rb", buffering=0) as stream:
+        head = stream.read(PNG_HEAD)
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - PNG_TAIL))
+        return head, stream.read(PNG_TAIL)

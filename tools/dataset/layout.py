@@ -102,35 +102,30 @@ def differ(paths: Sequence[Path]) -> bool:
 
 
 def find_recordings(
-    root: Path, splits: Sequence[str] = tuple(SET_FOLDERS), subjects: Sequence[str] = ()
+    dataset: Path, splits: Sequence[str] = tuple(SET_FOLDERS), subjects: Sequence[str] = ()
 ) -> list[Recording]:
-    """Return the recordings below ``root`` in the order of split, subject, environment.
+    """Return the recordings below ``dataset`` in the order of split, subject, environment.
 
     ``subjects`` selects some; empty takes all. Raises InputError if the folder or a named subject does not exist, or
     if nothing is found.
     """
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder: give the one that holds {', '.join(SET_FOLDERS.values())}")
+    if not dataset.is_dir():
+        raise InputError(f"{dataset} is not a folder: give the one that holds {', '.join(SET_FOLDERS.values())}")
     recordings = [
-        recording
+        Recording(split, printable(subject.name), printable(environment.name), environment / "cam_down")
         for split in splits
-        for recording in _recordings_of(root / SET_FOLDERS[split], split)
-        if not subjects or recording.subject in subjects
+        for subject in _folders(dataset / SET_FOLDERS[split])
+        if not subjects or printable(subject.name) in subjects
+        for environment in _folders(subject)
+        if (environment / "cam_down").is_dir()
     ]
     absent = sorted(set(subjects) - {recording.subject for recording in recordings})
     if absent:
-        raise InputError(f"no subject {', '.join(absent)} below {root}")
+        raise InputError(f"no subject {', '.join(absent)} below {dataset}")
     if not recordings:
-        raise InputError(f"{root} holds no frames: expected {SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png")
+        expected = f"{SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png"
+        raise InputError(f"{dataset} holds no frames: expected {expected}")
     return recordings
-
-
-def _recordings_of(folder: Path, split: str) -> Iterator[Recording]:
-    for subject in _folders(folder):
-        for environment in _folders(subject):
-            path = environment / "cam_down"
-            if path.is_dir():
-                yield Recording(split, printable(subject.name), printable(environment.name), path)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -138,8 +133,8 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in inside if is_data(path.name) and path.is_dir())
 
 
-class LabelError(ValueError):
-    """A frame's JSON has no usable labels; the message is the reason."""
+class FrameError(ValueError):
+    """A frame cannot become a sample; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -154,71 +149,67 @@ class FrameLabels:
 
 
 def read_labels(content: bytes) -> FrameLabels:
-    """Read the 16 joints out of one frame's JSON, by name. Raises LabelError with the reason."""
+    """Read the 16 joints out of one frame's JSON, by name. Raises FrameError with the reason."""
+    if not content:
+        raise FrameError("json file is empty")
     frame = parse_frame(content)
     try:
         names = [joint["name"] for joint in frame["joints"]]
         action, pixels, centimeters = frame["action"], frame["pts2d_fisheye"], frame["pts3d_fisheye"]
     except KeyError as error:
-        raise LabelError(f"no key {error.args[0]}") from None
+        raise FrameError(f"no key {error.args[0]}") from None
     except TypeError:
-        raise LabelError("joints is not a list of objects") from None
+        raise FrameError("joints is not a list of objects") from None
     if not isinstance(action, str) or printable(action) != action:
-        raise LabelError("action is no string that can be printed")
+        raise FrameError("action is no string that can be printed")
     if not all(isinstance(name, str) for name in names):
-        raise LabelError("the name of a joint is no string")
+        raise FrameError("the name of a joint is no string")
     names = [name.removeprefix("mixamorig:") for name in names]
     for name in JOINTS:
         if (count := names.count(name)) != 1:
-            raise LabelError(f"joint {name} is there {count} times" if count else f"no joint {name}")
+            raise FrameError(f"joint {name} is there {count} times" if count else f"no joint {name}")
     columns = [names.index(name) for name in JOINTS]
-    return FrameLabels(
-        action,
-        _points(pixels, "pts2d_fisheye", 2, columns, len(names)),
-        _points(centimeters, "pts3d_fisheye", 3, columns, len(names)) / 100,
-    )
+    joints_2d = _points(pixels, "pts2d_fisheye", (2, len(names)), columns)
+    joints_3d = _points(centimeters, "pts3d_fisheye", (3, len(names)), columns)
+    return FrameLabels(action, joints_2d, joints_3d / 100)
 
 
 def parse_frame(content: bytes) -> dict[str, Any]:
     """Parse one frame's JSON; all its numbers are floats, infinite where they are too large for one.
 
-    Raises LabelError with the reason.
+    Raises FrameError with the reason.
     """
     try:
         # integers may have more digits than Python converts, or be too large for a float
         frame = json.loads(content, parse_int=float, object_pairs_hook=_object)
-    except LabelError:
+    except FrameError:
         raise
     except (ValueError, RecursionError) as error:
-        raise LabelError(f"not JSON: {error}") from None
+        raise FrameError(f"not JSON: {error}") from None
     if not isinstance(frame, dict):
-        raise LabelError("not a JSON object")
+        raise FrameError("not a JSON object")
     return frame
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise LabelError("a key is there twice, and programs differ in which they take")
+        raise FrameError("a key is there twice, and programs differ in which they take")
     return content
 
 
-def _points(rows: Any, key: str, dimensions: int, columns: list[int], joints: int) -> NDArray[np.float64]:
-    if not isinstance(rows, list) or not all(isinstance(row, list) and all(map(_is_value, row)) for row in rows):
-        raise LabelError(f"{key} is not a table of numbers")
+def _points(rows: Any, key: str, shape: tuple[int, int], columns: list[int]) -> NDArray[np.float64]:
     try:
+        if not all(value is None or type(value) is float for row in rows for value in row):
+            raise TypeError
         table = np.array(rows, np.float64)
-    except ValueError:
-        raise LabelError(f"{key} is not a table of numbers") from None
-    if table.shape != (dimensions, joints):
-        raise LabelError(f"{key} has shape {table.shape}, not ({dimensions}, {joints})")
+    except (TypeError, ValueError):
+        raise FrameError(f"{key} is not a table of numbers") from None
+    if table.shape != shape:
+        raise FrameError(f"{key} has shape {table.shape}, not {shape}")
     points = table[:, columns].T
     if not np.isfinite(points).all():
-        raise LabelError(f"{key} lacks values")
+        raise FrameError(f"{key} lacks values")
     if np.abs(points).max() > _LARGEST:
-        raise LabelError(f"{key} holds values beyond 32 bits")
+        raise FrameError(f"{key} holds values beyond 32 bits")
     return points
-
-
-def _is_value(value: Any) -> bool:
-    return value is None or type(value) is float

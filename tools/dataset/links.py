@@ -36,9 +36,7 @@ def links_below(folder: Path) -> Iterator[Path]:
 def target_inside(path: Path, folder: Path) -> str | None:
     """Return the target of a link, relative to the link's folder; None if it is not below ``folder``.
 
-    Args:
-        path: the link, whose target need not exist.
-        folder: a folder that contains the link.
+    ``folder`` contains the link. The target need not exist.
     """
     # realpath goes through loops and past what is missing, unlike Path.resolve
     end, top = os.path.realpath(path), os.path.realpath(folder)

@@ -15,15 +15,12 @@ from tools.dataset.frames import PAIRED
 from tools.dataset.inspection import Inspection
 from tools.dataset.links import target_inside
 
-Moves = dict[Path, Path]
-"""The new path of each file."""
-
 
 def prune(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[int, Counter[Path]]:
     """Move every file of the faulty frames to the same relative path below ``aside``.
 
     Files that a recording has through a link stay: they belong to another recording or are outside the dataset. Files
-    that a frame without faults has through a link stay too.
+    that a frame without defects has through a link stay too.
 
     Returns:
         The number of files moved, and the number of files that stayed, by folder.
@@ -48,8 +45,8 @@ def prune(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tupl
     return len(moves), kept
 
 
-def _plan(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[Moves, Counter[Path]]:
-    """Return the files to move, and how many files stay in which folder."""
+def _plan(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[dict[Path, Path], Counter[Path]]:
+    """Return the files to move with their new paths, and how many files stay in which folder."""
     moves: dict[Path, tuple[Path, Path]] = {}
     foreign: list[tuple[Path, Path]] = []
     needed: set[Path] = set()
@@ -73,7 +70,7 @@ def _plan(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tupl
     return dict(sorted(move for file, move in moves.items() if file not in needed)), kept
 
 
-def _check(moves: Moves) -> None:
+def _check(moves: dict[Path, Path]) -> None:
     """Make the target folders and check that every file can be moved there."""
     needed: Counter[Path] = Counter()
     for path, target in moves.items():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -16,11 +18,16 @@ from loaders.format.manifest import Manifest, Shard
 from loaders.format.sample import JSON, META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, sample_key
 from loaders.format.shard_set import check_shard
 from models.camera import XR_EGOPOSE, FisheyeCamera
-from tools.dataset.frame_faults import distance_fault
-from tools.dataset.frames import FrameError, frame_labels, read_file
-from tools.dataset.layout import LabelError, Recording
+from tools.dataset.frames import distance_defect, encode_image, encode_worldp, read_file
+from tools.dataset.layout import FrameError, Recording, read_labels
 from tools.parallel import Progress
-from tools.sharding.image_check import foreign_images, read_array, undecodable
+
+_BLOCK: Final = 8
+"""Side of the squares in which JPEGs are compared (pixels)."""
+_LARGEST_MEAN: Final = 3.0
+"""How far two JPEGs of one image may differ on average (gray levels): codecs of another version round otherwise."""
+_LARGEST_BLOCK_MEAN: Final = 16.0
+"""The same within a block; another frame differs by more where anything has moved (gray levels)."""
 
 FrameName = tuple[str, str, int]
 """Subject, environment, frame number."""
@@ -49,19 +56,6 @@ class Check:
     """The frames it holds."""
 
 
-def expected_members(manifest: Manifest) -> list[str]:
-    """Return the members of every sample, in order."""
-    components = manifest.options["components"]
-    image = [manifest.image_member] if manifest.image_member else []
-    return [
-        *image,
-        *([JSON] if "json" in components else []),
-        *([WORLDP] if "worldp" in components else []),
-        POSE,
-        META,
-    ]
-
-
 def check_shard_file(job: CheckJob, progress: Progress) -> Check:
     """Check a shard, its index and its samples."""
     cv2.setNumThreads(1)  # every core has a process of its own
@@ -74,10 +68,11 @@ def check_shard_file(job: CheckJob, progress: Progress) -> Check:
     except InputError as error:
         progress.add(job.shard.samples)
         return Check((str(error),), ())
-    if list(index.members) != expected_members(job.manifest):
-        findings.append(
-            f"{path}: samples hold {list(index.members)}, the manifest's options say {expected_members(job.manifest)}"
-        )
+    components = job.manifest.options["components"]
+    members = {"rgba": job.manifest.image_member, "json": JSON, "worldp": WORLDP}
+    expected = [*(member for name, member in members.items() if name in components), POSE, META]
+    if list(index.members) != expected:
+        findings.append(f"{path}: samples hold {list(index.members)}, the manifest's options say {expected}")
     data = np.memmap(path, np.uint8, "r")
     try:
         compare_headers(path, data, index, range(job.shard.samples))
@@ -102,7 +97,7 @@ def check_shard_file(job: CheckJob, progress: Progress) -> Check:
 def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName | None, list[str]]:
     """Return which frame a sample is, and what is wrong with it."""
     try:
-        pose, meta = read_array(contents[POSE], "<f4", POSE_SHAPE), read_array(contents[META], "<i4", META_SHAPE)
+        pose, meta = _read_array(contents[POSE], "<f4", POSE_SHAPE), _read_array(contents[META], "<i4", META_SHAPE)
         subject, environment, number, action = meta.tolist()
         manifest = job.manifest
         frame = manifest.subjects[subject], manifest.environments[environment], number
@@ -112,40 +107,111 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
     findings = []
     if not np.isfinite(pose).all():
         findings.append("pose.npy holds values that are not finite")
-    elif far := distance_fault(pose[:, 2:]):
+    elif far := distance_defect(pose[:, 2:]):
         findings.append(f"{far}: `python -m tools.validate --dataset DATASET --prune ASIDE`, then tools.shard again")
     if job.deep:
-        findings += undecodable(contents, manifest)
+        findings += _undecodable(contents, manifest)
     if job.recordings is not None:
         recording = job.recordings.get(frame[:2])
         if recording is None:
             findings.append("the dataset has no such recording")
         else:
-            findings += _compare_labels(recording, number, contents, (pose, action_name), manifest.camera)
+            findings += _foreign_labels(
+                recording, number, contents.get(JSON), pose, action_name, camera=manifest.camera
+            )
             if job.deep:
-                findings += foreign_images(recording, number, contents, manifest)
+                findings += _foreign_images(recording, number, contents, manifest)
     return frame, findings
 
 
-def _compare_labels(
+def _foreign_labels(
     recording: Recording,
     frame: int,
-    contents: dict[str, bytes],
-    stored: tuple[NDArray[np.float32], str],
+    json: bytes | None,
+    pose: NDArray[np.float32],
+    action: str,
+    *,
     camera: FisheyeCamera,
 ) -> Iterator[str]:
-    """Compare a sample's JSON, pose and action with the dataset's frame."""
-    pose, action = stored
+    """Yield what of a sample's JSON, pose and action is another than the dataset's."""
     try:
         text = read_file(recording, "json", frame)
-        labels = frame_labels(text)
-    except (FrameError, LabelError) as reason:
+        labels = read_labels(text)
+    except FrameError as reason:
         yield f"the dataset's frame has {reason}"
         return
-    if JSON in contents and contents[JSON] != text:
+    if json not in (None, text):
         yield "its json is not the dataset's"
     expected = np.concatenate([XR_EGOPOSE.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1)
     if not np.allclose(pose, expected, rtol=1e-6, atol=1e-4):
         yield "its pose is not the dataset's"
     if action != labels.action:
         yield f"its action is {action}, the dataset's {labels.action}"
+
+
+def _undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
+    """Yield what is wrong with a sample's images by themselves."""
+    size = manifest.camera.height, manifest.camera.width
+    for name in (manifest.image_member, WORLDP):
+        if name not in contents:
+            continue
+        if name.endswith(".npy"):
+            try:
+                _read_array(contents[name], "|u1", (*size, 3))
+            except ValueError as error:
+                yield f"{name}: {error}"
+            continue
+        image = _decode(contents[name])
+        if image is None:
+            yield f"{name} cannot be decoded"
+        elif image.shape[:2] != size:
+            yield f"{name} is {image.shape[1]}x{image.shape[0]}, not {size[1]}x{size[0]}"
+
+
+def _foreign_images(recording: Recording, frame: int, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
+    """Make a sample's images anew out of the dataset's frame, and yield which are others."""
+    preprocessing = manifest.preprocessing
+    for modality, name, encode in (("rgba", manifest.image_member, encode_image), ("worldp", WORLDP, encode_worldp)):
+        if name not in contents:
+            continue
+        try:
+            expected = encode(read_file(recording, modality, frame), preprocessing)
+        except FrameError as reason:
+            yield f"the dataset's frame has {reason}"
+            continue
+        # another version of a codec may write other bytes for the same image: what differs is decoded
+        if contents[name] != expected and (preprocessing.format == "source" or _differ(name, contents[name], expected)):
+            yield f"its {name} is not the dataset's"
+
+
+def _differ(name: str, stored: bytes, expected: bytes) -> bool:
+    one, other = _decode(stored), _decode(expected)
+    if one is None or other is None:
+        return False  # reported by `_undecodable`
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return True
+    if name == WORLDP:
+        return not np.array_equal(one, other)
+    distance = cv2.absdiff(one, other).astype(np.float32)
+    if not name.endswith(".jpg"):
+        return bool(distance.max() > 1)  # where an average lies between two levels, rounding decides
+    blocks = [max(1, side // _BLOCK) for side in distance.shape[1::-1]]
+    worst = cv2.resize(distance.mean(axis=2), blocks, interpolation=cv2.INTER_AREA).max()
+    return bool(distance.mean() > _LARGEST_MEAN or worst > _LARGEST_BLOCK_MEAN)
+
+
+def _decode(content: bytes) -> NDArray[Any] | None:
+    try:
+        if content.startswith(b"\x93NUMPY"):
+            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, ValueError):
+        return None
+
+
+def _read_array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Decode a .npy member. Raises ValueError if it is not of this type and shape."""
+    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -16,12 +17,16 @@ from loaders.epoch_order import epoch_order
 from loaders.errors import InputError
 from loaders.format.manifest import SkippedFrame
 from loaders.format.sample import META_SHAPE, sample_key
-from tools.dataset.frame_faults import distance_fault, double_fault, name_fault, number_fault
-from tools.dataset.frames import PAIRED, FrameError, frame_labels, read_file
-from tools.dataset.layout import SET_FOLDERS, LabelError, Recording, find_recordings
+from tools.dataset.frames import (
+    PAIRED,
+    distance_defect,
+    double_defect,
+    name_defect,
+    number_defect,
+    read_file,
+)
+from tools.dataset.layout import SET_FOLDERS, FrameError, Recording, find_recordings, read_labels
 from tools.parallel import Meter, Progress, over_processes
-
-Rows = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class SplitPlan:
 
     recordings: dict[tuple[int, int], Recording]
     """Recordings by (subject, environment), as in the rows."""
-    rows: Rows
+    rows: NDArray[np.int32]
     """(n, 4) subject, environment, frame, action of each sample, in the order of the shards."""
     skipped: tuple[SkippedFrame, ...]
 
@@ -57,45 +62,39 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _ScanJob:
-    recording: Recording
-    modalities: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Scan:
     """What was found in one recording."""
 
     recording: Recording
-    frames: tuple[int, ...]
-    actions: tuple[str, ...]
-    """The action of each frame."""
+    actions: dict[int, str]
+    """The action of each usable frame."""
     skipped: tuple[SkippedFrame, ...]
     notes: Counter[str]
     """How many of the frames are unusual in which way."""
 
 
 def make_plan(
-    root: Path, splits: Sequence[str], subjects: Sequence[str], components: Sequence[str], *, seed: int, workers: int
+    dataset: Path, splits: Sequence[str], subjects: Sequence[str], components: Sequence[str], *, seed: int, workers: int
 ) -> Plan:
     """Read every frame's labels and put the usable frames of each split into a global random order.
 
     Raises InputError if the dataset is absent or empty, or if two recordings would share their keys.
     """
-    recordings = find_recordings(root, splits, subjects)
+    recordings = find_recordings(dataset, splits, subjects)
     # the labels come out of the JSON, whether or not it is stored
-    modalities = tuple(dict.fromkeys(["json", *components]))
+    scan = functools.partial(_scan, modalities=tuple(dict.fromkeys(["json", *components])))
     with Meter(len(recordings), "recording", "reading labels") as meter:
-        jobs = [_ScanJob(recording, modalities) for recording in recordings]
-        scans = over_processes(_scan, jobs, workers, meter)
+        scans = over_processes(scan, recordings, workers, meter)
     subject_index = _index(recording.subject for recording in recordings)
     environment_index = _index(recording.name for recording in recordings)
-    action_index = _index(action for scan in scans for action in scan.actions)
+    action_index = _index(action for scan in scans for action in scan.actions.values())
     planned = {}
     for number, split in enumerate(SET_FOLDERS):
         mine = [scan for scan in scans if scan.recording.split == split]
         if mine:
-            planned[split] = _plan_split(mine, subject_index, environment_index, action_index, seed=seed, number=number)
+            # training takes epochs 0, 1, ... of the same function; negative ones are for the order in shards
+            order = epoch_order(seed, -1 - number, sum(len(scan.actions) for scan in mine))
+            planned[split] = _plan_split(mine, subject_index, environment_index, action_index, order)
     notes = sum((scan.notes for scan in scans), Counter[str]())
     return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned, notes)
 
@@ -105,71 +104,52 @@ def _plan_split(
     subjects: dict[str, int],
     environments: dict[str, int],
     actions: dict[str, int],
-    *,
-    seed: int,
-    number: int,
+    order: NDArray[np.int64],
 ) -> SplitPlan:
-    _check_keys(scans)
-    blocks = [np.empty((0, *META_SHAPE), np.int32)]
-    recordings = {}
-    for scan in scans:
-        subject, environment = subjects[scan.recording.subject], environments[scan.recording.name]
-        recordings[subject, environment] = scan.recording
-        block = np.empty((len(scan.frames), *META_SHAPE), np.int32)
-        block[:, :2] = subject, environment
-        block[:, 2] = scan.frames
-        block[:, 3] = [actions[action] for action in scan.actions]
-        blocks.append(block)
-    rows = np.concatenate(blocks)
-    # training takes epochs 0, 1, ... of the same function; negative ones are for the order in shards
-    order = epoch_order(seed, -1 - number, len(rows))
-    return SplitPlan(recordings, rows[order], tuple(frame for scan in scans for frame in scan.skipped))
-
-
-def _check_keys(scans: Sequence[_Scan]) -> None:
     owners: dict[str, Path] = {}
-    for scan in (scan for scan in scans if scan.frames):
-        key = sample_key(scan.recording.subject, scan.recording.name, 0)
-        if key in owners:
+    recordings = {}
+    rows: list[tuple[int, int, int, int]] = []
+    for scan in scans:
+        recording = scan.recording
+        key = sample_key(recording.subject, recording.name, 0)
+        if scan.actions and owners.setdefault(key, recording.path) != recording.path:
             raise InputError(
-                f"{owners[key]} and {scan.recording.path} would share the keys {key[:-6]}*: rename one of the folders"
+                f"{owners[key]} and {recording.path} would share the keys {key[:-6]}*: rename one of the folders"
             )
-        owners[key] = scan.recording.path
+        subject, environment = subjects[recording.subject], environments[recording.name]
+        recordings[subject, environment] = recording
+        rows += [(subject, environment, frame, actions[action]) for frame, action in scan.actions.items()]
+    table = np.array(rows, np.int32).reshape(-1, *META_SHAPE)
+    return SplitPlan(recordings, table[order], tuple(frame for scan in scans for frame in scan.skipped))
 
 
-def _scan(job: _ScanJob, progress: Progress) -> _Scan:
+def _scan(recording: Recording, progress: Progress, *, modalities: Sequence[str]) -> _Scan:
     """Check every frame of a recording by its files and its labels, not by its images."""
-    recording = job.recording
     # a frame that has a file of another modality only is listed as skipped, too
     files = {modality: recording.all_files(modality) for modality in PAIRED}
-    usable: dict[int, str] = {}
+    actions: dict[int, str] = {}
     skipped = []
     notes = Counter[str]()
     for frame in sorted(set().union(*files.values())):
         progress.add(0)
-        mine = {modality: files[modality].get(frame, []) for modality in job.modalities}
+        mine = {modality: files[modality].get(frame, []) for modality in modalities}
+        absent = ", ".join(f"no {modality} file" for modality, paths in mine.items() if not paths)
+        doubles = [double_defect(modality, paths) for modality, paths in mine.items()]
+        reason = ", ".join(filter(None, (name_defect(recording, frame), number_defect(frame), absent, *doubles)))
         try:
-            _check_files(recording, frame, mine)
-            labels = frame_labels(read_file(recording, "json", frame))
-        except (FrameError, LabelError) as reason:
-            skipped.append(SkippedFrame(recording.subject, recording.name, frame, str(reason)))
+            if reason:
+                raise FrameError(reason)
+            labels = read_labels(read_file(recording, "json", frame))
+        except FrameError as error:
+            skipped.append(SkippedFrame(recording.subject, recording.name, frame, str(error)))
             continue
-        usable[frame] = labels.action
-        if far := distance_fault(labels.joints_3d):
+        actions[frame] = labels.action
+        if far := distance_defect(labels.joints_3d):
             notes[f"{far}: stored, and a finding of tools.verify"] += 1
         if any(len(paths) > 1 for paths in mine.values()):
             notes["a file of the same content under two names"] += 1
     progress.add(1)
-    return _Scan(recording, tuple(usable), tuple(usable.values()), tuple(skipped), notes)
-
-
-def _check_files(recording: Recording, frame: int, files: dict[str, list[Path]]) -> None:
-    """Raise FrameError if a frame lacks a file, or has two that differ, or a name that no sample can have."""
-    absent = [f"no {modality} file" for modality, paths in files.items() if not paths]
-    faults = [name_fault(recording, frame), number_fault(frame), ", ".join(absent)]
-    doubles = [double_fault(modality, paths) for modality, paths in files.items()]
-    if found := [fault for fault in (*faults, *doubles) if fault]:
-        raise FrameError(", ".join(found))
+    return _Scan(recording, actions, tuple(skipped), notes)
 
 
 def _index(names: Iterable[str]) -> dict[str, int]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from loaders.errors import InputError
-from loaders.format import manifest
-from loaders.format.manifest import Manifest, Shard, SkippedFrame
+from loaders.format.manifest import FILE_NAME, Manifest, Shard, SkippedFrame
 from loaders.plain import from_plain
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
@@ -53,7 +51,7 @@ def prepare(output: Path, options: dict[str, Any], preprocessing: Preprocessing)
     """
     remedy = "give another --output, or delete that folder"
     wanted = _flat(options, preprocessing)
-    if (output / manifest.FILE_NAME).is_file():
+    if (output / FILE_NAME).is_file():
         made = Manifest.read(output)
         _compare(_flat(made.options, made.preprocessing), wanted, f"{output} holds a finished shard set", remedy)
         remove_partials(output)  # a slow worker of a killed run may have begun another shard since
@@ -73,12 +71,12 @@ def prepare(output: Path, options: dict[str, Any], preprocessing: Preprocessing)
 
 def save_result(output: Path, result: ShardResult) -> None:
     """Save a shard's result; to be called just before the shard gets its name."""
-    write_whole(_result_file(output, result.shard.name), json.dumps(asdict(result)).encode())
+    write_whole(output / FOLDER / f"{result.shard.name}.json", json.dumps(asdict(result)).encode())
 
 
 def load_result(output: Path, split: str, name: str) -> ShardResult | None:
     """Return the result of a shard that an earlier run finished, else None."""
-    saved, path = _result_file(output, name), output / split / name
+    saved, path = output / FOLDER / f"{name}.json", output / split / name
     if not saved.is_file():
         return None
     result = from_plain(ShardResult, json.loads(saved.read_bytes()))
@@ -93,13 +91,9 @@ def discard(output: Path) -> None:
         shutil.rmtree(output / FOLDER)
 
 
-def _result_file(output: Path, name: str) -> Path:
-    return output / FOLDER / f"{name}.json"
-
-
 def _flat(options: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
     """Return everything that determines the bytes; the image circle follows from them."""
-    return {**options, **asdict(dataclasses.replace(preprocessing, image_circle=None))}
+    return {**options, **asdict(replace(preprocessing, image_circle=None))}
 
 
 def _compare(made: dict[str, Any], wanted: dict[str, Any], what: str, remedy: str) -> None:

@@ -98,12 +98,12 @@ class Physique:
     @property
     def arm(self) -> float:
         """Length of the stretched arm, shoulder to wrist (cm)."""
-        return self._bone("LeftForeArm") + self._bone("LeftHand")
+        return self.bone("LeftForeArm") + self.bone("LeftHand")
 
     @property
     def leg(self) -> float:
         """Length of the stretched leg, hip to ankle (cm)."""
-        return self._bone("LeftLeg") + self._bone("LeftFoot")
+        return self.bone("LeftLeg") + self.bone("LeftFoot")
 
     @property
     def standing_hips(self) -> float:
@@ -115,7 +115,8 @@ class Physique:
         """Height of the ankle above the floor (cm): the toe joint's drop and the sole."""
         return float(-self.offsets[INDEX["LeftToeBase"], 1] + 0.018 * self.height)
 
-    def _bone(self, name: str) -> float:
+    def bone(self, name: str) -> float:
+        """Return the distance of a joint from its parent (cm)."""
         return float(np.linalg.norm(self.offsets[INDEX[name]]))
 
 

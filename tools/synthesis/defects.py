@@ -1,4 +1,4 @@
-"""Plants faults in a generated dataset, including those of the released data, and lists them."""
+"""Plants defects in a generated dataset, including those of the released data, and lists them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.synthesis.body import PREFIX
 DEFECTS_FILE: Final = "defects.json"
 
 FEWEST_FRAMES: Final = 25
-"""Frames that a recording needs for its faults to be in different frames."""
+"""Frames that a recording needs for its defects to be in different frames."""
 
 INCOMPLETE: Final = "female_001_a_a"
 MISALIGNED: Final = (
@@ -35,7 +35,7 @@ _DAMAGED_BYTES: Final = 64
 
 @dataclass(frozen=True)
 class Defect:
-    """A planted fault."""
+    """A planted defect."""
 
     subject: str
     environment: str
@@ -46,13 +46,13 @@ class Defect:
     """Whether the image and the labels of the frame can still be used."""
 
 
-def plant(root: Path) -> list[Defect]:
-    """Plant the faults below ``root`` and write the list there.
+def plant(dataset: Path) -> list[Defect]:
+    """Plant the defects below ``dataset`` and write the list there.
 
-    Subjects that are faulty in the release get the same faults. Single faults are distributed over the recordings.
-    Faults of modalities that were not written are skipped.
+    Subjects that have defects in the release get the same ones. Single defects are distributed over the recordings.
+    Defects of modalities that were not written are skipped.
     """
-    recordings = find_recordings(root)
+    recordings = find_recordings(dataset)
     planted: list[Defect] = []
     without: dict[str, list[int]] = {}
     for number, recording in enumerate(recordings):
@@ -62,14 +62,15 @@ def plant(root: Path) -> list[Defect]:
             planted += _misaligned(recording)
         if (recording.path / "rot").is_symlink():
             # it shares the rotations of the subject's first environment
-            planted += [_defect(recording, frame, "rot", "missing", True) for frame in without[recording.subject]]
+            planted += [_missing(recording, frame, "rot") for frame in without[recording.subject]]
         else:
-            rotations = _sporadic_rotations(recording, number)
-            without[recording.subject] = [defect.frame for defect in rotations]
-            planted += rotations
-    planted += _single_faults(recordings, planted)
+            # the rotations of every fifth frame stay, or none
+            frames = [frame for frame in recording.files("rot") if number % 2 or frame % 5]
+            without[recording.subject] = frames
+            planted += _remove(recording, "rot", frames)
+    planted += _plant_single(recordings, planted)
     content = json.dumps([asdict(defect) for defect in planted], indent=1)
-    (root / DEFECTS_FILE).write_text(content + "\n", encoding="utf-8")
+    (dataset / DEFECTS_FILE).write_text(content + "\n", encoding="utf-8")
     return planted
 
 
@@ -79,12 +80,13 @@ def _remove(recording: Recording, modality: str, frames: list[int]) -> list[Defe
         path = recording.file(modality, frame)
         if path.exists():
             path.unlink()
-            defects.append(_defect(recording, frame, modality, "missing", modality not in ("rgba", "json")))
+            defects.append(_missing(recording, frame, modality))
     return defects
 
 
-def _defect(recording: Recording, frame: int, modality: str, fault: str, usable: bool) -> Defect:
-    return Defect(recording.subject, recording.name, frame, modality, fault, usable)
+def _missing(recording: Recording, frame: int, modality: str) -> Defect:
+    usable = modality not in ("rgba", "json")
+    return Defect(recording.subject, recording.name, frame, modality, "missing", usable)
 
 
 def _frames(recording: Recording) -> int:
@@ -107,12 +109,6 @@ def _misaligned(recording: Recording) -> list[Defect]:
     """Remove the image of one frame and the labels of another, so that the counts stay equal."""
     frames = _frames(recording)
     return _remove(recording, "rgba", [frames // 3]) + _remove(recording, "json", [2 * frames // 3])
-
-
-def _sporadic_rotations(recording: Recording, number: int) -> list[Defect]:
-    """Keep the rotations of every fifth frame, or none."""
-    frames = recording.files("rot")
-    return _remove(recording, "rot", [frame for frame in frames if number % 2 or frame % 5])
 
 
 def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -169,7 +165,7 @@ def _halve(path: Path) -> None:
     cv2.imwrite(str(path), image[::2, ::2])
 
 
-_SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]] = (
+_SINGLE_DEFECTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]] = (
     # modality, fault, change of the file, whether the frame stays usable
     ("rgba", "truncated", _cut_file(0.6), False),
     ("rgba", "empty", _cut_file(0.0), False),
@@ -195,17 +191,17 @@ _SINGLE_FAULTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]]
 )
 
 
-def _single_faults(recordings: list[Recording], planted: list[Defect]) -> list[Defect]:
-    """Plant each fault in a frame that has no other, except missing rotations."""
+def _plant_single(recordings: list[Recording], planted: list[Defect]) -> list[Defect]:
+    """Plant each single defect in a frame that has no other, except missing rotations."""
     taken = {(defect.subject, defect.environment, defect.frame) for defect in planted if defect.modality != "rot"}
-    stride = max(1, len(recordings) // len(_SINGLE_FAULTS))
+    stride = max(1, len(recordings) // len(_SINGLE_DEFECTS))
     defects = []
-    for number, (modality, fault, damage, usable) in enumerate(_SINGLE_FAULTS):
+    for number, (modality, fault, damage, usable) in enumerate(_SINGLE_DEFECTS):
         recording = recordings[number * stride % len(recordings)]
         free = [frame for frame in recording.files(modality) if (recording.subject, recording.name, frame) not in taken]
         if free:
             frame = free[number * 5 % len(free)]
             damage(recording.file(modality, frame))
             taken.add((recording.subject, recording.name, frame))
-            defects.append(_defect(recording, frame, modality, fault, usable))
+            defects.append(Defect(recording.subject, recording.name, frame, modality, fault, usable))
     return defects

@@ -12,7 +12,7 @@ from models.camera import XR_EGOPOSE, world_to_camera
 from tools.synthesis.appearance import draw_colors, solid_ends, solid_radii
 from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique, random_stream
 from tools.synthesis.families import FAMILIES
-from tools.synthesis.kinematics import Solver, apply, euler_degrees, rotation
+from tools.synthesis.kinematics import Floats, Solver, apply, euler_degrees, rotation
 from tools.synthesis.motion import draw_track
 from tools.synthesis.render import LENS_ANGLE, Scene
 from tools.synthesis.room import draw_room
@@ -68,13 +68,7 @@ class FrameGenerator:
             for row, number in enumerate(range(first, first + len(positions)))
         ]
 
-    def _frame(
-        self,
-        number: int,
-        positions: NDArray[np.float64],
-        rotations: NDArray[np.float64],
-        angles: NDArray[np.float64],
-    ) -> Frame:
+    def _frame(self, number: int, positions: Floats, rotations: Floats, angles: Floats) -> Frame:
         # labels are computed from the rounded numbers, so that they agree to the last digit
         positions = positions.round(_DECIMALS)
         camera_position, camera_angles = self._camera(number, positions, rotations)
@@ -100,9 +94,7 @@ class FrameGenerator:
         rot = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
         return Frame(number, labels, rot, pixels, scene)
 
-    def _camera(
-        self, number: int, positions: NDArray[np.float64], rotations: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _camera(self, number: int, positions: Floats, rotations: Floats) -> tuple[Floats, Floats]:
         """Return the camera's ``trans`` (cm) and ``rot`` (degrees): fixed to the head except for a little shake."""
         shake = random_stream(self._seed, *self._key, number).normal(0.0, 1.0, 3) * _SHAKE
         head = rotations[INDEX["Head"]]

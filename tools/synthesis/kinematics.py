@@ -34,10 +34,6 @@ def apply(matrices: Floats, vectors: Floats) -> Floats:
     return np.asarray((matrices * vectors[..., None, :]).sum(axis=-1))
 
 
-def _unit(vectors: Floats) -> Floats:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
-
-
 def _two_bones(start: Floats, target: Floats, pole: Floats, upper: float, lower: float) -> tuple[Floats, ...]:
     """Solve a chain of two bones from ``start`` to ``target`` (n, 3), its middle joint pushed towards ``pole``.
 
@@ -47,7 +43,8 @@ def _two_bones(start: Floats, target: Floats, pole: Floats, upper: float, lower:
     reach = np.linalg.norm(difference, axis=-1, keepdims=True)
     forward = difference / reach
     reach = np.clip(reach, 0.3 * (upper + lower), 0.995 * (upper + lower))
-    sideways = _unit(pole - (pole * forward).sum(axis=-1, keepdims=True) * forward)
+    sideways = pole - (pole * forward).sum(axis=-1, keepdims=True) * forward
+    sideways = sideways / np.linalg.norm(sideways, axis=-1, keepdims=True)
     cosine = np.clip((upper**2 + reach**2 - lower**2) / (2 * upper * reach), -1, 1)
     first = cosine * forward + np.sqrt(1 - cosine**2) * sideways
     return first, (reach * forward - upper * first) / lower, np.cross(forward, sideways)
@@ -98,12 +95,12 @@ class Solver:
             self._add_joint(name)
 
     def _arm(self, controls: dict[str, Floats], side: str, sign: int) -> None:
-        chest, shoulder = self._rotations["Spine2"], self._positions[f"{side}Arm"]
-        target = controls[f"{side}Hand"] * [sign, 1, 1] * self._physique.arm
+        body, chest, shoulder = self._physique, self._rotations["Spine2"], self._positions[f"{side}Arm"]
+        target = controls[f"{side}Hand"] * [sign, 1, 1] * body.arm
         swivel = rotation(0.0, 0.0, sign * controls[f"{side}Elbow"][:, 0])
         pole = apply(chest @ swivel, np.array([0.4 * sign, -0.8, -0.45]))
         upper, fore, axis = _two_bones(
-            shoulder, shoulder + apply(chest, target), pole, *self._lengths(f"{side}ForeArm", f"{side}Hand")
+            shoulder, shoulder + apply(chest, target), pole, body.bone(f"{side}ForeArm"), body.bone(f"{side}Hand")
         )
         self._rotations[f"{side}Arm"] = _columns(sign * upper, sign * axis)
         self._rotations[f"{side}ForeArm"] = _columns(sign * fore, sign * axis)
@@ -128,15 +125,12 @@ class Solver:
             hip,
             self._origin + apply(self._root, ankle),
             apply(ground, np.array([0.1 * sign, 0.35, 1.0])),
-            *self._lengths(f"{side}Leg", f"{side}Foot"),
+            body.bone(f"{side}Leg"),
+            body.bone(f"{side}Foot"),
         )
         self._rotations[f"{side}UpLeg"] = _columns(-axis, -thigh)
         self._rotations[f"{side}Leg"] = _columns(-axis, -shin)
         self._rotations[f"{side}Foot"] = ground @ rotation(-foot[:, 3])
-
-    def _lengths(self, upper: str, lower: str) -> tuple[float, float]:
-        offsets = self._physique.offsets
-        return float(np.linalg.norm(offsets[INDEX[upper]])), float(np.linalg.norm(offsets[INDEX[lower]]))
 
     def _add_joint(self, name: str) -> None:
         parent = NAMES[PARENTS[INDEX[name]]]

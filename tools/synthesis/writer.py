@@ -51,10 +51,9 @@ class Task:
 def write(task: Task, progress: Progress) -> None:
     """Render and write the frames of a task into existing folders."""
     threads = cv2.getNumThreads()
-    # every core has a process of its own
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # every core has a process of its own
     try:
-        generator = _generator(task.recording.subject, task.number, task.frames, task.seed)
+        generator = _frame_generator(task.recording.subject, task.number, task.frames, task.seed)
         for frame in generator.frames(task.first, task.last):
             contents = _contents(frame, task.modalities, task.dots)
             for modality, content in contents:
@@ -75,14 +74,8 @@ def dot_colors() -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0], np.uint8)
 
 
-@lru_cache(maxsize=2)
-def _generator(subject: str, environment: int, frames: int, seed: int) -> FrameGenerator:
-    return FrameGenerator(subject, environment, frames, seed)
-
-
-@lru_cache(maxsize=1)
-def _renderer() -> Renderer:
-    return Renderer()
+_frame_generator: Final = lru_cache(maxsize=2)(FrameGenerator)
+_renderer: Final = lru_cache(maxsize=1)(Renderer)
 
 
 def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple[str, bytes]]:

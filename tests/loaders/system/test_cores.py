@@ -101,7 +101,7 @@ def test_a_real_quota_counts_for_commands_and_for_torch(half_a_core):
     """Also within torch, which starts a thread for each core it sees."""
     program = (
         "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / 'cgroup.procs').write_text(str(os.getpid()));"
-        "from loaders.system.cores import available_cores; from engine.distributed import choose_device; import torch;"
+        "from loaders.system.cores import available_cores; from engine.device import choose_device; import torch;"
         "choose_device('cpu'); print(available_cores(), torch.get_num_threads())"
     )
     free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from loaders.preprocessing import Format, Preprocessing
 from models.camera import XR_EGOPOSE
-from tools.dataset.frames import FrameError, decode_png, encode_image, encode_worldp
+from tools.dataset.frames import decode_png, encode_image, encode_worldp
+from tools.dataset.layout import FrameError
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (800, 1280, 4), np.uint8)

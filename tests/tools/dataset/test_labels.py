@@ -14,7 +14,7 @@ from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import check, make, skipped
 from tests.tools.tiny_dataset import FILE_JOINTS, TinyDataset, make_dataset
 from tools import validate
-from tools.dataset.layout import LabelError, read_labels
+from tools.dataset.layout import FrameError, read_labels
 
 NECK = FILE_JOINTS.index("Neck")
 
@@ -49,7 +49,7 @@ def with_value(text: str, key: str, value: str) -> str:
     ],
 )
 def test_what_is_no_number_that_can_be_stored_is_named(text: str, key: str, value: str, reason: str) -> None:
-    with pytest.raises(LabelError, match=f"^{key} {reason}$"):
+    with pytest.raises(FrameError, match=f"^{key} {reason}$"):
         read_labels(with_value(text, key, value).encode())
 
 
@@ -84,7 +84,7 @@ def named(name: object) -> Callable[[str], str]:
     ],
 )
 def test_json_of_another_kind_is_named(text: str, change: Callable[[str], str], reason: str) -> None:
-    with pytest.raises(LabelError, match=f"^{reason}"):
+    with pytest.raises(FrameError, match=f"^{reason}"):
         read_labels(change(text).encode())
 
 
@@ -151,7 +151,7 @@ def test_a_joint_where_no_body_reaches_is_a_fault_that_sharding_keeps_and_verify
     dataset.edit_json(2, pts3d_fisheye=[[10 * value for value in row] for row in points])
     assert report(dataset, tmp_path / "report.json") == {"a joint more than 3 m from the camera": [2]}
     assert make(dataset.root, tmp_path / "set", "--components", "rgba") == 0
-    assert "note: 1 frames with a joint more than 3 m from the camera" in capsys.readouterr().out
+    assert "1 frames with a joint more than 3 m from the camera" in capsys.readouterr().err
     assert len(ShardSet(tmp_path / "set", "train")) == 2
     assert check(tmp_path / "set", "--root", str(dataset.root)) == 1
     lines = capsys.readouterr().out.splitlines()

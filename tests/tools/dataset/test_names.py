@@ -74,7 +74,7 @@ def test_a_frame_twice_is_noted_where_the_bytes_are_the_same_and_skipped_alone_w
     assert "note  female_001_a_a env_001: 2 rgba files of the same content: 1 frames" in said
     assert "3 frames in 1 recordings, 0 misaligned: 1 of them faulty, 0 other problems" in said
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK
-    assert "note: 1 frames with a file of the same content under two names" in capsys.readouterr().out
+    assert "1 frames with a file of the same content under two names" in capsys.readouterr().err
     names = "female_001_a_a_000002.json, female_001_a_a_0002.json"
     assert skipped(tmp_path / "set") == {("env_001", 2): f"2 json files that differ: {names}"}
     assert check(tmp_path / "set", "--root", str(data.root), "--deep") == OK

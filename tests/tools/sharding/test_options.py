@@ -41,8 +41,8 @@ def test_splits_and_subjects_narrow_the_set(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--image-size", "16"), "image_size is 16: give 32 to 4096"),
-        (("--quality", "0"), "quality is 0: give 1 to 100"),
+        (("--image-size", "16"), "--image-size is 16: give 32 to 4096"),
+        (("--quality", "0"), "--quality is 0: give 1 to 100"),
         (("--image-format", "gif"), "gif"),
         (("--subjects", "nobody"), "no subject nobody"),
     ],
@@ -61,7 +61,7 @@ def test_help_gives_every_number_a_unit(capsys: pytest.CaptureFixture[str]) -> N
         shard.main(["--help"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    for words in ("--image-size", "(pixels)", "--samples-per-shard", "(samples)", "(cores)"):
+    for words in ("--image-size", "(pixels)", "--samples-per-shard", "(samples)", "(processes)"):
         assert words in said
 
 

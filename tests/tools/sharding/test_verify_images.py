@@ -22,7 +22,7 @@ def make_images(data: TinyDataset, shards: Path, image_format: str) -> ShardSet:
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "png", "raw", "source"])
-def test_a_image_of_another_frame_is_found(
+def test_an_image_of_another_frame_is_found(
     data: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], image_format: str
 ) -> None:
     member = make_images(data, tmp_path / "set", image_format).manifest.image_member
@@ -50,7 +50,7 @@ def test_other_world_positions_are_found(data: TinyDataset, tmp_path: Path, caps
     assert "000002: its worldp.png is not the dataset's" in lines[0]
 
 
-def test_a_image_that_the_dataset_lost_is_named(
+def test_an_image_that_the_dataset_lost_is_named(
     data: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_images(data, tmp_path / "set", "jpeg")

@@ -17,7 +17,7 @@ from engine.cli.command import CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import make
 from tools import synthesize, validate
-from tools.dataset.layout import LabelError, find_recordings, read_labels
+from tools.dataset.layout import FrameError, find_recordings, read_labels
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, INCOMPLETE, MISALIGNED, Defect
 from tools.synthesis.writer import MODALITIES
 
@@ -106,7 +106,7 @@ def check_content(content: bytes, modality: str, defect: Defect | None) -> None:
     if modality == "json":
         assert (b'"char_height":null' in content) == (fault == "char_height null")
         if defect and not defect.usable:
-            with pytest.raises(LabelError):
+            with pytest.raises(FrameError):
                 read_labels(content)
         else:
             read_labels(content)
