@@ -67,9 +67,9 @@ def frame_by_frame(path, shards, split):
             heatmap, joints_3d, _ = loaded.model(batch.image)
         pose = shard_set.pose([int(batch.index)])[0].astype(np.float64)
         action = shard_set.manifest.actions[shard_set.meta([int(batch.index)])[0, 3]]
-        seen = decode_heatmaps(output.heatmap, 64)[0][0].numpy()
+        seen = decode_heatmaps(heatmap, 64)[0][0].numpy()
         true_2d = pose[list(HEATMAP_JOINTS), :2]
-        yield action, output.joints_3d[0].numpy(), pose[:, 2:] - pose[0, 2:], seen, true_2d
+        yield action, joints_3d[0].numpy(), pose[:, 2:] - pose[0, 2:], seen, true_2d
 
 
 def test_the_metrics_are_those_of_the_frames(tmp_path, capsys, shards, finetuned):
