@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -115,13 +116,9 @@ def over_processes(
     try:
         with ProcessPoolExecutor(workers, context, _start_worker, (shared,)) as pool:
             try:
-                # a worker inherits what is blocked: Ctrl-C does not reach it before `_start_worker` does
-                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                try:
+                with _interrupts_deferred():
                     futures = [pool.submit(_work, function, job) for job in jobs]
                     processes = multiprocessing.active_children()
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 _follow(futures, shared, meter)
                 return [future.result() for future in futures]
             finally:
@@ -198,6 +195,25 @@ def _why_broken(processes: Sequence[BaseProcess]) -> Exception:
             f"put the call below {_GUARD}, or give --workers 1"
         )
     return Failure("a worker process died, perhaps for want of memory: run the same command again with fewer --workers")
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Raise a Ctrl-C that comes meanwhile in the end: in the midst of starting a worker it leaves that in disorder.
+
+    A worker inherits that the signal is blocked, so that it does not get it before `_start_worker`. Here another thread
+    may still take the signal, and the main thread would be interrupted.
+    """
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        raise KeyboardInterrupt
 
 
 def _follow(futures: Sequence[Future[Any]], shared: _Shared, meter: Meter) -> None:
