@@ -103,16 +103,16 @@ class TrainConfig(Command):
             )
 
 
-def parse_train(arguments: Sequence[str]) -> TrainConfig:
-    """Parse the command line; what the file of a ``--config FILE`` sets are its defaults."""
+def parse_train(arguments: Sequence[str], *, program: str = "train", description: str = "") -> TrainConfig:
+    """As `engine.cli.command.parse`; what the file of a ``--config FILE`` sets are the defaults."""
     path = _config_path(arguments)
     file = read_yaml(path, dict(keys_of(TrainConfig))) if path else {}
     try:
         return parse(
             TrainConfig,
             arguments,
-            program="train",
-            description="Train one stage: train2d, train3d or finetune.",
+            program=program,
+            description=description,
             default=_unchecked(TrainConfig, {key: entry.value for key, entry in file.items()}),
             example="--config configs/train2d.yaml --data.shards SHARDS --run-dir runs/2d",
         )

@@ -77,7 +77,7 @@ def parse(
 
 
 def command(
-    program: str, description: str, *, parser: Callable[[Sequence[str]], CommandT] | None = None
+    program: str, description: str, *, parser: Callable[..., CommandT] | None = None
 ) -> Callable[[Callable[[CommandT], int]], Callable[..., int]]:
     """Make a function of its flags the ``main(arguments=None)`` of a command, which returns the exit status.
 
@@ -86,7 +86,8 @@ def command(
     Args:
         program: name for messages, such as "tools.shard".
         description: first line of ``--help``.
-        parser: turns arguments into flags; None parses them as the dataclass that annotates the function's parameter.
+        parser: takes arguments, program and description, and returns flags; None parses the arguments as the dataclass
+            that annotates the function's parameter.
     """
 
     def decorate(action: Callable[[CommandT], int]) -> Callable[..., int]:
@@ -100,7 +101,7 @@ def command(
                         declared = next(iter(get_type_hints(action).values()))
                         flags = parse(declared, given, program=program, description=description)
                     else:
-                        flags = parser(given)
+                        flags = parser(given, program=program, description=description)
                     status = action(flags)
                 except SystemExit as stop:  # --help
                     raise SystemExit(_printed(stop.code, program)) from None
