@@ -37,7 +37,7 @@ $(INSTALLED): setup.py constraints.txt
 	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "Installing into $(VENV): torch, CUDA's libraries, DALI and the rest, 5 GB to fetch and 7 GB on the disk. With a"
 	@echo "fast connection it takes two minutes; what was fetched before comes out of pip's cache."
-	$(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster,export,parquet]'
+	$(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,cluster,export,parquet]'
 	@touch $@
 
 $(DEMO)/dataset: | $(INSTALLED)
