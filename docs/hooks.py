@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: the page of commands is their own ``--help``."""
+"""Hooks of mkdocs: the page of commands shows their own ``--help``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = re.compile(r'^@command\(\s*"([\w.]+)", "(.+?)"', re.MULTILINE)
-"""Its name and its description."""
+"""A command's name and description, in its file."""
+
+sys.path.insert(0, str(ROOT))  # where mkdocs is installed, our packages may not be
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
@@ -23,20 +26,16 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     return re.sub(r"^::: commands (\w+)$", lambda line: "\n".join(_commands(line[1])), markdown, flags=re.MULTILINE)
 
 
-def _commands(folder: str) -> list[str]:
-    sys.path.insert(0, str(ROOT))
-    lines = []
+def _commands(folder: str) -> Iterator[str]:
     for path in sorted((ROOT / folder).glob("*.py")):
-        found = COMMAND.search(path.read_text(encoding="utf-8"))
-        if found:
-            call = f"python engine/{path.name}" if folder == "engine" else f"python -m {found[1]}"
-            lines += [f"### `{call}`", "", found[2], "", "```", _help(f"{folder}.{path.stem}"), "```", ""]
-    return lines
+        if found := COMMAND.search(path.read_text(encoding="utf-8")):
+            name, description = found.groups()
+            call = f"python engine/{path.name}" if folder == "engine" else f"python -m {name}"
+            yield f"### `{call}`\n\n{description}\n\n```\n{_help(f'{folder}.{path.stem}')}\n```\n"
 
 
 def _help(module: str) -> str:
     os.environ["COLUMNS"] = "80"
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
         importlib.import_module(module).main(["--help"])
     return output.getvalue().strip()
