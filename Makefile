@@ -26,7 +26,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 	@echo "Open site/index.html; searching in it needs a server: $(RUN) -m http.server --directory site"
 
 bench: $(INSTALLED)

@@ -1,4 +1,7 @@
-"""Hooks of mkdocs: the page of commands shows their own ``--help``."""
+"""Hooks of mkdocs: the page of commands shows their own ``--help``.
+
+Run mkdocs as a module from the root of the repository, ``python -m mkdocs``: that makes our packages importable.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import importlib
 import io
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = re.compile(r'^@command\(\s*"([\w.]+)", "(.+?)"', re.MULTILINE)
 """A command's name and description, in its file."""
-
-sys.path.insert(0, str(ROOT))  # where mkdocs is installed, our packages may not be
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
