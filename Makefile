@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | bench | clean
+# make demo | test | quick | lint | docs | bench | clean
 # Each target makes the virtual environment it needs. PYTHON chooses the interpreter, DEMO the demo's folder.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test quick lint docs bench clean
 .DELETE_ON_ERROR:
 # a run that was interrupted is resumed, not deleted
 .PRECIOUS: $(DEMO)/%/summary.json
@@ -18,6 +18,10 @@ demo: $(DEMO)/report/metrics.json
 
 test: lint
 	$(RUN) -m pytest --numprocesses auto
+
+# an answer within a minute; pyproject.toml says what the marks mean
+quick: lint
+	$(RUN) -m pytest --numprocesses auto -m 'not (slow or network or gpu)'
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -18,6 +18,8 @@ from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import HeatmapEncoder, select_heatmap_joints
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 SAMPLES, BATCH, SIDE = 12, 4, 64
 TOLERANCE = 3.5
 """Between decoders, which interpolate color differently: FFmpeg the most (mean gray levels)."""

@@ -10,7 +10,10 @@ from benchmarks.harness import Candidate, Measured
 from benchmarks.memory import growth, slope_and_error
 from tests.shard_factory import make_shard_set
 
-pytestmark = pytest.mark.skipif(not memory.PROCESS.exists(), reason="needs Linux's account of a process's memory")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not memory.PROCESS.exists(), reason="needs Linux's account of a process's memory"),
+]
 
 
 def process(name, slope, batches=300):

@@ -16,6 +16,8 @@ from models import heatmaps
 from models.heatmap_net import heatmap_size
 from models.losses import LossWeights, PoseLoss, reconstruction_loss
 
+pytestmark = pytest.mark.slow
+
 SIDE, BATCH = 64, 4
 CPU = torch.device("cpu")
 

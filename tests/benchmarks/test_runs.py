@@ -11,6 +11,8 @@ from benchmarks.harness import Row
 from tests.benchmarks.result_files import check_result
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "run",
@@ -99,6 +101,7 @@ def test_sharding_end_to_end(tmp_path):
     assert content["rows"][0]["value"] > 0
 
 
+@pytest.mark.network
 def test_scaling_end_to_end(tmp_path):
     short = ["--repetitions", "1", "--image-size", "64", "--batch-size", "4", "--steps", "2", "--frames", "8"]
     assert scaling.main([*short, "--backbone", "resnet18", "--device", "cpu", "--output", str(tmp_path)]) == 0

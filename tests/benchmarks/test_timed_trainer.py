@@ -13,6 +13,8 @@ from engine.training.trainer import Trainer
 from loaders import DataConfig
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 BATCH, STEPS = 4, 5
 
 

@@ -20,6 +20,8 @@ from tests.engine.training_runs import finish, flags, free_port, joined, read_me
 from tests.processes import children_of
 from tests.shard_factory import make_shard_set
 
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
 STAGES = ("train2d", "train3d", "finetune")
 
 

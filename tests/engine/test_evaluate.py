@@ -22,6 +22,8 @@ from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import make_shard_set, spoil_images
 from tools.convert_checkpoint import main as convert
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -152,6 +154,7 @@ def run_processes(count, folder, *arguments):
     return metrics
 
 
+@pytest.mark.network
 def test_processes_do_not_matter(tmp_path, shards, finetuned):
     """Three processes, of which the last has no frame at all."""
     common = ("--split", "val", "--data.backend", "torch", "--data.batch-size")
@@ -160,6 +163,7 @@ def test_processes_do_not_matter(tmp_path, shards, finetuned):
     assert numbers(one) == pytest.approx(numbers(three), rel=1e-4)
 
 
+@pytest.mark.network
 def test_skipped_frames_are_skipped_and_listed(tmp_path, capsys, finetuned):
     shards = make_shard_set(tmp_path / "shards", {"train": 4, "test": 10})
     common = ("--data.backend", "torch", "--data.batch-size", "2", "--data.on-bad-sample")

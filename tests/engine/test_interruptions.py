@@ -11,6 +11,8 @@ from engine.precision import is_native
 from tests.engine.training_runs import finish, flags, read_metrics, same, start, weights
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 4
 """Interruptions of each run: 24 in all where bf16 is native."""
 STEPS = 16

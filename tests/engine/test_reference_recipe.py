@@ -13,6 +13,8 @@ from tests.engine import reference_recipe
 from tests.engine.training_runs import read_metrics, run
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 STEPS = 50
 SAMPLES = 3 * 16 + 2
 """Three batches an epoch, so that the rate falls after step 30; two samples are over and dropped."""

@@ -19,6 +19,8 @@ from loaders import ShardSet, build_loader
 from tests.engine.training_runs import flags, read_metrics, run, same, start, weights
 from tests.shard_factory import make_shard_set, spoil_images
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("train2d", "train3d", "finetune")
 
 
@@ -73,6 +75,7 @@ def test_finetune_begins_with_both_networks(tmp_path, monkeypatch, shards):
     assert same(found, expected)
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_train(tmp_path, shards, stage):
     process = start(flags(shards, tmp_path / "run", stage, "--epochs", "2", "--data.batch-size", "2"), processes=2)
@@ -84,6 +87,7 @@ def test_two_processes_train(tmp_path, shards, stage):
     assert summary["last_validation"]["loss"] < summary["first_validation"]["loss"]
 
 
+@pytest.mark.network
 def test_skipped_samples_keep_processes_in_step_and_are_counted(tmp_path):
     shards = make_shard_set(tmp_path / "shards", {"train": 18, "val": 5}, image_size=64)
     spoil_images(shards, "train", {3, 11})
@@ -102,6 +106,7 @@ def test_skipped_samples_keep_processes_in_step_and_are_counted(tmp_path):
     assert "validation on 4 frames" in output
 
 
+@pytest.mark.network
 def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path, monkeypatch, shards):
     """Without BatchNorm (train3d) the same global batches must give the same weights."""
     one, two = tmp_path / "one", tmp_path / "two"

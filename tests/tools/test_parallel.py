@@ -15,6 +15,8 @@ from engine.cli.command import BAD_INPUT, CHECK_FAILED, INTERRUPTED
 from tests.processes import workers_of
 from tests.tools.shard_runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 SYNTHESIZE = """
 from tools.synthesize import main
 status = main(["--output", "{output}", "--train-subjects", "2", "--val-subjects", "0", "--test-subjects", "0",

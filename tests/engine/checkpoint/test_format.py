@@ -206,6 +206,7 @@ def test_an_older_checkpoint_has_an_options_default(tmp_path, finetuned):
     assert read_model(path, torch.device("cpu")).stage.config.sigma == ModelConfig().sigma
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
     weights = torch.load(finetuned, weights_only=True)["weights"]
     changes = (

@@ -23,6 +23,8 @@ from tests.engine.training_runs import flags, free_port, joined, read_metrics, r
 from tests.processes import children_of
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
@@ -118,6 +120,7 @@ def test_an_interrupted_validation_changes_nothing(tmp_path, monkeypatch, caplog
         assert {k: v for k, v in a.items() if "speed" not in k} == {k: v for k, v in b.items() if "speed" not in k}
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_long_validation_is_left(tmp_path, long_shards, processes):
     """Under torchrun the signal comes to one process alone, which is not the main one."""
@@ -133,6 +136,7 @@ def test_a_long_validation_is_left(tmp_path, long_shards, processes):
     assert read_metrics(run_dir / "metrics.jsonl") == []
 
 
+@pytest.mark.network
 @pytest.mark.parametrize(("processes", "number"), [*((0, number) for number in NUMBERS), (2, signal.SIGTERM)])
 def test_an_evaluation_is_left(tmp_path, long_shards, processes, number):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes) if processes else ()
@@ -176,6 +180,7 @@ def exchanges(rank, port):
         preemption.close()
 
 
+@pytest.mark.network
 def test_processes_agree_though_their_batches_differ():
     torch.multiprocessing.spawn(exchanges, (free_port(),), nprocs=2)
 

@@ -15,6 +15,8 @@ from PIL import Image
 
 from tests.checkpoint_factory import make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".webp": "WEBP"}
 SIDE = 96
 

@@ -15,6 +15,8 @@ from engine.inference.video_writer import writing_video
 from engine.visualization import ORANGE
 from tests.checkpoint_factory import make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 SIDE = 160
 MILLISECOND = Fraction(1, 1000)
 UNEVEN = [40 * i for i in range(20)] + [800 + 3 * i * i for i in range(20)]

@@ -20,6 +20,8 @@ from models.camera import world_to_camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 from tests.shard_factory import COLORS, make_shard_set
 
+pytestmark = pytest.mark.slow
+
 EVALUATION = {
     "checkpoint": "runs/<b>&amp;/best.pt",
     "stage": "finetune",

@@ -18,6 +18,8 @@ from tests.checkpoint_factory import make_checkpoint
 from tests.engine.training_runs import finish, flags, read_metrics, run, same, start, weights
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 ALONE = Process(0, 1, torch.device("cpu"))
 
 

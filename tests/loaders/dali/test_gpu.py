@@ -8,7 +8,7 @@ import torch
 from loaders import AugmentConfig, DataConfig, InputError, build_loader
 from tests.shard_factory import make_shard_set, spoil_images
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 pytest.importorskip("nvidia.dali")
 
 DEVICE = "cuda:0"

@@ -146,6 +146,7 @@ def test_what_a_stream_cannot_do_is_refused(shards):
         stream(shards, remote="s3://bucket/set", checksums=True)
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("outputs", [("image", "worldp"), ()])
 def test_tars_may_lie_in_an_object_store(store, shards, outputs):
     _, here = store
@@ -155,6 +156,7 @@ def test_tars_may_lie_in_an_object_store(store, shards, outputs):
         assert_same(there, on_disk)
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_a_damaged_object_is_named_before_the_first_step(store, damage):
     root, here = store
@@ -168,6 +170,7 @@ def test_a_damaged_object_is_named_before_the_first_step(store, damage):
     tar.write_bytes(content)
 
 
+@pytest.mark.network
 def test_remote_tars_cannot_be_read_at_random(store):
     _, here = store
     loader = build_loader(stream(here, remote="s3://bucket/set"), "val")

@@ -11,6 +11,8 @@ import pytest
 from loaders.system.compiled import compiled
 from tests.tools.shard_runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import resource, signal, sys
 import numpy as np

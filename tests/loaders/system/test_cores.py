@@ -97,6 +97,7 @@ def half_a_core():
     outer.rmdir()
 
 
+@pytest.mark.slow
 def test_a_real_quota_counts_for_commands_and_for_torch(half_a_core):
     """Also within torch, which starts a thread for each core it sees."""
     program = (

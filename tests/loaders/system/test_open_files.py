@@ -13,6 +13,8 @@ from loaders.system.open_files import map_file
 from tests.shard_factory import make_shard_set
 from tests.tools.shard_runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import os, resource, sys
 from pathlib import Path

@@ -10,9 +10,13 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.processes import is_worker, workers_of
 from tests.tools.archive_factory import SUBJECTS, command, contents, frames_of, split_into, tar_of, times, unpack
 from tests.tools.shard_runs import ROOT, tree
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_run_killed_twenty_times_ends_like_one_that_was_not(tmp_path: Path) -> None:

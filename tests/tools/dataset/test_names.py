@@ -103,6 +103,7 @@ def test_a_frame_number_beyond_32_bits_is_skipped(
     assert check(tmp_path / "set", "--root", str(data.root)) == OK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "reason"),
     [

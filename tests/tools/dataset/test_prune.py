@@ -12,6 +12,8 @@ from tests.tools.tiny_dataset import TinyDataset, make_dataset
 from tools import validate
 from tools.dataset.layout import SET_FOLDERS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> TinyDataset:

@@ -16,6 +16,8 @@ from tests.tools.tiny_dataset import FILE_JOINTS, TinyDataset, make_dataset
 from tools import validate
 from tools.dataset.layout import Recording, find_recordings
 
+pytestmark = pytest.mark.slow
+
 LACKING = {
     "female_003_a_a": {"rgba": 2380, "json": 5000},
     "male_003_f_s": {"rgba": 303, "json": 4981},

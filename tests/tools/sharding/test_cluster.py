@@ -21,6 +21,8 @@ from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
 from tools.dataset.layout import find_recordings
 
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
 pytest.importorskip("distributed")
 
 FLAGS = ("--samples-per-shard", "4", "--components", "rgba", "json", "--image-format", "source")

@@ -18,6 +18,8 @@ from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
 from tools.dataset.layout import find_recordings
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 FLAGS = ("--samples-per-shard", "4", "--components", "rgba", "json", "--image-format", "source")
 

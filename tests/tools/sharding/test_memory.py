@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from loaders.format.manifest import Manifest
 from tests.tools.shard_runs import ROOT
 from tests.tools.tiny_dataset import make_dataset
+
+pytestmark = pytest.mark.slow
 
 LIMIT = 400 * 2**20
 

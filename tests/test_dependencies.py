@@ -1,0 +1,118 @@
+"""What is imported is declared in setup.py, and what is declared is used."""
+
+import ast
+import functools
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OWN = {"benchmarks", "engine", "loaders", "models", "tests", "tools"}
+
+UNDECLARED = {
+    "apex": "built from source; engine.optimizer says how",
+    "ffcv": "built from source; benchmarks/README.md says how",
+    "spdl": "for one row of benchmarks.loader; benchmarks/README.md says how",
+    "_typeshed": "mypy's, never imported when a program runs",
+}
+"""Imported if they are there; why setup.py does not name them."""
+
+USED_OTHERWISE = {
+    "import-linter": ("Makefile", "lint-imports"),
+    "ipykernel": ("examples/load_shards.ipynb", '"kernelspec"'),
+    "mkdocs-material": ("mkdocs.yml", "name: material"),
+    "mkdocstrings-python": ("mkdocs.yml", "mkdocstrings:"),
+    "mypy": ("Makefile", "bin/mypy"),
+    "nvidia-dali-cuda120": ("setup.py", "nvidia-dali-cuda130"),  # the same modules
+    "onnxscript": ("tools/export.py", '"onnxscript"'),  # what torch exports with
+    "pytest-timeout": ("pyproject.toml", "timeout ="),
+    "pytest-xdist": ("Makefile", "--numprocesses"),
+    "ruff": ("Makefile", "bin/ruff"),
+    "types-pyyaml": ("engine/cli/yaml_file.py", "from yaml import"),
+    "types-tqdm": ("engine/cli/progress.py", "from tqdm import"),
+}
+"""Distributions that no file of ours imports, and where each is used."""
+
+
+def imported() -> Iterator[tuple[str, str]]:
+    """Yield the first name of each import that is neither the standard library's nor ours, and who imports it."""
+    for package in OWN:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    modules = [str(node.module)]
+                for name in {module.split(".")[0] for module in modules} - OWN - sys.stdlib_module_names:
+                    yield name, str(path.relative_to(ROOT))
+
+
+def name_of(requirement: str) -> str:
+    """Return the distribution that a requirement names, spelt as registries compare names."""
+    return re.sub("[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+@functools.cache
+def declared() -> frozenset[str]:
+    """Return the requirements of setup.py and of its extras."""
+    setup = next(
+        node
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
+    )
+    lists = {keyword.arg: keyword.value for keyword in setup.keywords}
+    groups = ast.literal_eval(lists["install_requires"]), *ast.literal_eval(lists["extras_require"]).values()
+    return frozenset(requirement for group in groups for requirement in group)
+
+
+def of_extras() -> dict[str, str]:
+    """Return the distributions that an extra in brackets stands for -> whose extra it is: dask[distributed]."""
+    return {
+        name_of(text): name_of(requirement)
+        for requirement in declared()
+        for extra in re.findall(r"\[(\w+)\]", requirement)
+        for text in importlib.metadata.requires(name_of(requirement)) or ()
+        if f'extra == "{extra}"' in text
+    }
+
+
+@functools.cache
+def distributions() -> dict[str, set[str]]:
+    """Return import name -> distributions that install it: several for a namespace such as nvidia."""
+    found = importlib.metadata.packages_distributions()
+    return {name: set(map(name_of, owners)) for name, owners in found.items()}
+
+
+def test_every_import_is_declared():
+    names = set(map(name_of, declared())) | set(of_extras())
+    missing = {
+        f"{name} in {path}"
+        for name, path in imported()
+        if name not in UNDECLARED and not distributions().get(name, set()) & names
+    }
+    assert not missing
+
+
+def test_every_declared_distribution_is_used():
+    used = set().union(*(distributions().get(name, set()) for name, _ in imported()))
+    used |= {of_extras()[name] for name in used & set(of_extras())}
+    assert set(map(name_of, declared())) - used == set(USED_OTHERWISE)
+
+
+@pytest.mark.parametrize("name", USED_OTHERWISE)
+def test_what_is_not_imported_is_used_where_the_table_says(name):
+    path, text = USED_OTHERWISE[name]
+    assert text in (ROOT / path).read_text()
+
+
+def test_exceptions_are_still_imported():
+    assert {name for name, _ in imported()} >= set(UNDECLARED)
+
+
+def test_every_declared_distribution_has_a_tested_version():
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    # beside the one for CUDA 13 it cannot be installed
+    assert set(map(name_of, declared())) - set(map(name_of, pinned)) == {"nvidia-dali-cuda120"}
