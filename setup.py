@@ -48,6 +48,7 @@ setup(
             "ipykernel",
             "mypy",
             "nbclient",
+            "nbformat",
             "playwright",
             "pytest",
             "pytest-timeout",

@@ -73,7 +73,7 @@ def decode_stored(
         ValueError: it cannot be decoded, or ends too early.
     """
     if member.endswith(".jpg"):
-        # a cut image is an error, unlike with OpenCV
+        # damage is an error: OpenCV decodes around it
         return simplejpeg.decode_jpeg(data, "RGB", buffer=memory)  # type: ignore[no-any-return]
     try:
         image = cv2.imdecode(data, _STORED)

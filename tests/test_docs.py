@@ -164,6 +164,7 @@ def test_links():
     assert dead == []
 
 
+@pytest.mark.slow
 def test_site(tmp_path):
     pytest.importorskip("material")
     pytest.importorskip("mkdocstrings")

@@ -30,6 +30,8 @@ from tools.shard import main as shard
 from tools.synthesize import main as synthesize
 from tools.validate import main as validate
 
+pytestmark = pytest.mark.slow
+
 ROOM = 128 * 1024
 """Of the disk that fills up (bytes)."""
 

@@ -146,6 +146,7 @@ sys.exit(call(print_much))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "status", "told"),
     [

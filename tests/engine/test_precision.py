@@ -55,6 +55,7 @@ def test_an_emulated_type_is_warned_of_once(monkeypatch, caplog, name):
     assert record.message.startswith(f"this CPU emulates {name}, which can take 20 times as long")
 
 
+@pytest.mark.slow
 def test_onednn_limited_to_avx2_makes_auto_fp32():
     code = (
         "import torch; from engine.precision import Precision; "

@@ -60,6 +60,7 @@ def generated(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [["--image-size", "64"], ["--image-format", "source"]])
 def test_the_manifest_says_where_the_lens_of_generated_frames_ends(generated, tmp_path, stored):
     """The circle ends at a known angle, and the camera model says where that is, however the images are stored."""

@@ -12,6 +12,8 @@ from loaders import DataConfig, build_loader
 from tests.loaders.test_faults import WAYS
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):

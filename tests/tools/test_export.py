@@ -17,6 +17,8 @@ from tools import export
 from tools.convert_checkpoint import main as convert
 from tools.export import generated_frames, main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finetuned(tmp_path_factory):

@@ -40,6 +40,7 @@ def test_a_sound_dataset_passes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "the val split lacks 1 of its 1 subjects: male_008_a_a" in said
 
 
+@pytest.mark.slow
 def test_every_planted_fault_is_found_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = make_dataset(tmp_path / "data", 15)
     plant_faults(dataset)

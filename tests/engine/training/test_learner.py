@@ -18,6 +18,8 @@ from loaders import PoseBatch, ShardSet
 from tests.engine.training_runs import flags, read_metrics, run, same, weights
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 CPU = Process(0, 1, torch.device("cpu"))
 
 

@@ -146,6 +146,7 @@ print(tracemalloc.get_traced_memory()[1])
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
     def peak(name: str, contents: dict[str, bytes]) -> int:
         (tmp_path / name).mkdir()

@@ -31,6 +31,7 @@ def test_a_frame_of_which_only_another_modality_is_left_is_listed(tmp_path: Path
     assert skipped(tmp_path / "set") == {("env_001", 3): "no json file, no rgba file, no worldp file"}
 
 
+@pytest.mark.slow
 def test_every_unusable_frame_is_skipped_with_its_reason_and_no_other(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", 14, subjects=[("train", "female_001_a_a")])
     expected = plant_faults(dataset)

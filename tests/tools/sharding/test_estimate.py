@@ -45,6 +45,7 @@ def test_sizes_format_bytes() -> None:
     assert format_bytes(15_234_000_000) == "15.2 GB"
 
 
+@pytest.mark.slow
 def test_what_cannot_fit_is_refused_before_it_starts(small_disk: Path) -> None:
     dataset = make_dataset(small_disk.parent / "data", 40, modalities=("rgba", "json"))
     output = small_disk / "set"
@@ -60,6 +61,7 @@ def test_what_cannot_fit_is_refused_before_it_starts(small_disk: Path) -> None:
     assert not list(output.rglob("*.tar"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_line_that_says_what_is_needed(small_disk: Path) -> None:
     dataset = make_dataset(small_disk.parent / "data", 20, modalities=("rgba", "json"))
     flags = ("--components", "rgba", "--image-format", "raw", "--image-size", "128", "--samples-per-shard", "10")

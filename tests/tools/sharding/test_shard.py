@@ -155,6 +155,7 @@ def test_the_order_is_global_and_depends_on_the_seed(dataset: TinyDataset, shard
     np.testing.assert_array_equal(np.sort(first, axis=0), np.sort(other, axis=0))
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes(dataset: TinyDataset, shards: Path, tmp_path: Path) -> None:
     assert make(dataset.root, tmp_path / "two", "--samples-per-shard", "4", workers=2) == 0
     assert tree(tmp_path / "two") == tree(shards)

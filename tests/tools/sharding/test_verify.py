@@ -35,6 +35,7 @@ def test_a_fresh_set_passes(dataset: TinyDataset, tmp_path: Path, image_format: 
     assert check(tmp_path / "set", "--deep", "--root", str(dataset.root)) == 0
 
 
+@pytest.mark.slow
 def test_two_workers_agree(dataset: TinyDataset, made: Path) -> None:
     assert check(made, "--deep", "--root", str(dataset.root), "--workers", "2") == 0
 

@@ -21,6 +21,8 @@ from tools.dataset.layout import FrameError, find_recordings, read_labels
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, INCOMPLETE, MISALIGNED, Defect
 from tools.synthesis.writer import MODALITIES
 
+pytestmark = pytest.mark.slow
+
 SUBJECTS = (INCOMPLETE, *MISALIGNED[:2])
 NUMBERS = range(1, FEWEST_FRAMES + 1)
 

@@ -24,6 +24,8 @@ from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 from tools.synthesis.writer import dot_colors
 from tools.synthesize import main
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 5
 CHOSEN = {"train": "female_002_f_s", "val": "male_008_a_a", "test": "male_014_f_s"}
 
