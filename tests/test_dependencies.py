@@ -5,7 +5,6 @@ import functools
 import importlib.metadata
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,16 +37,19 @@ USED_OTHERWISE = {
 """Distributions that no file of ours imports, and where each is used."""
 
 
-def imported() -> Iterator[tuple[str, str]]:
-    """Yield the first name of each import that is neither the standard library's nor ours, and who imports it."""
+@functools.cache
+def imported() -> set[tuple[str, str]]:
+    """Return the first name of each import that is neither the standard library's nor ours, and who imports it."""
+    found = set()
     for package in OWN:
         for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 if isinstance(node, ast.ImportFrom) and not node.level:
                     modules = [str(node.module)]
-                for name in {module.split(".")[0] for module in modules} - OWN - sys.stdlib_module_names:
-                    yield name, str(path.relative_to(ROOT))
+                names = {module.split(".")[0] for module in modules} - OWN - sys.stdlib_module_names
+                found |= {(name, str(path.relative_to(ROOT))) for name in names}
+    return found
 
 
 def name_of(requirement: str) -> str:

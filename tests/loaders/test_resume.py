@@ -64,6 +64,7 @@ def runs(draw):
     return count, batch_size, world_size, draw(st.integers(0, 3))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(runs(), st.integers(0, 40), st.integers(0, 2), st.data())
 def test_an_interrupted_run_consumes_what_an_uninterrupted_one_does(sets, run, step, epoch, data):

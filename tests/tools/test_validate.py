@@ -179,6 +179,7 @@ def test_prune_moves_faulty_frames_and_deletes_nothing(tmp_path: Path) -> None:
     assert report["frames"] == 2
 
 
+@pytest.mark.slow
 def test_two_workers_say_the_same(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", 2)
     dataset.file("depth", 1).unlink()

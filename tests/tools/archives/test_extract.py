@@ -54,6 +54,7 @@ def test_finished_subjects_are_not_done_again(parts: Path, tmp_path: Path, capsy
     assert "0 subjects unpacked, 2 were there already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_progress_is_counted_in_bytes_of_the_archives(parts: Path, tmp_path: Path) -> None:
     total = sum(path.stat().st_size for path in parts.iterdir())
     terminal, inner = pty.openpty()

@@ -17,6 +17,7 @@ def bytes_of(words: str) -> float:
     return float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
+@pytest.mark.slow
 def test_the_estimate_comes_before_and_is_about_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = make_dataset(tmp_path / "data", 30, modalities=("rgba", "json"))
     assert make(dataset.root, tmp_path / "set", "--components", "rgba", "json", "--image-size", "128") == 0

@@ -49,6 +49,7 @@ def test_an_unfinished_set_of_another_plan_is_refused(
     assert len(ShardSet(tmp_path / "set", "train")) == 3
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(dataset: TinyDataset, tmp_path: Path) -> None:
     # a limit on the size of a file is the disk fault that needs no privileges; tar files here are larger
     script = (
