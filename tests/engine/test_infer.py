@@ -239,7 +239,6 @@ def test_images_of_many_folders_keep_their_folders(tmp_path, finetuned):
     assert sorted(drawn) == ["many/images/a.png", "many/images/more/a.png", "one/images/b.dat.png"]
 
 
-@pytest.mark.slow
 def test_the_same_frame_has_the_same_pose_however_it_comes(world):
     """As the dataset's frame, as the square within a larger image, as its stored image: to the same bits."""
     model = load_model(world.checkpoint, device="cpu")
@@ -257,7 +256,6 @@ def test_the_same_frame_has_the_same_pose_however_it_comes(world):
     np.testing.assert_array_equal(model(larger).joints_3d, expected)
 
 
-@pytest.mark.slow
 def test_inference_sees_what_evaluation_sees(tmp_path, world):
     """A folder of the dataset's frames: the errors of the predictions are those that evaluate reports."""
     assert (
@@ -310,6 +308,7 @@ def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
     assert black.mean() > 0.1
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "a.png", frame(0, 64, 64))

@@ -89,6 +89,7 @@ def test_an_interrupted_run_consumes_what_an_uninterrupted_one_does(sets, run, s
         assert second.epoch() == expected[epoch + 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(runs(), runs(), st.integers(0, 10))
 def test_another_global_batch_goes_on_at_the_same_place(sets, before, after, step):

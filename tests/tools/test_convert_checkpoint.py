@@ -31,6 +31,7 @@ def lifting_net(size):
         return LiftingNet(size).state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train2d", "train3d", "finetune"])
 def test_weights_come_back(tmp_path, capsys, stage):
     image_size = 64 if stage != "train2d" else 368  # a heatmap network alone does not tell
@@ -75,6 +76,7 @@ def test_what_is_not_the_references_is_refused():
         describe_reference({"lifting_net": {}}, SOME)
 
 
+@pytest.mark.slow
 def test_a_reference_checkpoint_from_data_parallel_is_loaded(tmp_path):
     ours = checkpoint.load(make_checkpoint(tmp_path / "ours.pt")).weights
     theirs = {section: {f"module.{k}": v for k, v in state.items()} for section, state in to_reference(ours).items()}

@@ -147,6 +147,7 @@ def test_recordings_in_the_wrong_place_are_found(tmp_path: Path) -> None:
     assert wrong["problems"] == ["female_001_a_a belongs to the train split, not to test: run tools.arrange"]
 
 
+@pytest.mark.slow
 def test_sharding_leaves_out_what_validate_finds_unusable_and_keeps_labels_off_the_model(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", 14, subjects=[("train", "female_001_a_a")])
     plant_faults(dataset)
@@ -160,6 +161,7 @@ def test_sharding_leaves_out_what_validate_finds_unusable_and_keeps_labels_off_t
     assert skipped == {frame for frames in found.values() for frame in frames}
 
 
+@pytest.mark.slow
 def test_prune_moves_faulty_frames_and_deletes_nothing(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", 14, subjects=[("train", "female_001_a_a")])
     plant_faults(dataset)

@@ -181,6 +181,16 @@ def altered(finetuned, path, **changes):
     return path
 
 
+def test_weights_that_are_there_twice_are_refused(tmp_path):
+    weights = WEIGHTS["resnet_state_dict"]
+    torch.save(
+        {"resnet_state_dict": weights | {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "a.pt"
+    )
+    with pytest.raises(InputError, match="holds some weights twice, with and without a wrapper's prefix"):
+        checkpoint.load_any(tmp_path / "a.pt")
+
+
+@pytest.mark.slow
 def test_bare_state_dicts_load(tmp_path):
     with torch.random.fork_rng():
         network = PoseNet("resnet18", 64)

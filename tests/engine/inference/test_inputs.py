@@ -1,7 +1,10 @@
 """What people hand in, as a list of files."""
 
+import zlib
+
 import pytest
 
+from engine.inference.images import read_image
 from engine.inference.inputs import find_inputs
 from loaders import InputError
 
@@ -54,3 +57,32 @@ def test_what_names_nothing(folder, given, complaint):
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match=complaint.replace("*", r"\*")):
         find_inputs([given])
+
+
+def png_beginning(width, height):
+    """Return as much of a PNG as is looked at before it is decoded."""
+    chunk = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    header = (13).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + header + (1).to_bytes(4, "big") + b"IDAT\0"
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (60_000, 60_000)])
+def test_an_image_that_claims_to_be_enormous_is_not_decoded(tmp_path, width, height):
+    (tmp_path / "a.png").write_bytes(png_beginning(width, height))
+    assert read_image(tmp_path / "a.png").endswith("images of up to 100 megapixels are read")
+
+
+def test_an_enormous_file_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # without taking room on the disk
+    assert read_image(tmp_path / "a.png") == "1024 MiB: images of up to 1024 MiB are read"
+
+
+def test_what_cannot_be_read_is_told(tmp_path):
+    assert read_image(tmp_path) == "a folder"
+    assert read_image(tmp_path / "absent.png") == "no regular file"
+    (tmp_path / "empty.png").touch()
+    assert read_image(tmp_path / "empty.png") == "empty"
+    (tmp_path / "text.png").write_text("text")
+    assert read_image(tmp_path / "text.png") == "not an image, or damaged"

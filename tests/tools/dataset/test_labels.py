@@ -67,6 +67,7 @@ def named(name: object) -> Callable[[str], str]:
     [
         (lambda text: "[" * 100_000, "not JSON: "),
         (lambda text: text.replace("171.5", "[" * 100_000 + "]" * 100_000), "not JSON: "),
+        (lambda text: f"[{text}]", "not a JSON object"),
         (lambda text: text.replace('"action"', '"action": "Boxing", "action"'), "a key is there twice"),
         (changed(action=None), "action is no string"),
         (changed(action=7), "action is no string"),

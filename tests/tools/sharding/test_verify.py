@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loaders import ShardSet
 from tests.tools.shard_runs import check, make, overwrite
 from tests.tools.tiny_dataset import TinyDataset, make_dataset
 
@@ -94,6 +95,22 @@ def test_labels_of_another_frame_are_found(
     assert "its labels belong to female_001_a_a-env_001-000007" in capsys.readouterr().out
     assert check(shards, "--root", str(dataset.root)) == 1
     assert "the dataset's frame has no json file" in capsys.readouterr().out
+
+
+def test_what_no_sample_tells_alone_is_found(tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = make_dataset(tmp_path / "other", 3, environments=("env_009",), modalities=("rgba", "json"), rot=False)
+    assert check(shards, "--root", str(other.root)) == 1
+    assert "the dataset has no such recording" in capsys.readouterr().out
+    own = int(ShardSet(shards, "train").meta([0])[0, 2])
+    overwrite(shards, "meta.npy", np.array([own % 3 + 1], "<i4").tobytes(), at=128 + 8)
+    assert check(shards) == 1
+    assert f"{own % 3 + 1:06d} is stored 2 times" in capsys.readouterr().out
+
+
+def test_labels_that_point_nowhere_are_found(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overwrite(shards, "meta.npy", np.array([99], "<i4").tobytes(), at=128)
+    assert check(shards) == 1
+    assert "its labels cannot be read (tuple index out of range)" in capsys.readouterr().out
 
 
 def test_values_are_compared_with_the_dataset(
