@@ -1,0 +1,79 @@
+"""torch, and what it computes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from engine.device import gpu_fault
+from engine.precision import is_native
+from tools.machine.finding import Finding
+
+_PAIR: Final = "pip install --upgrade torch torchvision"
+
+
+def torch_itself() -> Finding:
+    """Multiply two matrices."""
+    assert float(torch.ones(8, 8).matmul(torch.ones(8, 8)).sum()) == 8**3
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for CPUs alone"
+    return Finding("ok", f"{torch.__version__}, {built}")
+
+
+def torchvision() -> Finding:
+    """Run an operator of torchvision, which only loads beside the torch that it was built for."""
+    import torchvision  # noqa: PLC0415
+
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]])
+    kept = torchvision.ops.nms(boxes, torch.tensor([1.0, 0.5]), 0.5)
+    assert kept.tolist() == [0]
+    return Finding("ok", f"{torchvision.__version__}, fits torch")
+
+
+def gpu() -> Finding:
+    """Multiply two matrices on every GPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own account of an old driver
+        usable = torch.cuda.is_available()
+    if not usable:
+        if fault := gpu_fault():
+            found, _, remedy = fault.partition("; ")
+            return Finding("warning", found, remedy)
+        hidden = ", which CUDA_VISIBLE_DEVICES may hide" if "CUDA_VISIBLE_DEVICES" in os.environ else ""
+        return Finding("absent", f"torch sees none{hidden}: everything is computed on the CPU")
+    count = torch.cuda.device_count()
+    for number in range(count):
+        ones = torch.ones(8, 8, device=f"cuda:{number}")
+        assert float(ones.matmul(ones).sum()) == 8**3
+    return Finding("ok", f"torch computes on {count}: {torch.cuda.get_device_name(0)}{' ...' if count > 1 else ''}")
+
+
+def bf16() -> Finding:
+    """Ask whether the device multiplies matrices of bf16 natively."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = "GPU" if device.type == "cuda" else "CPU"
+    if is_native("bf16", device):
+        return Finding("ok", f"native on the {name}: --precision auto is bf16")
+    return Finding("absent", f"the {name} has no instructions for it: --precision auto is fp32")
+
+
+def compiler() -> Finding:
+    """Look for the compiler and the cache of torch.compile."""
+    name = os.environ.get("CXX") or "g++"
+    path = shutil.which(name)
+    if path is None:
+        return Finding("absent", f"no compiler {name}", "for --compile: apt install g++, or name yours in CXX")
+    try:
+        from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415
+
+        folder = Path(cache_dir())
+        fault = "" if os.access(folder, os.W_OK) else "not writable"
+    except OSError as error:
+        folder, fault = Path(error.filename or ""), error.strerror or str(error)
+    if fault:
+        return Finding("warning", f"its cache {folder}: {fault}", "set TORCHINDUCTOR_CACHE_DIR to a writable folder")
+    return Finding("ok", f"{path}, cache in {folder}")
