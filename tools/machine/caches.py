@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
+from pathlib import Path
 
 from tools.machine.finding import Finding
 
@@ -23,11 +24,10 @@ def numba() -> Finding:
 
 def matplotlib() -> Finding:
     """See where Matplotlib keeps its list of fonts."""
-    given = os.environ.get("MPLCONFIGDIR")
     import matplotlib  # noqa: PLC0415
 
-    folder = matplotlib.get_cachedir()
-    if os.environ.get("MPLCONFIGDIR") != given:  # it made a temporary folder instead
+    folder = Path(matplotlib.get_cachedir())
+    if folder.parent == Path(tempfile.gettempdir()) and folder.name.startswith("matplotlib-"):  # made for this process
         return Finding(
             "warning",
             "no folder for its list of fonts can be written: every start makes it again",

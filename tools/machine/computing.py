@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Final
@@ -67,13 +68,12 @@ def compiler() -> Finding:
     path = shutil.which(name)
     if path is None:
         return Finding("absent", f"no compiler {name}", "for --compile: apt install g++, or name yours in CXX")
+    folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir())
     try:
-        from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415
-
-        folder = Path(cache_dir())
-        fault = "" if os.access(folder, os.W_OK) else "not writable"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        folder, fault = Path(error.filename or ""), error.strerror or str(error)
-    if fault:
-        return Finding("warning", f"its cache {folder}: {fault}", "set TORCHINDUCTOR_CACHE_DIR to a writable folder")
-    return Finding("ok", f"{path}, cache in {folder}")
+        found = f"its cache {folder}: {error.strerror}"
+        return Finding("warning", found, "set TORCHINDUCTOR_CACHE_DIR to a writable folder")
+    return Finding("ok", f"{path}, cache below {folder}")

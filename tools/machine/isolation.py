@@ -14,6 +14,8 @@ from tools.machine.finding import Finding, Probe
 
 _SECONDS: Final = 120.0
 """How long one examination may take (seconds)."""
+_LAST_SECONDS: Final = 10.0
+"""How long the process may take to remove its temporary files (seconds)."""
 
 
 def findings(probes: Sequence[Probe], seconds: float = _SECONDS) -> Iterator[tuple[Probe, Finding]]:
@@ -49,6 +51,7 @@ def _of_one_process(probes: Sequence[Probe], seconds: float) -> Iterator[Finding
                 found = f"examining it ended the process ({_ending(process.exitcode)})"
             yield Finding(probe.if_it_fails, found, probe.remedy)
             return
+        process.join(_LAST_SECONDS)
     finally:
         process.kill()
         process.join()

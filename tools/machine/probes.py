@@ -10,9 +10,9 @@ from tools.machine.finding import Finding, Probe
 
 TORCH_BACKEND: Final = "torch backend"
 DALI: Final = "DALI backend"
-_TORCH: Final = "pip install --upgrade torch torchvision, both from one place: they are built for each other"
+_TORCH: Final = "pip install --upgrade torch torchvision; one must be built for the other"
 _NO_TORCH: Final = "see to torch first"
-_NO_DALI: Final = "pip install --force-reinstall nvidia-dali-cuda130, or nvidia-dali-cuda120 for drivers of CUDA 12"
+_NO_DALI: Final = "see to torch first; then reinstall DALI (pip install --force-reinstall nvidia-dali-cuda130)"
 
 
 def probes(folder: Path) -> tuple[Probe, ...]:

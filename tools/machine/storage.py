@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from loaders.system.locks import held
-from loaders.system.os_errors import format_bytes, in_words, naming
+from loaders.system.os_errors import format_bytes, in_words
 from tools.machine.finding import Finding
 
 _MB: Final = 10**6
@@ -29,10 +29,11 @@ LEAST_ROOM: Final = 10_000 * _MB
 def rate(folder: str) -> Finding:
     """Write a file, and read it back from the disk."""
     try:
-        with naming(Path(folder)), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             written = _write(file.fileno())
             read = _read(file.fileno())
     except OSError as error:
+        error.filename = folder
         return Finding("missing", in_words(error))
     found = f"writes {format_bytes(written)}/s, reads {format_bytes(read)}/s"
     if read < LEAST_RATE:

@@ -55,13 +55,18 @@ def test_bf16_says_what_auto_takes():
         assert computing.bf16() == Finding("ok", "native on the CPU: --precision auto is bf16")
 
 
-def test_torch_compile_needs_a_compiler_and_a_cache(tmp_path):
-    finding = examine("computing:compiler", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"), CXX="ls")
+def test_torch_compile_needs_a_compiler_and_a_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "ls")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    finding = computing.compiler()
     assert finding.status == "ok"
-    assert finding.found.endswith(f"/ls, cache in {tmp_path / 'cache'}")
-    finding = examine("computing:compiler", TORCHINDUCTOR_CACHE_DIR=str(tmp_path), CXX="no-such-compiler")
+    assert finding.found.endswith(f"/ls, cache below {tmp_path / 'cache'}")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/nowhere")
+    assert computing.compiler() == Finding(
+        "warning",
+        "its cache /proc/nowhere: No such file or directory",
+        "set TORCHINDUCTOR_CACHE_DIR to a writable folder",
+    )
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    finding = computing.compiler()
     assert (finding.status, finding.found) == ("absent", "no compiler no-such-compiler")
-    finding = examine("computing:compiler", TORCHINDUCTOR_CACHE_DIR="/proc/nowhere", CXX="ls")
-    assert finding.status == "warning"
-    assert "/proc/nowhere: No such file or directory" in finding.found
-    assert finding.remedy == "set TORCHINDUCTOR_CACHE_DIR to a writable folder"

@@ -56,8 +56,8 @@ def test_what_breaks_is_a_line_and_the_rest_goes_on(capfd):
 
 def test_what_never_ends_is_ended():
     probes = [Probe("sleep", f"{HERE}:sleep"), Probe("fine", f"{HERE}:fine", ("after",))]
-    (_, slow), (_, fast) = findings(probes, seconds=5)
-    assert slow.found == "no answer within 5 s"
+    (_, slow), (_, fast) = findings(probes, seconds=3)
+    assert slow.found == "no answer within 3 s"
     assert fast == Finding("ok", "after")
 
 
