@@ -12,6 +12,7 @@ TORCH_BACKEND: Final = "torch backend"
 DALI: Final = "DALI backend"
 _TORCH: Final = "pip install --upgrade torch torchvision; one must be built for the other"
 _NO_TORCH: Final = "see to torch first"
+_NO_PACKAGES: Final = "see to the packages first"
 _NO_DALI: Final = "see to torch first; then reinstall DALI (pip install --force-reinstall nvidia-dali-cuda130)"
 
 
@@ -37,12 +38,12 @@ def probes(folder: Path) -> tuple[Probe, ...]:
         Probe("cores", "tools.machine.resources:cores"),
         Probe("memory", "tools.machine.resources:memory"),
         Probe("shared memory", "tools.machine.resources:shared_memory"),
-        Probe("open files", "tools.machine.resources:open_files"),
+        Probe("open files", "tools.machine.resources:open_files", remedy=_NO_PACKAGES),
         Probe("disk", "tools.machine.storage:rate", path, if_it_fails="missing"),
         Probe("disk space", "tools.machine.storage:room", path),
         Probe("file locks", "tools.machine.storage:locks", path, remedy="see to the disk first"),
-        Probe("compiled code", "tools.machine.caches:numba", remedy="see to the packages first"),
-        Probe("fonts", "tools.machine.caches:matplotlib", remedy="see to the packages first"),
+        Probe("compiled code", "tools.machine.caches:numba", remedy=_NO_PACKAGES),
+        Probe("fonts", "tools.machine.caches:matplotlib", remedy=_NO_PACKAGES),
         *(Probe(part, "tools.machine.software:optional", (part,)) for part in ("export", "parquet", "cluster")),
         Probe("apex", "tools.machine.software:apex"),
     )

@@ -9,11 +9,12 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Final
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING, Final
 
 from tools.machine.finding import Finding, first_line
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 PROJECT: Final = "egopose-engine"
 """Name under which this project is installed."""
@@ -26,6 +27,7 @@ OPTIONAL: Final = {
 }
 """Optional part -> what needs it; its requirements and the modules that they bring."""
 _EXAMINED_APART: Final = ("torch", "torchvision", "nvidia-dali-")
+"""Beginnings of names of packages that probes of their own look for, and import."""
 
 
 def python() -> Finding:
@@ -39,6 +41,8 @@ def python() -> Finding:
 
 def packages() -> Finding:
     """Import every package that is required, and compare its version with what is required."""
+    from packaging.requirements import Requirement  # noqa: PLC0415
+
     try:
         required = importlib.metadata.requires(PROJECT) or []
     except importlib.metadata.PackageNotFoundError:
@@ -48,12 +52,11 @@ def packages() -> Finding:
     requirements = [
         requirement
         for requirement in map(Requirement, required)
-        if not requirement.name.startswith(_EXAMINED_APART)
-        and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
     ]
     faults = {requirement: fault for requirement in requirements if (fault := _fault(requirement))}
     if not faults:
-        return Finding("ok", f"all {len(requirements)} required ones are there, and fit")
+        return Finding("ok", "all that are required are there, and fit")
     return Finding(
         "missing",
         "; ".join(faults.values()),
@@ -64,14 +67,16 @@ def packages() -> Finding:
 def _fault(requirement: Requirement) -> str:
     """Return what is wrong with an installed package; empty if it is fine."""
     name = requirement.name
+    apart = name.startswith(_EXAMINED_APART)
     try:
         version = importlib.metadata.version(name)
-        if not requirement.specifier.contains(version, prereleases=True):
-            return f"{name} is {version}, and {requirement.specifier} is needed"
-        for module in _modules(name):
-            importlib.import_module(module)
     except importlib.metadata.PackageNotFoundError:
-        return f"{name} is not installed"
+        return "" if apart else f"{name} is not installed"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"{name} is {version}, and {requirement.specifier} is needed"
+    try:
+        for module in () if apart else _modules(name):
+            importlib.import_module(module)
     except Exception as error:
         return f"{name} {version} cannot be imported ({first_line(error)})"
     return ""

@@ -9,6 +9,8 @@ from tests.tools.machine.environments import examine, python_without
 from tools.machine import software
 from tools.machine.finding import Finding
 
+REQUIRED = ["numpy>=99", "torch>=99", "nvidia-dali-cuda110", "pillow", "nothing>1; sys_platform == 'plan9'"]
+
 
 def test_this_python_will_do():
     finding = software.python()
@@ -38,12 +40,12 @@ def test_packages_that_are_absent_or_broken_are_named(tmp_path):
 
 
 def test_a_package_that_is_too_old_is_named_with_both_versions(monkeypatch):
-    monkeypatch.setattr(
-        importlib.metadata, "requires", lambda name: ["numpy>=99", "pillow", "nothing>1; sys_platform == 'plan9'"]
-    )
-    version = importlib.metadata.version("numpy")
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIRED)
+    numpy, torch = map(importlib.metadata.version, ("numpy", "torch"))
     assert software.packages() == Finding(
-        "missing", f"numpy is {version}, and >=99 is needed", "pip install 'numpy>=99'"
+        "missing",
+        f"numpy is {numpy}, and >=99 is needed; torch is {torch}, and >=99 is needed",
+        "pip install 'numpy>=99' 'torch>=99'",
     )
 
 
