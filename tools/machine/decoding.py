@@ -15,7 +15,7 @@ from loaders.codecs import decode_stored, encode
 from loaders.config import ReaderConfig
 from models.camera import XR_EGOPOSE
 from tools.machine.driver import DriverError, read_driver
-from tools.machine.finding import Finding, first_line
+from tools.machine.finding import Finding, expect, first_line
 
 _SIDE: Final = 368
 _BUILDS: Final = {"nvidia-dali-cuda120": 12, "nvidia-dali-cuda130": 13}
@@ -24,12 +24,12 @@ _BUILDS: Final = {"nvidia-dali-cuda120": 12, "nvidia-dali-cuda130": 13}
 
 def torch_backend() -> Finding:
     """Decode a JPEG as `data.backend` torch does."""
-    assert decode_stored(_jpeg(), "rgba.jpg").shape == (_SIDE, _SIDE, 3)
+    expect((_SIDE, _SIDE, 3), decode_stored(_jpeg(), "rgba.jpg").shape)
     return Finding("ok", "decodes JPEGs on the CPU")
 
 
 def dali() -> Finding:
-    """Decode a JPEG as `data.backend` dali does, on the CPU, and on the GPU if torch can use one."""
+    """Decode a JPEG as `data.backend` dali does, on the CPU, and on a GPU that torch and DALI fit."""
     installed = {name: version for name in _BUILDS if (version := _version(name))}
     if not installed:
         return Finding("warning", "not installed: data.backend torch decodes", f"pip install {_fitting_build()}")
@@ -38,16 +38,13 @@ def dali() -> Finding:
         remedy = f"pip uninstall {' '.join(names)}, then pip install {_fitting_build()}"
         return Finding("warning", f"{' and '.join(names)} are both installed, and share their files", remedy)
     [(name, version)] = installed.items()
-    devices = [torch.device("cpu"), *([torch.device("cuda:0")] if torch.cuda.is_available() else [])]
-    for device in devices:
-        assert _shape_by_dali(device) == (_SIDE, _SIDE, 3)
-    places = " and the ".join("GPU" if device.type == "cuda" else "CPU" for device in devices)
-    found = f"{version}, built for CUDA {_BUILDS[name]}, decodes JPEGs on the {places}"
+    expect((_SIDE, _SIDE, 3), _shape_by_dali(torch.device("cpu")))
+    found = f"{version}, built for CUDA {_BUILDS[name]}, decodes JPEGs on the CPU"
     if fault := _misfit(_BUILDS[name]):
-        remedy = f"pip uninstall {name}, then pip install {_fitting_build()}"
-        return Finding(
-            "warning", f"{found}; {fault}", remedy if name != _fitting_build() else "update the NVIDIA driver"
-        )
+        return Finding("warning", f"{found}; {fault}", _remedy(name))
+    if torch.cuda.is_available():
+        expect((_SIDE, _SIDE, 3), _shape_by_dali(torch.device("cuda:0")))
+        found += " and the GPU"
     return Finding("ok", found)
 
 
@@ -104,6 +101,14 @@ def _misfit(cuda: int) -> str:
         return f"the driver runs CUDA {driver} at most"
     built = torch.version.cuda
     return f"torch is built for CUDA {built}" if built and int(built.partition(".")[0]) != cuda else ""
+
+
+def _remedy(installed: str) -> str:
+    """Return how to come from a build of DALI to one that fits."""
+    fitting = _fitting_build()
+    if installed == fitting:
+        return "install a torch that was built for the same CUDA, or update the NVIDIA driver"
+    return f"pip uninstall {installed}, then pip install {fitting}"
 
 
 def _fitting_build() -> str:

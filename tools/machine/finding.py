@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Final, Literal, get_args
 
-from loaders.errors import InputError, printable
+from loaders.errors import Failure, InputError, printable
 
 _NARROW, _WIDE = 60, 100
 """Least and most width of a line (characters)."""
 
-
 Status = Literal["ok", "absent", "warning", "missing"]
 """How it stands. What is absent is needed by nobody who does not ask for it; what warns will be slow, or fail for some;
 where something is missing nothing works."""
+_STATUSES: Final = max(map(len, get_args(Status)))
+"""Width of their column (characters)."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,20 @@ class Probe:
             function: Callable[..., Finding] = resolve_name(self.function)
             return function(*self.arguments)
         except Exception as error:
-            # our own errors say what to do
-            remedy = "" if isinstance(error, InputError) else self.remedy
+            remedy = "" if isinstance(error, InputError) else self.remedy  # which such an error says itself
             return Finding(self.if_it_fails, first_line(error), remedy, traceback.format_exc())
+
+
+def expect(right: object, given: object) -> None:
+    """Raise Failure if something gave a wrong result."""
+    if given != right:
+        raise Failure(f"gives {given}, where {right} is right")
 
 
 def first_line(error: BaseException) -> str:
     """Return an error in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    name = "" if isinstance(error, ImportError | InputError) else type(error).__name__
+    name = "" if isinstance(error, ImportError | InputError | Failure) else type(error).__name__
     return textwrap.shorten(": ".join(filter(None, [name, *lines[:1]])), 300) or type(error).__name__
 
 
@@ -85,6 +91,3 @@ class Layout:
             wrapper.initial_indent, wrapper.subsequent_indent = f"{indent}-> ", f"{indent}   "
             lines += wrapper.wrap(printable(finding.remedy))
         return "".join(f"{line}\n" for line in lines)
-
-
-_STATUSES: Final = max(map(len, get_args(Status)))

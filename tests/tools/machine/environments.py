@@ -41,6 +41,13 @@ def site_packages(python: Path) -> Path:
     return python.parents[1] / INSTALLED.relative_to(sys.prefix)
 
 
+def add_distribution(python: Path, name: str, version: str) -> None:
+    """Note a package as installed, as pip does."""
+    folder = site_packages(python) / f"{name.replace('-', '_')}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
 def examine(
     function: str, *arguments: str, python: Path | str = sys.executable, cwd: Path = ROOT, **variables: str
 ) -> Finding:

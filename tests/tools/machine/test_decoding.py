@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.tools.machine.environments import examine, python_without, site_packages
+from tests.tools.machine.environments import add_distribution, examine, python_without, site_packages
 from tools.machine import decoding
 from tools.machine.finding import Finding
 
@@ -28,9 +28,7 @@ def test_dali_that_is_absent_leaves_the_torch_backend(tmp_path):
 
 def test_two_builds_of_dali_share_their_files(tmp_path):
     python = python_without(tmp_path)
-    second = site_packages(python) / "nvidia_dali_cuda120-2.4.0.dist-info"
-    second.mkdir()
-    (second / "METADATA").write_text("Metadata-Version: 2.1\nName: nvidia-dali-cuda120\nVersion: 2.4.0\n")
+    add_distribution(python, "nvidia-dali-cuda120", "2.4.0")
     finding = examine("decoding:dali", python=python)
     assert finding.status == "warning"
     assert finding.found == "nvidia-dali-cuda120 and nvidia-dali-cuda130 are both installed, and share their files"

@@ -4,8 +4,9 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 
-from tests.tools.machine.environments import examine
+from tests.tools.machine.environments import add_distribution, examine, python_without
 from tools.machine.finding import Finding
 
 LIBRARY = r"""
@@ -71,10 +72,23 @@ def test_a_driver_that_is_damaged_is_no_driver(tmp_path):
 
 
 def test_dali_is_held_against_the_driver(driver):
-    """DALI for CUDA 13 beside a driver of CUDA 12; and torch, whose CUDA is another than the driver's DALI has."""
     pytest.importorskip("nvidia.dali")
     finding = examine("decoding:dali", LD_LIBRARY_PATH=driver(12080))
     assert finding.status == "warning"
     assert "built for CUDA 13, decodes JPEGs on the CPU; the driver runs CUDA 12 at most" in finding.found
     assert finding.remedy == "pip uninstall nvidia-dali-cuda130, then pip install nvidia-dali-cuda120"
     assert examine("decoding:dali", LD_LIBRARY_PATH=driver(13000)).status == "ok"
+
+
+def test_dali_is_held_against_torch(driver, tmp_path):
+    pytest.importorskip("nvidia.dali")
+    if not (torch.version.cuda or "").startswith("13."):
+        pytest.skip("torch is built for another CUDA")
+    python = python_without(tmp_path / "venv", "nvidia_dali_cuda130*")
+    add_distribution(python, "nvidia-dali-cuda120", "2.4.0")
+    finding = examine("decoding:dali", python=python, LD_LIBRARY_PATH=driver(13000))
+    assert finding.status == "warning"
+    assert finding.found.endswith(
+        f"built for CUDA 12, decodes JPEGs on the CPU; torch is built for CUDA {torch.version.cuda}"
+    )
+    assert finding.remedy == "pip uninstall nvidia-dali-cuda120, then pip install nvidia-dali-cuda130"
