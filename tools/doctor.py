@@ -19,7 +19,7 @@ class DoctorFlags(Command):
     """Flags of ``tools.doctor``."""
 
     path: Path = Path()
-    """Folder whose disk is measured, such as the one for shards (path); 256 MB are written there, and deleted."""
+    """Folder whose disk is measured, such as the one for shards (path); 256 MiB are written there, and deleted."""
 
     def __post_init__(self) -> None:
         """Check the folder."""

@@ -76,4 +76,4 @@ def compiler() -> Finding:
     except OSError as error:
         found = f"its cache {folder}: {error.strerror}"
         return Finding("warning", found, "set TORCHINDUCTOR_CACHE_DIR to a writable folder")
-    return Finding("ok", f"{path}, cache below {folder}")
+    return Finding("ok", f"{path}, cache in {folder}")

@@ -86,4 +86,4 @@ def open_files() -> Finding:
     except OpenFilesError as error:
         found, _, remedy = str(error).partition(": ")
         return Finding("warning", f"for data.access sequential {found}", remedy)
-    return Finding("ok", f"{soft} at once, {hard} if a command raises the limit")
+    return Finding("ok", f"{soft} at once" + (f", {hard} if a command raises the limit" if hard != soft else ""))

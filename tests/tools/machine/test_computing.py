@@ -60,7 +60,7 @@ def test_torch_compile_needs_a_compiler_and_a_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     finding = computing.compiler()
     assert finding.status == "ok"
-    assert finding.found.endswith(f"/ls, cache below {tmp_path / 'cache'}")
+    assert finding.found.endswith(f"/ls, cache in {tmp_path / 'cache'}")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/nowhere")
     assert computing.compiler() == Finding(
         "warning",
