@@ -11,7 +11,7 @@ JOB = WORKFLOW["jobs"]["test"]
 
 
 def test_the_workflow_runs_what_the_script_runs():
-    script = [line for line in (ROOT / ".ci/run").read_text().splitlines() if not line.startswith(("#", "set ", "cd "))]
+    script = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("make ")]
     steps = [step["run"] for step in JOB["steps"] if "run" in step]
     assert script and set(script) <= set(steps)
 
