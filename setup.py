@@ -14,7 +14,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["engine*", "loaders*", "models*", "tools*"]),
-    package_data={"engine.report": ["*.j2"]},
+    package_data={"engine.report": ["*.css", "*.j2"], "tools.browsing": ["*.css", "*.j2", "*.js"]},
     install_requires=[
         "av>=18",
         "jinja2",
