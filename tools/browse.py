@@ -31,7 +31,7 @@ class BrowseFlags(Command):
     output: Path
     """Page to write (path): NAME.html; what is there is replaced."""
     checkpoint: tuple[Path, ...] = ()
-    """One checkpoint, or two to compare (paths), which predict every frame of the split; ours or the reference code's."""
+    """One checkpoint, or two to compare (paths); ours or the reference code's. They predict the whole split."""
     split: Literal["train", "val", "test"] = "val"
     """Which frames."""
     frames: int = 120
@@ -54,9 +54,10 @@ class BrowseFlags(Command):
         given = len(self.checkpoint)
         if given > MOST:
             raise InputError(f"--checkpoint names {given} files: give one, or two to compare")
-        needed = {"spread": 0, "difference": 2}.get(self.chosen_order, 1)
-        if given < needed:
-            raise InputError(f"--order {self.order} needs {needed} checkpoints, and there are {given}: see --checkpoint")
+        if self.order in ("worst", "best") and not given:
+            raise InputError(f"--order {self.order} goes by a network's errors: give --checkpoint FILE")
+        if self.order == "difference" and given < MOST:
+            raise InputError("--order difference compares two networks: give --checkpoint FILE FILE")
         if self.output.suffix != ".html":
             raise InputError(f"{self.output} does not end in .html, by which browsers know a page")
 
@@ -66,7 +67,7 @@ class BrowseFlags(Command):
         return self.order or ("worst" if self.checkpoint else "spread")
 
 
-@command("tools.browse", "Make a contact sheet of a shard set, or of the frames where networks do worst: one HTML page.")
+@command("tools.browse", "Make a contact sheet of a shard set, or of the frames where networks do worst: an HTML page.")
 def main(flags: BrowseFlags) -> int:
     """Write the sheet and return the exit status."""
     shard_set = ShardSet(flags.shards, flags.split)

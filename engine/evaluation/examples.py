@@ -105,7 +105,7 @@ def predicted_positions(shard_set: ShardSet, predictions: Predictions, row: int,
         neck = shard_set.pose([int(predictions.index[row])])[0, NECK, 2:]
         return camera.project(predictions.joints_3d[row] + neck)
     assert predictions.joints_2d is not None
-    return predictions.joints_2d[row]
+    return np.asarray(predictions.joints_2d[row])
 
 
 def choose(per_frame: NDArray[np.float64], recording: NDArray[np.int32], count: int) -> list[tuple[str, int]]:

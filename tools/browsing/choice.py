@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 Order = Literal["worst", "best", "difference", "spread"]
 
 
-def choose(
-    order: Order, meta: NDArray[np.int32], errors: Sequence[NDArray[np.floating[Any]]], count: int
-) -> list[int]:
+def choose(order: Order, meta: NDArray[np.int32], errors: Sequence[NDArray[np.floating[Any]]], count: int) -> list[int]:
     """Return the positions in the split of the frames to show, at most ``count``, in their order.
 
     Args:
@@ -55,7 +53,7 @@ def _spread(meta: NDArray[np.int32], count: int) -> list[int]:
 
 
 def _recordings_of_actions(meta: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-    """Return the positions of the frames of each action in each recording, by time; sorted by action, then recording."""
+    """Return the positions of each action's frames in each recording, by time; sorted by action, then recording."""
     subject, environment, frame, action = meta.T
     ordered = np.lexsort((frame, environment, subject, action))
     changes = np.diff(meta[ordered][:, [3, 0, 1]], axis=0).any(axis=1)

@@ -173,6 +173,10 @@ let shown = [];
 let place = 0;
 document.addEventListener("input", refresh);
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(refresh)); // after the fields have their first values again
-document.querySelector(".none button").addEventListener("click", () => form.reset());
+for (const button of document.querySelectorAll(".reset")) {
+  button.addEventListener("click", () => {
+    form.reset();
+    refresh();
+  });
+}
 refresh();
