@@ -37,8 +37,8 @@ class BrowseFlags(Command):
     frames: int = 120
     """How many to show (frames)."""
     order: Order | None = None
-    """Which to show: worst or best by the error of the first checkpoint; those with the largest difference between two;
-    or spread evenly over actions and recordings. Default: worst, without a checkpoint spread."""
+    """Which to show: worst or best by the first checkpoint's error, the largest difference of two, or a spread over
+    actions and recordings. None is worst, and without a checkpoint spread."""
     image_size: int = 256
     """Side of the images in the page (pixels); smaller ones stay as they are."""
     batch_size: int = 32
