@@ -54,7 +54,9 @@ def visit(browser: Browser, path: Path, *, size: tuple[int, int] = DESKTOP, dark
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.goto(path.resolve().as_uri())
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [path.resolve().as_uri()]

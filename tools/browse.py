@@ -73,7 +73,7 @@ def main(flags: BrowseFlags) -> int:
     shard_set = ShardSet(flags.shards, flags.split)
     if not len(shard_set):
         raise InputError(f"{shard_set.folder} has no samples: give another --split")
-    image_members(shard_set, ["image"])
+    image_members(shard_set, ["image"])  # or an error, before networks run for long
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     reader = ReaderConfig(shards=flags.shards, batch_size=flags.batch_size)
     results = []

@@ -44,7 +44,9 @@ function views(frame) {
     if (predicted) drawn.append(pose("predicted", predicted));
     const view = make("span", { class: "view" }, shape("svg", { viewBox: `0 0 ${size} ${size}`, "aria-hidden": "true" },
       shape("image", { href: frame.image, width: size, height: size }), drawn));
-    if (predicted) view.append(make("span", { class: "error" }, data.letters[i], " ", make("b", {}, error(frame.errors[i]))));
+    if (predicted) {
+      view.append(make("span", { class: "error" }, data.letters[i], " ", make("b", {}, error(frame.errors[i]))));
+    }
     return view;
   });
 }
