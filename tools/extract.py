@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
+from engine.cli.forecast import Destination
 from loaders.errors import Failure
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-from loaders.system.locks import check_unlocked, locked
+from loaders.system.locks import locked
 from loaders.system.os_errors import DiskFullError, format_bytes
 from tools.archives.forecast import make_forecast, show_forecast
 from tools.archives.multipart import GO_ON
@@ -47,7 +48,7 @@ def main(flags: ExtractFlags) -> int:
     workers = flags.workers or available_cores()
     plan = make_plan(flags.input, flags.output, delete_parts=flags.delete_parts)  # before anything is written
     if flags.dry_run:
-        check_unlocked(flags.output)
+        Destination(flags.output).check()
         forecast = make_forecast(plan)
         show_forecast(forecast, workers)
         return CHECK_FAILED if forecast.faults else OK

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from loaders.errors import printable
+from loaders.system.locks import locked
 from loaders.system.os_errors import format_bytes
 
 _COLUMNS: Final = 100
@@ -27,12 +28,23 @@ class Destination:
     flag: str = "--output"
     """What gave it."""
 
-    def __post_init__(self) -> None:
-        """Raise the OSError that making the folder would raise because of a file in the way."""
+    def check(self, file: str = "") -> None:
+        """Raise what making the folder and locking it would raise.
+
+        Args:
+            file: name of the file in it that is locked; empty locks the folder itself.
+
+        Raises:
+            InputError: another run is at work.
+            OSError: a file is in the way.
+        """
         self.nearest()
+        if (self.path / file).exists():
+            with locked(self.path, flag=self.flag, file=file):
+                pass
 
     def nearest(self) -> Path:
-        """Return the folder that is there already: this one, or the nearest above it."""
+        """Return the folder that is there already: this one, or the nearest above it. Raises as `check` does."""
         for folder in (self.path, *self.path.parents):
             if folder.is_dir():
                 return folder

@@ -36,13 +36,6 @@ def locked(output: Path, *, flag: str = "--output", file: str = "") -> Iterator[
         raise InputError(f"another run is writing {output}: wait for it, or give another {flag}") from None
 
 
-def check_unlocked(output: Path, *, flag: str = "--output", file: str = "") -> None:
-    """As `locked`, for a dry run: raise InputError if another run is at work; nothing is made, nothing stays locked."""
-    if (output / file).exists():
-        with locked(output, flag=flag, file=file):
-            pass
-
-
 @contextlib.contextmanager
 def held(path: Path, kind: int) -> Iterator[None]:
     """Hold a lock of the kind that `fcntl.flock` takes on a folder, or on a file, which is made if need be.
