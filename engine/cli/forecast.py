@@ -48,9 +48,10 @@ class Destination:
         for folder in (self.path, *self.path.parents):
             if folder.is_dir():
                 return folder
-            if os.path.lexists(folder):
-                number = errno.EEXIST if folder == self.path else errno.ENOTDIR
-                raise OSError(number, os.strerror(number), str(self.path))
+            if (folder == self.path and folder.exists()) or folder.is_symlink():
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+            if folder.exists():
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path))
         return Path()
 
     @property

@@ -202,7 +202,7 @@ def _said_of(forecast: Forecast, job: UnpackJob) -> str:
 def _suspicions(jobs: Sequence[UnpackJob]) -> Iterator[str]:
     for job in jobs:
         if short := short_parts(job.archive.parts):
-            yield f"{job.archive.subject}{short}"
+            yield f"{job.archive.subject}{short.replace(';', ':', 1)}"
 
 
 def _parts(jobs: Sequence[UnpackJob]) -> str:
