@@ -22,7 +22,7 @@ from engine.checkpoint.checkpointer import BEST, Checkpointer, checkpoints
 from engine.cli.forecast import Destination, counted, show
 from engine.config import TrainConfig
 from engine.distributed import Process
-from engine.stages import STAGES, ModelConfig, Stage
+from engine.stages import ModelConfig
 from engine.training.run import Run
 from engine.training.run_folder import inspected
 from engine.training.throughput import Rate, Stopwatch
@@ -44,17 +44,17 @@ _VAL_BATCHES: Final = 3
 
 
 class Rehearsal(Run):
-    """A run that looks at its folder and leaves no file anywhere, not even downloaded weights."""
+    """A run that looks at its folder and leaves no file anywhere: nothing downloaded, nothing compiled."""
 
     def __init__(self, config: TrainConfig, process: Process) -> None:
         super().__init__(config, process, inspected)
         self.begins_at = self.step
         """Steps that were taken before (steps)."""
 
-    def _build_stage(self) -> Stage:
-        config = self.config
-        model = dataclasses.replace(config.model, pretrained=None) if to_download(config.model) else config.model
-        return STAGES[config.stage](model, self.loader.image_size, config.loss)
+    def _network_config(self) -> TrainConfig:
+        model = self.config.model
+        pretrained = None if to_download(model) else model.pretrained
+        return dataclasses.replace(self.config, model=dataclasses.replace(model, pretrained=pretrained), compile="off")
 
 
 def to_download(config: ModelConfig) -> bool:
@@ -100,10 +100,8 @@ def make_forecast(run: Rehearsal) -> Forecast:
     """Count what lies ahead, then take a few steps in memory; every process must call it."""
     steps = run.schedule.steps_left(run.step)
     validations = run.schedule.validations_left(run.step, run.validated_at)
-    # what is compiled would be kept on the disk
-    with torch.compiler.set_stance("force_eager"):
-        rate, timed_steps = _time_training(run)
-        val_rate = _time_validation(run)
+    rate, timed_steps = _time_training(run)
+    val_rate = _time_validation(run)
     size = _file_size(run)
     memory = _peak_memory() + (0 if run.process.device.type == "cuda" else size)  # it is written from a copy
     return Forecast(steps, validations, rate, timed_steps, val_rate, max(run.process.gather(memory)), size)

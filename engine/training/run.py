@@ -14,7 +14,7 @@ from engine.checkpoint.checkpointer import LAST, load_newest
 from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state, seed_all
 from engine.config import TrainConfig, ignored_values, used_values
 from engine.distributed import Process
-from engine.stages import STAGES, Stage
+from engine.stages import STAGES
 from engine.training.consistency import changes, check_processes, check_resumable
 from engine.training.learner import Learner
 from engine.training.running_means import RunningMeans
@@ -56,8 +56,9 @@ class Run:
             check_processes(flags, {"train": self.loader, "val": self.val_loader}, process)
             opened.enter_context(claim(config.run_dir, config.stage, process, resume=resume))
             seed_all(config.seed)
-            self.stage = self._build_stage()
-            self.learner = self._build_learner()
+            built_of = self._network_config()
+            self.stage = STAGES[config.stage](built_of.model, self.loader.image_size, config.loss)
+            self.learner = self._build_learner(built_of)
             self.step = 0
             self.best = math.inf
             """The lowest validation metric."""
@@ -124,11 +125,11 @@ class Run:
             outputs=STAGES[self.config.stage].outputs,
         )
 
-    def _build_stage(self) -> Stage:
-        return STAGES[self.config.stage](self.config.model, self.loader.image_size, self.config.loss)
+    def _network_config(self) -> TrainConfig:
+        """Return the configuration that the network is built of."""
+        return self.config
 
-    def _build_learner(self) -> Learner:
-        config = self.config
+    def _build_learner(self, config: TrainConfig) -> Learner:
         initial = {"heatmap_net": config.load_2d, "lifting_net": config.load_3d}
         return Learner(
             self.stage,
