@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean
+# make demo | test | lint | docs | bench | clean
 # Each target makes the virtual environment it needs. PYTHON chooses the interpreter, DEMO the demo's folder.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 .DELETE_ON_ERROR:
 # a run that was interrupted is resumed, not deleted
 .PRECIOUS: $(DEMO)/%/summary.json
@@ -25,11 +25,15 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+	@echo "Open site/index.html; searching in it needs a server: $(RUN) -m http.server --directory site"
+
 bench: $(INSTALLED)
 	$(RUN) -m benchmarks
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) runs build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.py constraints.txt

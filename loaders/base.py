@@ -86,6 +86,7 @@ class Loader(ABC):
         return max(0, -(-(left - self.rank * self.config.batch_size) // self.global_batch))
 
     def __iter__(self) -> Iterator[PoseBatch]:
+        """Yield the batches of this rank to the end of the epoch, or of the split."""
         plan = rank_batches(
             self._order(),
             self._consumed,

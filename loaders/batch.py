@@ -27,6 +27,7 @@ class PoseBatch:
     """(B, 3, H, W) uint8 or uint16, channels_last: the dataset's world positions."""
 
     def __len__(self) -> int:
+        """Return B."""
         return len(self.index)
 
     def to(self, device: torch.device) -> PoseBatch:

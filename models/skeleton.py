@@ -47,7 +47,9 @@ FLIP_INDICES: Final = tuple(JOINTS.index(_mirrored(name)) for name in JOINTS)
 """``flipped[..., i, :] = pose[..., FLIP_INDICES[i], :]`` exchanges left and right."""
 
 UPPER_BODY: Final = tuple(range(0, 8))
+"""Indices of head, neck and arms."""
 LOWER_BODY: Final = tuple(range(8, 16))
+"""Indices of the legs."""
 
 ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Gaming": (

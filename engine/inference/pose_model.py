@@ -35,6 +35,7 @@ class Poses:
     """(n, 15): heights of the heatmaps' peaks; about 1 where the network is sure, about 0 where it finds nothing."""
 
     def __len__(self) -> int:
+        """Return n."""
         return len(self.joints_3d)
 
 

@@ -73,6 +73,7 @@ class ShardSet:
         self._check_sizes()
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self._spans)
 
     def read(self, indices: Indices, name: str) -> list[Bytes]:
