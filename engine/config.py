@@ -151,7 +151,7 @@ def _unchecked(config: type[ConfigT], values: Mapping[str, Any], prefix: str = "
 
 def used_values(config: TrainConfig) -> dict[str, Any]:
     """Return what a run obeys as nested plain values, fit for YAML and for a checkpoint."""
-    unused = _unused_keys(config) | {"dry_run"}  # which no run is that records anything
+    unused = _unused_keys(config) | {"dry_run"}  # a run that records anything is none
 
     def used(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         return {

@@ -113,15 +113,20 @@ def _time_training(run: Rehearsal) -> tuple[Rate, int]:
     stopwatch = Stopwatch()
     batches = stopwatch.waiting(_endless(run))
     run.set_learning_rate()
-    steps = 1
-    for most in (_WARMUP - 1, _STEPS, 0):
+
+    def take(steps: int) -> Rate:
         for batch in itertools.islice(batches, steps):
             run.update(batch)
             stopwatch.count(len(batch) * run.process.world_size)
         run.means.read(run.step, remedy)  # waits for the device
-        rate = stopwatch.read()
-        timed, steps = steps, run.process.from_main(max(1, min(most, int(_SECONDS * steps / rate.seconds))))
-    return rate, timed
+        return stopwatch.read()
+
+    steps, rate = 1, take(1)
+    for most in (_WARMUP - 1, _STEPS):
+        fitting = int(_SECONDS * steps / rate.seconds)
+        steps = run.process.from_main(max(1, min(most, fitting)))  # all processes take the same number
+        rate = take(steps)
+    return rate, steps
 
 
 def _endless(run: Rehearsal) -> Iterator[PoseBatch]:
@@ -183,7 +188,10 @@ def show_forecast(run: Rehearsal, forecast: Forecast) -> None:
         *_plan_rows(run, forecast),
         ("", ""),
         *_time_rows(run, forecast),
-        ("GPU memory" if on_gpu else "memory", f"{format_bytes(forecast.memory)} at the peak, per process"),
+        (
+            "GPU memory" if on_gpu else "memory",
+            f"{format_bytes(forecast.memory)} at the peak, per process{', and what DALI takes' if on_gpu else ''}",
+        ),
         ("checkpoint", f"{format_bytes(forecast.checkpoint)}; {kept} stay, {format_bytes(kept * forecast.checkpoint)}"),
         ("space", f"{format_bytes(needed)} while one is written; {format_bytes(destination.free)} are free"),
     ]

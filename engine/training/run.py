@@ -28,7 +28,7 @@ Claim = Callable[..., contextlib.AbstractContextManager[None]]
 
 
 class Run:
-    """What is trained, up to the first step and from one step to the next; it reads and never writes."""
+    """What is trained, up to the first step and from one step to the next; nothing of it writes in the run folder."""
 
     def __init__(
         self, config: TrainConfig, process: Process, claim: Claim, build: Callable[..., Loader] = build_loader

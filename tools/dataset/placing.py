@@ -54,19 +54,20 @@ def content_to_place(source: Path, target: Path, mode: Mode) -> Content:
     content = Content()
     if _becomes_link(source, mode):
         return content
-    if _is_renamed(source, target, mode):
-        content.dangling = [path for path in links_below(source) if not path.exists()]
-        return content
-    for path, origin in _files(source):
-        if origin == "nowhere":
-            content.dangling.append(path)
-        elif origin == "here" and mode == "hardlink":
-            content.linked += 1
-        else:
-            content.copied += 1
-            content.bytes += path.stat().st_size
-            if len(content.first) < _SOME:
-                content.first.append(path)
+    with _failing(source, target):
+        if _is_renamed(source, target, mode):
+            content.dangling = [path for path in links_below(source) if not path.exists()]
+            return content
+        for path, origin in _files(source):
+            if origin == "nowhere":
+                content.dangling.append(path)
+            elif origin == "here" and mode == "hardlink":
+                content.linked += 1
+            else:
+                content.copied += 1
+                content.bytes += path.stat().st_size
+                if len(content.first) < _SOME:
+                    content.first.append(path)
     return content
 
 
