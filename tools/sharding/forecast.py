@@ -28,10 +28,7 @@ def show_forecast(output: Path, plan: Plan, work: Work, expected: Estimate, core
         rows.append(("to skip", f"{counted(len(skipped), 'frame')}: {reasons(skipped)}"))
     destination = Destination(output)
     rows += [
-        (
-            "not known",
-            "whether each image can be decoded: frames whose images cannot are skipped when their turn comes",
-        ),
+        ("not checked", "whether each image can be decoded, which is seen when it is"),
         ("", ""),
         ("to write", f"{counted(expected.samples, 'sample')} in {counted(len(work.remaining), 'shard')}"),
         ("space", f"about {format_bytes(expected.bytes)}; {format_bytes(destination.free)} are free"),
