@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+PACKAGES = ["engine", "loaders", "models", "tools"]
+
 setup(
     name="egopose-engine",
     version="0.1.0",
@@ -12,9 +14,25 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     license_files=["LICENSE"],
+    keywords=["egocentric vision", "human pose estimation", "fisheye", "xR-EgoPose", "data loading", "DALI", "PyTorch"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
-    packages=find_packages(include=["engine*", "loaders*", "models*", "tools*"]),
-    package_data={"engine.report": ["*.j2"]},
+    packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
+    package_data={"": ["*.css", "*.j2", "*.js", "py.typed"]},
     install_requires=[
         "av>=18",
         "jinja2",
@@ -24,6 +42,7 @@ setup(
         "numpy",
         "nvidia-dali-cuda130>=2.4; sys_platform == 'linux'",
         "opencv-python-headless",
+        "packaging",
         "pillow",
         "pyyaml",
         "simplejpeg",
@@ -55,6 +74,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "scikit-image",
+            "setuptools>=77",
             "types-PyYAML",
             "types-tqdm",
         ],

@@ -81,6 +81,8 @@ class TrainConfig(Command):
     resume: bool = False
     """Continue the run in run_dir from its last checkpoint; a run that has none yet begins. Processes that torchrun
     restarts do so by themselves."""
+    dry_run: bool = False
+    """Say what would be done, how long it would take and how much space and memory, by a few steps; write nothing."""
     profile: bool = False
     """Write a torch.profiler trace of steps 7 to 11 to profile.json.gz in the run folder."""
 
@@ -149,7 +151,7 @@ def _unchecked(config: type[ConfigT], values: Mapping[str, Any], prefix: str = "
 
 def used_values(config: TrainConfig) -> dict[str, Any]:
     """Return what a run obeys as nested plain values, fit for YAML and for a checkpoint."""
-    unused = _unused_keys(config)
+    unused = _unused_keys(config) | {"dry_run"}  # a run that records anything is none
 
     def used(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         return {

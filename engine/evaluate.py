@@ -19,12 +19,12 @@ from engine.cli.command import OK, Command, command
 from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
 from engine.evaluation.per_frame import PerFrameFormat, check_installed, write_per_frame
-from engine.evaluation.split import evaluate_split
+from engine.evaluation.split import evaluate_split, split_loader
 from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
 from engine.report.tables import action_table
 from engine.report.writer import write_report
-from loaders import DataConfig, ReaderConfig, build_loader
+from loaders import ReaderConfig
 from loaders.ranges import Range, check_ranges
 from loaders.system.os_errors import naming
 
@@ -79,14 +79,7 @@ def _note_ending(process: Process, signal_name: str) -> None:
 
 def _evaluate(config: EvaluateConfig, process: Process) -> None:
     loaded = read_model(config.checkpoint, process.device)
-    loader = build_loader(
-        DataConfig(**vars(config.data), image_size=loaded.stage.image_size),
-        config.split,
-        rank=process.rank,
-        world_size=process.world_size,
-        device=process.device,
-        outputs=loaded.stage.outputs,
-    )
+    loader = split_loader(loaded, config.data, config.split, process)
     precision = Precision.choose(config.precision, process.device)
     evaluation = evaluate_split(loaded, loader, process, precision, examples=config.examples)
     if evaluation is None:

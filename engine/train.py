@@ -11,6 +11,7 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 from engine.cli.command import OK, command
 from engine.config import TrainConfig, parse_train
 from engine.distributed import join_processes
+from engine.training.forecast import rehearse
 from engine.training.trainer import Trainer
 
 
@@ -18,6 +19,9 @@ from engine.training.trainer import Trainer
 def main(config: TrainConfig) -> int:
     """Train and return the exit status: 0, or 128 + the signal that stopped the run."""
     with join_processes(config.device, config.distributed.timeout) as process:
+        if config.dry_run:
+            rehearse(config, process)
+            return OK
         trainer = Trainer(config, process)
         try:
             stopped_by = trainer.fit()

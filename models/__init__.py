@@ -1,0 +1,1 @@
+"""Networks, losses and metrics, the camera and the skeleton."""

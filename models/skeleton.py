@@ -80,9 +80,17 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
 _GROUP_OF: Final = {action: group for group, actions in ACTION_GROUPS.items() for action in actions}
 
 
-def action_group(action: str) -> str | None:
-    """Return the paper's group of an action name as it stands in a frame's JSON.
+def action_name(action: str) -> str:
+    """Return an action as the paper's groups list it, given how it stands in a frame's JSON.
 
-    Anything from ``_mixamo_com`` on is dropped first. None for an unknown action, which counts under All only.
+    Anything from ``_mixamo_com`` on is dropped.
     """
-    return _GROUP_OF.get(action.split("_mixamo_com", 1)[0])
+    return action.split("_mixamo_com", 1)[0]
+
+
+def action_group(action: str) -> str | None:
+    """Return the paper's group of an action as it stands in a frame's JSON.
+
+    None for an unknown action, which counts under All only.
+    """
+    return _GROUP_OF.get(action_name(action))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from loaders.system.cores import available_cores
+from tests.browser import browser  # noqa: F401 - a fixture
 
 torch.set_num_threads(1)
 

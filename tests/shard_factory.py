@@ -61,6 +61,7 @@ def make_shard_set(
     image_format: Format = "jpeg",
     components: Sequence[str] = ("rgba",),
     actions: Sequence[str] = ACTIONS,
+    subjects_per_split: int = 1,
     seed: int = 0,
 ) -> Path:
     """Write a shard set and return its folder.
@@ -73,15 +74,16 @@ def make_shard_set(
         image_format: jpeg, png, raw or source.
         components: among rgba, json, worldp.
         actions: names that the samples take in turn.
+        subjects_per_split: number of subjects whom the samples belong to in turn.
         seed: of poses.
     """
     counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
     random = np.random.default_rng(seed)
     preprocessing = Preprocessing.of(image_format, image_size, _QUALITY, XR_EGOPOSE)
     camera = preprocessing.camera(XR_EGOPOSE)
-    subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts)))
+    subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts) * subjects_per_split))
     described = {}
-    for subject, (split, count) in enumerate(counts.items()):
+    for number_of_split, (split, count) in enumerate(counts.items()):
         folder = root / split
         folder.mkdir(parents=True, exist_ok=True)
         shards = []
@@ -91,6 +93,7 @@ def make_shard_set(
             samples = []
             for number in numbers:
                 members = make_sample(camera, image_format, components, random)
+                subject = number_of_split * subjects_per_split + number % subjects_per_split
                 members[META] = encode_meta(subject, 0, number + 1, number % len(actions))
                 samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
             shards.append(write_shard(folder / name, samples))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final
+
+from tqdm import tqdm
 
 from engine.cli.command import OK, Command, command
-from loaders.errors import Failure, InputError, printable
-from loaders.system.files import PARTIAL, is_data, temporary_name
-from loaders.system.os_errors import in_words
-from tools.dataset.layout import SET_FOLDERS, SUBJECTS
-from tools.dataset.links import link, links_below, target_inside
+from engine.cli.forecast import Destination, counted, show
+from loaders.errors import printable
+from loaders.system.os_errors import format_bytes
+from tools.dataset.arrangement import Arrangement, find_subjects
+from tools.dataset.layout import SET_FOLDERS, SUBJECTS, recordings_of
+from tools.dataset.placing import Mode, check_place, content_to_place, place
 from tools.parallel import Meter
 
-Mode = Literal["move", "copy", "symlink", "hardlink"]
+_SAMPLE: Final = 64_000_000
+"""How much of what would be copied a dry run reads (bytes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,35 +35,27 @@ class ArrangeFlags(Command):
     mode: Mode = "move"
     """How subjects get into the dataset: links take no space, hard links need the same file system.
     Links within a subject stay links; files that a link brings in from elsewhere are copied."""
+    dry_run: bool = False
+    """Say what would be done, how long it would take and how much space; write nothing."""
 
 
 @command("tools.arrange", "Sort extracted subjects into TrainSet, ValSet and TestSet by the official table.")
 def main(flags: ArrangeFlags) -> int:
     """Put every known subject into its split and say which are unknown or missing."""
-    if not flags.input.is_dir():
-        raise InputError(f"{flags.input} is not a folder: give the one that tools.extract wrote")
-    targets = {
-        subject: flags.output / SET_FOLDERS[split] / subject for split, names in SUBJECTS.items() for subject in names
-    }
-    own = {flags.output.resolve(), *(flags.output.resolve() / name for name in SET_FOLDERS.values())}
-    given = {
-        path.name: path
-        for path in sorted(flags.input.iterdir())
-        if is_data(path.name) and path.is_dir() and path.resolve() not in own
-    }
-    unknown = sorted(given.keys() - targets.keys())
-    ready = [subject for subject, target in targets.items() if target.exists()]
-    wanted = [subject for subject in targets if subject in given and subject not in ready]
-    if not wanted and not ready:
-        raise InputError(f"{flags.input} holds no folder of a known subject, such as {next(iter(targets))}")
+    arrangement = find_subjects(flags.input, flags.output)
+    given, targets, wanted, ready = arrangement.given, arrangement.targets, arrangement.wanted, arrangement.ready
+    for subject in wanted:
+        check_place(given[subject], targets[subject], flags.mode)
+    if flags.dry_run:
+        _show_forecast(flags, arrangement)
+        return OK
     dangling: list[Path] = []
     with Meter(len(wanted), "subject", "arranging") as meter:
         for subject in wanted:
-            dangling += _place(given[subject], targets[subject], flags.mode)
+            dangling += place(given[subject], targets[subject], flags.mode)
             meter.add(1)
-    missing = [subject for subject in targets if subject not in wanted and subject not in ready]
     sys.stdout.write(f"{flags.output}: {len(wanted)} subjects placed ({flags.mode}), {len(ready)} were there already\n")
-    for words, names in (("unknown, left where they are", unknown), ("missing", missing)):
+    for words, names in (("unknown, left where they are", arrangement.unknown), ("missing", arrangement.missing)):
         if names:
             sys.stdout.write(f"{words}: {len(names)}: {printable(', '.join(names))}\n")
     if dangling:
@@ -68,81 +63,59 @@ def main(flags: ArrangeFlags) -> int:
     return OK
 
 
-def _place(source: Path, target: Path, mode: Mode) -> list[Path]:
-    """Put a whole subject at ``target``; return its links that lead nowhere."""
-    temporary = target.with_name(target.name + PARTIAL)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        if mode == "symlink" or (mode == "move" and source.is_symlink()):
-            target.symlink_to(source.resolve(), target_is_directory=True)
-            if mode == "move":
-                source.unlink()
-            return []
-        if mode == "move" and source.stat().st_dev == target.parent.stat().st_dev:
-            links = list(links_below(source))
-            dangling = [path for path in links if not path.exists()]
-            for path in links:
-                _prepare_to_move(path, source)
-            source.rename(target)
-            return dangling
-        dangling = _copy(source, temporary, os.link if mode == "hardlink" else shutil.copy2)
-        temporary.rename(target)
-        if mode == "move":
-            shutil.rmtree(source)
-    except OSError as error:
-        raise Failure(
-            f"{source} cannot be placed at {target}: {in_words(error)}; subjects placed already stay"
-        ) from None
-    return dangling
+def _show_forecast(flags: ArrangeFlags, arrangement: Arrangement) -> None:
+    contents = []
+    with Meter(len(arrangement.wanted), "subject", "looking for files") as meter:
+        for subject in arrangement.wanted:
+            given, target = arrangement.given[subject], arrangement.targets[subject]
+            contents.append(content_to_place(given, target, flags.mode))
+            meter.add(1)
+    copied, linked = sum(content.copied for content in contents), sum(content.linked for content in contents)
+    size, destination = sum(content.bytes for content in contents), Destination(flags.output)
+    dangling = [path for content in contents for path in content.dangling]
+    rows = [(SET_FOLDERS[split], _said_of(split, flags.mode, arrangement)) for split in SUBJECTS]
+    for name, subjects in (("unknown", arrangement.unknown), ("missing", arrangement.missing)):
+        if subjects:
+            rows.append((name, f"{len(subjects)}: {', '.join(subjects)}"))
+    if dangling:
+        rows.append(("dead links", f"{len(dangling)}, the first is {dangling[0]}"))
+    rows.append(("", ""))
+    if linked:
+        rows.append(("to link", counted(linked, "file")))
+    if copied:
+        duration = tqdm.format_interval(size / _reading_rate(path for content in contents for path in content.first))
+        rows += [
+            ("to copy", counted(copied, "file")),
+            ("space", f"{format_bytes(size)}; {format_bytes(destination.free)} are free"),
+            ("time", f"about {duration}, if files are written as fast as they are read"),
+        ]
+    else:
+        rows += [("space", "none: no file is copied"), ("time", "moments")]
+    source = Destination(flags.input, "--input").warnings(0) if flags.mode == "move" else ()
+    show(rows, (*destination.warnings(size), *source))
 
 
-def _prepare_to_move(path: Path, subject: Path) -> None:
-    """Rewrite a link of a subject so that it leads to the same file after the subject has moved."""
-    to = target_inside(path, subject) or os.path.realpath(path)
-    if to != str(path.readlink()):
-        temporary = temporary_name(path)
-        temporary.symlink_to(to)
-        temporary.replace(path)
+def _said_of(split: str, mode: Mode, arrangement: Arrangement) -> str:
+    """Say what becomes of a split's subjects."""
+    placed = [arrangement.given[subject] for subject in arrangement.wanted if subject in SUBJECTS[split]]
+    there = [arrangement.targets[subject] for subject in arrangement.ready if subject in SUBJECTS[split]]
+    groups = ((placed, f"to {mode}"), (there, "there already"))
+    return "; ".join(f"{_counts(folders, split)} {words}" for folders, words in groups if folders) or "no subject"
 
 
-def _copy(
-    source: Path, target: Path, copy_file: Callable[[str, str], object], around: tuple[Path, ...] = ()
-) -> list[Path]:
-    """Copy a folder, each file with ``copy_file``; return its links that lead nowhere.
+def _counts(folders: Iterable[Path], split: str) -> str:
+    recordings = [recordings_of(folder, split) for folder in folders]
+    return f"{counted(len(recordings), 'subject')} with {counted(sum(map(len, recordings)), 'recording')}"
 
-    Links that lead below ``source`` become relative links below ``target``; the content of others is copied.
-    ``around`` are the folders whose links led to this one.
-    """
-    links: list[Path] = []
 
-    def skip_links(folder: str, names: list[str]) -> list[str]:
-        skipped = [name for name in names if Path(folder, name).is_symlink()]
-        links.extend(Path(folder, name) for name in skipped)
-        return skipped
-
-    shutil.copytree(source, target, copy_function=copy_file, ignore=skip_links)
-    dangling = []
-    for path in links:
-        copy, end = target / path.relative_to(source), Path(os.path.realpath(path))
-        inside = target_inside(path, source)
-        if not path.exists():
-            dangling.append(path)
-        if inside and link(copy, inside):
-            continue
-        if not end.is_dir():
-            if end.exists():
-                shutil.copy2(end, copy)
-            else:
-                link(copy, str(end))
-        elif any(folder.is_relative_to(end) for folder in (path.parent.resolve(), *around)):
-            # it leads to a folder that contains it: copying would never end
-            if not link(copy, str(end)):
-                dangling.append(path)
-        else:
-            dangling += _copy(end, copy, shutil.copy2, (*around, path.parent.resolve()))
-    return dangling
+def _reading_rate(paths: Iterable[Path]) -> float:
+    """Return how fast the first of these files are read (bytes per second)."""
+    start, read = time.perf_counter(), 0
+    for path in paths:
+        read += len(path.read_bytes())
+        if read >= _SAMPLE:
+            break
+    return max(read, 1) / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

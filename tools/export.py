@@ -134,7 +134,7 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
 def _check_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'egopose-engine[export]', or take .pt2")
+        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install onnx onnxruntime onnxscript, or take .pt2")
 
 
 def _write_onnx(loaded: LoadedModel, outputs: Sequence[str], path: Path) -> None:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import numpy as np
 import tyro
 
 from engine.cli.command import OK, Command, command
-from loaders.codecs import decode
+from engine.cli.forecast import Destination
 from loaders.errors import Failure, InputError
-from loaders.format.manifest import FILE_NAME, Manifest, SkippedFrame, Split
-from loaders.format.shard_set import ShardSet, image_data
-from loaders.preprocessing import Circle, Format, Preprocessing, center_square, find_circle
+from loaders.format.manifest import FILE_NAME, Split
+from loaders.preprocessing import Format, Preprocessing
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.files import remove_partials, write_whole
@@ -26,14 +23,14 @@ from loaders.system.os_errors import DiskFullError, format_bytes
 from models.camera import XR_EGOPOSE
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.sharding import resume_state
-from tools.sharding.plan import Plan, make_plan
+from tools.sharding.description import describe
+from tools.sharding.forecast import show_forecast
+from tools.sharding.plan import Plan, make_plan, reasons
 from tools.sharding.resume_state import ShardResult
+from tools.sharding.work import Work, find_work, finished_result
 from tools.sharding.writer import GO_ON, ShardJob, estimate, write_shard
 
 logger = logging.getLogger(__name__)
-
-_CIRCLE_IMAGES: Final = 256
-"""Stored images in which the image circle is looked for (images)."""
 
 Component = Literal["rgba", "json", "worldp"]
 SplitName = Literal["train", "val", "test"]
@@ -65,6 +62,8 @@ class ShardFlags(Command):
     """Names of subjects to take; empty takes all."""
     on_defect: Literal["skip", "fail"] = "skip"
     """What to do about an unusable frame: skip it and list it in the manifest, or stop."""
+    dry_run: bool = False
+    """Say what would be done, how long it would take and how much space; write nothing."""
     workers: int = 0
     """Workers that read and write (processes); 0 takes one per core."""
     scheduler: str = ""
@@ -102,13 +101,24 @@ def main(flags: ShardFlags) -> int:
         "subjects": sorted(set(flags.subjects)),
         "frames": plan.digest(),
     }
+    if flags.dry_run:
+        Destination(flags.output).check()
+        if resume_state.is_finished(flags.output, options, preprocessing):
+            _say_finished(flags)
+        else:
+            _forecast(flags, options, preprocessing, plan)
+        return OK
     with resume_state.sole_writer(flags.output):
         if resume_state.prepare(flags.output, options, preprocessing):
-            sys.stdout.write(f"{flags.output} is finished already; `python -m tools.verify` checks it\n")
+            _say_finished(flags)
         else:
             _write(flags, options, preprocessing, plan)
         resume_state.discard(flags.output)
     return OK
+
+
+def _say_finished(flags: ShardFlags) -> None:
+    sys.stdout.write(f"{flags.output} is finished already; `python -m tools.verify` checks it\n")
 
 
 def _check_plan(flags: ShardFlags, plan: Plan) -> None:
@@ -120,96 +130,71 @@ def _check_plan(flags: ShardFlags, plan: Plan) -> None:
             f"{first.frame}: {first.reason}; `python -m tools.validate` lists all, --on-defect skip skips them"
         )
     if not any(len(split.rows) for split in plan.splits.values()):
-        found = f"none of its {len(skipped)} frames can be used: {_reasons(skipped)}" if skipped else "it has no frames"
+        found = f"none of its {len(skipped)} frames can be used: {reasons(skipped)}" if skipped else "it has no frames"
         raise InputError(f"{flags.dataset}: {found}; --components leaves out what was not extracted")
+
+
+def _find_work(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocessing, plan: Plan) -> Work:
+    return find_work(
+        flags.output,
+        plan,
+        samples_per_shard=flags.samples_per_shard,
+        components=options["components"],
+        preprocessing=preprocessing,
+        stop_at_defect=flags.on_defect == "fail",
+    )
+
+
+def _cores(flags: ShardFlags, remaining: Sequence[ShardJob]) -> int | None:
+    """Return how many cores write shards; None if that is not known."""
+    return None if flags.scheduler else max(1, min(flags.workers or available_cores(), len(remaining)))
+
+
+def _forecast(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocessing, plan: Plan) -> None:
+    """Say what `_write` would do, and raise what it would raise before its first shard."""
+    work = _find_work(flags, options, preprocessing, plan)
+    expected = estimate(work.remaining)
+    if flags.scheduler:
+        list(over_cluster(write_shard, [], flags.scheduler))  # whether it answers and has workers
+    show_forecast(flags.output, plan, work, expected, _cores(flags, work.remaining))
+    expected.check_room(flags.output)
 
 
 def _write(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocessing, plan: Plan) -> None:
     """Write the shards that are not there yet, then the manifest."""
-    workers, size = flags.workers or available_cores(), flags.samples_per_shard
-    jobs = [
-        ShardJob(
-            output=flags.output,
-            split=name,
-            name=f"{name}-{first // size:06d}.tar",
-            recordings=split.recordings,
-            rows=split.rows[first : first + size],
-            components=tuple(options["components"]),
-            preprocessing=preprocessing,
-            stop_at_defect=flags.on_defect == "fail",
-        )
-        for name, split in plan.splits.items()
-        for first in range(0, len(split.rows), size)
-    ]
-    done = {job.name: result for job in jobs if (result := _finished(flags, job))}
-    remaining = [job for job in jobs if job.name not in done]
+    work = _find_work(flags, options, preprocessing, plan)
+    remaining = work.remaining
     expected = estimate(remaining)
     if remaining:
-        expected.announce(flags.output, None if flags.scheduler else min(workers, len(remaining)))
+        needed, free = format_bytes(expected.bytes), format_bytes(Destination(flags.output).free)
+        duration = expected.duration(_cores(flags, remaining))
+        sys.stdout.write(f"{expected.samples} samples to write: about {needed} ({free} free), about {duration}\n")
+        sys.stdout.flush()
+        expected.check_room(flags.output)
     with Meter(expected.samples, "frame", "sharding") as meter:
         try:
-            done |= _write_shards(flags, remaining, workers, meter)
+            done = work.done | _write_shards(flags, remaining, meter)
         except DiskFullError as error:
-            samples = sum(len(job.rows) for job in jobs if not _finished(flags, job))
+            samples = sum(len(job.rows) for job in work.jobs if not finished_result(job))
             needed = format_bytes(samples * expected.bytes_per_sample)
             raise Failure(f"{error}: the {samples} samples to come take about {needed}: make room, {GO_ON}") from None
-    results = {name: [done[job.name] for job in jobs if job.split == name] for name in plan.splits}
-    manifest = _manifest(flags.output, options, preprocessing, plan, results)
+    results = {name: [done[job.name] for job in work.of(name)] for name in plan.splits}
+    manifest = describe(flags.output, options, preprocessing, plan, results)
     remove_partials(flags.output)  # a cluster's lost workers leave theirs behind
     write_whole(flags.output / FILE_NAME, manifest.to_json().encode())
     _summarize(flags.output, manifest.splits, meter)
 
 
-def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], workers: int, meter: Meter) -> dict[str, ShardResult]:
+def _write_shards(flags: ShardFlags, jobs: Sequence[ShardJob], meter: Meter) -> dict[str, ShardResult]:
     """Write shards here or on the cluster; return their results by name."""
     if not flags.scheduler:
+        workers = flags.workers or available_cores()
         return {result.shard.name: result for result in over_processes(write_shard, jobs, workers, meter)}
     done = {}
     for number, result in over_cluster(write_shard, jobs, flags.scheduler):
         done[result.shard.name] = result
         meter.add(len(jobs[number].rows), result.shard.bytes)
     return done
-
-
-def _finished(flags: ShardFlags, job: ShardJob) -> ShardResult | None:
-    result = resume_state.load_result(flags.output, job.split, job.name)
-    # who stops at defects mends them and runs again: shards with skipped frames are made anew
-    return None if result and result.skipped and flags.on_defect == "fail" else result
-
-
-def _manifest(
-    output: Path,
-    options: dict[str, Any],
-    preprocessing: Preprocessing,
-    plan: Plan,
-    results: dict[str, list[ShardResult]],
-) -> Manifest:
-    """Describe shards that are all in their folders; ``results`` are those of each split's shards, in order."""
-    splits = {}
-    for name, planned in plan.splits.items():
-        skipped = [*planned.skipped, *(frame for result in results[name] for frame in result.skipped)]
-        splits[name] = Split(
-            # a shard whose frames were all skipped on decoding was not written
-            tuple(result.shard for result in results[name] if result.shard.samples),
-            tuple(sorted(skipped, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
-        )
-    camera = preprocessing.camera(XR_EGOPOSE)
-    manifest = Manifest(options, preprocessing, camera, plan.subjects, plan.environments, plan.actions, splits)
-    found = replace(preprocessing, image_circle=_image_circle(output, manifest))
-    return replace(manifest, preprocessing=found)
-
-
-def _image_circle(output: Path, manifest: Manifest) -> Circle | None:
-    """Return the circle that the stored images of the first split show; None without images."""
-    split = next((name for name, split in manifest.splits.items() if split.samples), None)
-    if split is None or manifest.image_member is None:
-        return None
-    shard_set = ShardSet(output, split, manifest=manifest)
-    # samples are in random order, so these come from all recordings
-    indices = np.linspace(0, len(shard_set) - 1, min(_CIRCLE_IMAGES, len(shard_set))).astype(np.int64)
-    stored = image_data(shard_set, indices, manifest.image_member)
-    images = (data if data.ndim == 3 else decode(data) for data in stored)
-    return find_circle(center_square(image) for image in images if image is not None)
 
 
 def _summarize(output: Path, splits: dict[str, Split], meter: Meter) -> None:
@@ -222,12 +207,7 @@ def _summarize(output: Path, splits: dict[str, Split], meter: Meter) -> None:
     )
     skipped = [frame for split in splits.values() for frame in split.skipped]
     if skipped:
-        sys.stdout.write(f"skipped, listed in {FILE_NAME}: {len(skipped)} frames: {_reasons(skipped)}\n")
-
-
-def _reasons(skipped: Sequence[SkippedFrame]) -> str:
-    counts = Counter(frame.reason.partition(":")[0] for frame in skipped)
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        sys.stdout.write(f"skipped, listed in {FILE_NAME}: {len(skipped)} frames: {reasons(skipped)}\n")
 
 
 if __name__ == "__main__":

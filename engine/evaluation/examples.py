@@ -16,7 +16,7 @@ from loaders.codecs import Image, decode_stored
 from loaders.format.sample import JSON
 from loaders.format.shard_set import image_data
 from loaders.preprocessing import center_square, resize
-from models.camera import world_to_camera
+from models.camera import FisheyeCamera, world_to_camera
 from models.skeleton import JOINTS, NECK
 
 Points = NDArray[np.floating[Any]]
@@ -69,15 +69,9 @@ def collect_examples(
     examples = []
     for kind, row in choose(errors.ranked, predictions.meta[:, [0, 3]], count):
         index = int(predictions.index[row])
+        true_2d: Points = predictions.true_2d[row]
         if predictions.joints_3d is not None:
-            label = shard_set.pose([index])[0]
-            predicted_3d = predictions.joints_3d[row]
-            predicted_2d = camera.project(predicted_3d + label[NECK, 2:])
-            true_2d: Points = shard_set.camera.transfer(label[:, :2], camera)
-        else:
-            assert predictions.joints_2d is not None
-            predicted_3d = None
-            predicted_2d, true_2d = predictions.joints_2d[row], predictions.true_2d[row]
+            true_2d = shard_set.camera.transfer(shard_set.pose([index])[0, :, :2], camera)
         examples.append(
             Example(
                 kind=kind,
@@ -85,15 +79,33 @@ def collect_examples(
                 unit=errors.unit,
                 key=shard_set.key(index),
                 action=shard_set.manifest.actions[predictions.meta[row, 3]],
-                image=_image(shard_set, index, image_size),
-                predicted_2d=predicted_2d,
+                image=stored_image(shard_set, index, image_size),
+                predicted_2d=predicted_positions(shard_set, predictions, row, camera),
                 true_2d=true_2d,
-                predicted_3d=predicted_3d,
+                predicted_3d=None if predictions.joints_3d is None else predictions.joints_3d[row],
                 true_3d=predictions.true_3d[row],
                 vertical=_vertical(shard_set, index, standing),
             )
         )
     return examples
+
+
+def predicted_positions(shard_set: ShardSet, predictions: Predictions, row: int, camera: FisheyeCamera) -> Points:
+    """Return where a network sees the joints of a frame.
+
+    A pose is placed at the true neck and projected: (16, 2). Without one it is the heatmaps' peaks: (15, 2).
+
+    Args:
+        shard_set: the split.
+        predictions: for it.
+        row: of ``predictions``.
+        camera: of the network's images, whose pixels are returned.
+    """
+    if predictions.joints_3d is not None:
+        neck = shard_set.pose([int(predictions.index[row])])[0, NECK, 2:]
+        return camera.project(predictions.joints_3d[row] + neck)
+    assert predictions.joints_2d is not None
+    return np.asarray(predictions.joints_2d[row])
 
 
 def choose(per_frame: NDArray[np.float64], recording: NDArray[np.int32], count: int) -> list[tuple[str, int]]:
@@ -123,8 +135,11 @@ def _varied(order: NDArray[np.int64], recording: NDArray[np.int32], count: int) 
     return varied
 
 
-def _image(shard_set: ShardSet, index: int, size: int) -> Image | None:
-    """Return a stored image as the network sees it: the center square, resized; None if the shard set has none."""
+def stored_image(shard_set: ShardSet, index: int, size: int) -> Image | None:
+    """Return a stored image as a network sees it: the center square, resized; None if the shard set has none.
+
+    Raises InputError for an image that cannot be decoded.
+    """
     member = shard_set.manifest.image_member
     if member is None:
         return None

@@ -22,9 +22,7 @@ def check_installed(format: PerFrameFormat | None) -> None:
         try:
             import pyarrow.parquet  # noqa: F401, PLC0415
         except ImportError:
-            raise InputError(
-                "per_frame parquet needs pyarrow: pip install 'egopose-engine[parquet]', or take --per-frame csv"
-            ) from None
+            raise InputError("per_frame parquet needs pyarrow: pip install pyarrow, or take --per-frame csv") from None
 
 
 def write_per_frame(

@@ -16,16 +16,17 @@ from engine.evaluation.metrics import FrameErrors, frame_errors, summarize
 from engine.evaluation.predictions import Predictions, predict_split
 from engine.loaded_model import LoadedModel
 from engine.precision import Precision
-from loaders import InputError, Loader, ShardSet
+from loaders import DataConfig, InputError, Loader, ReaderConfig, ShardSet, build_loader
 from models.camera import XR_EGOPOSE
 from models.skeleton import NECK
 
 logger = logging.getLogger(__name__)
 
-_NOTES: Final = {
+STAGE_NOTES: Final = {
     "train2d": "This checkpoint holds the heatmap network alone: it predicts no pose, only positions in the image.",
     "train3d": "This checkpoint holds the lifting network alone: its poses come from the true heatmaps.",
 }
+"""What must be said of a stage's results."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,21 @@ class Evaluation:
     examples: list[Example]
 
 
+def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: Process) -> Loader:
+    """Return this process's loader of a split, of the images or labels that a network takes, in its size.
+
+    Raises InputError as `build_loader` does.
+    """
+    return build_loader(
+        DataConfig(**vars(data), image_size=loaded.stage.image_size),
+        split,
+        rank=process.rank,
+        world_size=process.world_size,
+        device=process.device,
+        outputs=loaded.stage.outputs,
+    )
+
+
 def evaluate_split(
     loaded: LoadedModel, loader: Loader, process: Process, precision: Precision, *, examples: int
 ) -> Evaluation | None:
@@ -46,7 +62,7 @@ def evaluate_split(
 
     Args:
         loaded: the network.
-        loader: of the images or labels that its stage needs, of its image size; it is closed.
+        loader: of the split, see `split_loader`; it is closed.
         process: this process.
         precision: of the network's matrix products.
         examples: frames of each kind to show.
@@ -60,7 +76,7 @@ def evaluate_split(
         return None
     shard_set, stage = loader.shard_set, loaded.stage
     errors = frame_errors(predictions, shard_set.manifest.actions, mean_pose(shard_set))
-    notes = [_NOTES[stage.name]] if stage.name in _NOTES else []
+    notes = [STAGE_NOTES[stage.name]] if stage.name in STAGE_NOTES else []
     if skipped:
         notes.append(f"{len(skipped)} frames skipped, the first: {skipped[0]}")
     # a pixel of the network's image is so many of the dataset's frame

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import jinja2
-import yaml
 
 from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
 from engine.report.pose_plots import pose_image, poses_chart
 from engine.report.tables import action_table, joint_table
+from engine.report.templates import render_page
 from engine.visualization import overlay_grid
 from loaders.codecs import Image, encode
 
@@ -61,16 +57,8 @@ def _page(
     metrics: dict[str, Any], examples: Sequence[Example], charts: dict[str, dict[str, bytes]], run: dict[str, Any]
 ) -> str:
     """Return the page, in which all images are embedded; ``charts`` is empty without poses."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = _data_uri
-    environment.filters["yaml"] = partial(yaml.safe_dump, sort_keys=False, allow_unicode=True)
-    return environment.get_template("page.html.j2").render(
+    return render_page(
+        Path(__file__).with_name("page.html.j2"),
         metrics=metrics,
         action_table=action_table(metrics),
         joint_table=joint_table(metrics),
@@ -87,7 +75,3 @@ def _page(
         evaluation_settings={key: value for key, value in metrics["evaluation"].items() if key != "notes"},
         run=run,
     )
-
-
-def _data_uri(image: bytes, extension: str) -> str:
-    return f"data:image/{extension};base64,{base64.b64encode(image).decode()}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from engine.checkpoint.checkpointer import BEST, LAST, checkpoints
+from engine.cli.forecast import Destination
 from engine.distributed import Process
 from engine.stages import StageName
 from loaders.errors import InputError
@@ -25,6 +26,9 @@ _LOAD_FLAGS: Final[dict[StageName, tuple[str, ...]]] = {
 }
 
 
+_LOCK: Final = ".lock"
+
+
 @contextlib.contextmanager
 def claimed(run_dir: Path, stage: StageName, process: Process, *, resume: bool) -> Iterator[None]:
     """Keep other runs out of a folder, which the main process alone looks at; every process must call it.
@@ -33,19 +37,40 @@ def claimed(run_dir: Path, stage: StageName, process: Process, *, resume: bool) 
         InputError: on all processes: another run is at work, or this one would write over what the folder holds.
     """
     with contextlib.ExitStack() as lock:
-        refusal = None
-        if process.is_main:
-            try:
-                lock.enter_context(locked(run_dir, flag="--run-dir", file=".lock"))
-                check_content(run_dir, stage, resume=resume)
-                process.begin()
-            except InputError as error:
-                refusal = str(error)
-            except OSError as error:
-                refusal = in_words(error)
-        if refusal := process.from_main(refusal):
-            raise InputError(refusal)
+
+        def claim() -> None:
+            lock.enter_context(locked(run_dir, flag="--run-dir", file=_LOCK))
+            check_content(run_dir, stage, resume=resume)
+            process.begin()
+
+        _on_main(claim, process)
         yield
+
+
+@contextlib.contextmanager
+def inspected(run_dir: Path, stage: StageName, process: Process, *, resume: bool) -> Iterator[None]:
+    """As `claimed`, for a run that writes nothing: raise what that would raise, and leave the folder to others."""
+
+    def inspect() -> None:
+        Destination(run_dir, "--run-dir").check(_LOCK)
+        check_content(run_dir, stage, resume=resume)
+
+    _on_main(inspect, process)
+    yield
+
+
+def _on_main(look: Callable[[], None], process: Process) -> None:
+    """Look at the folder on the main process; raise InputError on all of them if that refuses it."""
+    refusal = None
+    if process.is_main:
+        try:
+            look()
+        except InputError as error:
+            refusal = str(error)
+        except OSError as error:
+            refusal = in_words(error)
+    if refusal := process.from_main(refusal):
+        raise InputError(refusal)
 
 
 def check_content(run_dir: Path, stage: StageName, *, resume: bool) -> None:

@@ -42,6 +42,14 @@ class Schedule:
         left = max(0, len(self.loader) + epochs_left * self.loader.batches_per_epoch)
         return left if self.max_steps is None else min(left, self.max_steps - step)
 
+    def validations_left(self, step: int, last: int | None) -> int:
+        """Return the number of validations from now to the end; the arguments are those of `validation_due`."""
+        left = self.steps_left(step)
+        epoch_ends = range(len(self.loader), left + 1, self.loader.batches_per_epoch)
+        epochs = enumerate(epoch_ends, self.loader.epoch + 1)
+        later = {left, *(steps for epoch, steps in epochs if epoch % self.validate_every == 0)} - {0}
+        return len(later) + self.validation_due(step, last)
+
     @property
     def length(self) -> float:
         """Length of the run (epochs)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -12,74 +11,39 @@ import yaml
 from torch import Tensor
 from torch.profiler import record_function
 
-from engine.checkpoint.checkpointer import LAST, Checkpointer, load_newest
-from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state, seed_all
+from engine.checkpoint.checkpointer import Checkpointer
 from engine.cli.signals import Stopped
-from engine.config import TrainConfig, ignored_values, used_values
+from engine.config import TrainConfig
 from engine.distributed import Process
-from engine.stages import STAGES
-from engine.training.consistency import changes, check_processes, check_resumable
-from engine.training.learner import Learner
 from engine.training.metrics_log import RunLog
 from engine.training.preemption import Preemption
+from engine.training.run import Run
 from engine.training.run_folder import CONFIG, claimed
-from engine.training.running_means import RunningMeans
-from engine.training.schedule import Schedule
 from engine.training.throughput import TRACE, StepProfile, Stopwatch
 from engine.training.validation import validate
 from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure
 from loaders.system.files import remove_partials, write_whole
 
-logger = logging.getLogger(__name__)
 
-
-class Trainer:
-    """Trains one stage. Build it, then `fit` it; `close` in any case."""
+class Trainer(Run):
+    """Trains a run and writes its folder. Build it, then `fit` it; `close` in any case."""
 
     def __init__(self, config: TrainConfig, process: Process, build: Callable[..., Loader] = build_loader) -> None:
-        """Prepare everything that can fail before the first step.
-
-        Args:
-            config: of the run.
-            process: this one.
-            build: makes the loaders; takes what `build_loader` takes.
-
-        Raises:
-            InputError: the data, a checkpoint or the run folder is not what the configuration needs.
-        """
-        self.config = config
-        self.process = process
-        self.used_config = used_values(config)
-        """The configuration as plain values."""
-        resume = config.resume or process.restarted
+        """As `Run`, whose folder it claims; and open everything that is written."""
+        super().__init__(config, process, claimed, build)
         with contextlib.ExitStack() as opened:
-            self.loader = opened.enter_context(contextlib.closing(self._build_loader(build, "train")))
-            self.val_loader = opened.enter_context(contextlib.closing(self._build_loader(build, "val")))
-            check_processes(self.used_config, {"train": self.loader, "val": self.val_loader}, process)
-            opened.enter_context(claimed(config.run_dir, config.stage, process, resume=resume))
-            seed_all(config.seed)
-            self.stage = STAGES[config.stage](config.model, self.loader.image_size, config.loss)
-            self.learner = self._build_learner()
-            self.step = 0
-            self.best = math.inf
-            """The lowest validation metric."""
-            self.validations: list[dict[str, float]] = []
-            self.validated_at: int | None = None
-            """Step of the last validation."""
-            self.schedule = Schedule(self.loader, config.epochs, config.max_steps, config.validate_every)
-            self.means = RunningMeans(process, self.loader.shard_set.key)
+            opened.enter_context(self._opened)
             self.checkpointer = Checkpointer(config.run_dir, config.checkpoint, on=process.is_main)
-            log_position = self._resume() if resume else 0
+            if self.resumed:
+                self.checkpointer.saved_step = self.step
             if process.is_main:
-                for key, value in ignored_values(config).items():
-                    logger.info("%s ignores %s %s here", config.stage, key, value)
                 remove_partials(config.run_dir)
                 write_whole(config.run_dir / CONFIG, yaml.safe_dump(self.used_config, sort_keys=False).encode())
             self.log = RunLog(
                 config.run_dir,
                 on=process.is_main,
-                position=log_position,
+                position=self.log_position,
                 step=self.step,
                 total_steps=self.step + self.schedule.steps_left(self.step),
             )
@@ -130,21 +94,13 @@ class Trainer:
 
     def train_step(self, batch: PoseBatch) -> None:
         """Update the weights by one batch. Waits for the device only where a log entry is due."""
-        self.step += 1
-        log_due = self.step % self.config.log_every == 0
-        losses = self.learner.step(batch, with_gradient_norm=log_due)
-        gradient_norm = losses.pop("gradient_norm", None)
-        self.means.add(losses, batch.index)
+        log_due = (self.step + 1) % self.config.log_every == 0
+        gradient_norm = self.update(batch, with_gradient_norm=log_due)
         self.stopwatch.count(len(batch) * self.process.world_size)
         self.profile.step()
         self.log.advance()
-        self.set_learning_rate()
         if log_due:
             self.write_log(gradient_norm)
-
-    def set_learning_rate(self) -> None:
-        """Set the learning rate of the next step."""
-        self.learner.lr = self.config.optim.lr_at(self.loader.progress, self.schedule.length)
 
     def write_log(self, gradient_norm: Tensor | None) -> None:
         """Write the means since the last entry. Waits for the device; raises Failure for a non-finite loss."""
@@ -181,7 +137,8 @@ class Trainer:
             if not self.process.from_main(self.learner.is_finite()):
                 advice = self.checkpointer.remedy(self.step + 1)
                 raise Failure(f"the weights are not finite at step {self.step}; {advice}")
-            self.checkpointer.write(self._checkpoint(), best=best)
+            self.log_position = self.log.position
+            self.checkpointer.write(self.checkpoint(), best=best)
 
     def write_summary(self) -> None:
         """Write summary.json: how fast, how good. The device must have been waited for, as `save` does."""
@@ -207,74 +164,6 @@ class Trainer:
     def close(self) -> None:
         """Finish writing; free loaders, log and signal handlers. Raises OSError if a checkpoint was not written."""
         self._opened.close()
-
-    def _build_loader(self, build: Callable[..., Loader], split: str) -> Loader:
-        return build(
-            self.config.data,
-            split,
-            rank=self.process.rank,
-            world_size=self.process.world_size,
-            device=self.process.device,
-            training=split == "train",
-            outputs=STAGES[self.config.stage].outputs,
-        )
-
-    def _build_learner(self) -> Learner:
-        config = self.config
-        initial = {"heatmap_net": config.load_2d, "lifting_net": config.load_3d}
-        return Learner(
-            self.stage,
-            self.process,
-            optim=config.optim,
-            distributed=config.distributed,
-            precision=config.precision,
-            compile_mode=config.compile,
-            initial_weights={network: path for network, path in initial.items() if path is not None},
-        )
-
-    def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(
-            stage=self.stage.name,
-            image_size=self.stage.image_size,
-            config=self.used_config,
-            weights=self.learner.weights,
-            step=self.step,
-            preprocessing=dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
-            resume_state=ResumeState(
-                best=self.best,
-                validations=self.validations,
-                validated_at=self.validated_at,
-                **self.learner.resume_state(),
-                loader=self.loader.state_dict(),
-                random=random_state(),
-                running_means=self.means.state_dict(),
-                log_position=self.log.position,
-            ),
-        )
-
-    def _resume(self) -> int:
-        """Go on from the newest checkpoint that is whole; return where the log was (bytes).
-
-        It is read once: all processes go on from the same one, also where they share no disk.
-        """
-        newest = load_newest(self.config.run_dir) if self.process.is_main else (None, [])
-        checkpoint, faults = self.process.from_main(newest)
-        if checkpoint is None:
-            return 0
-        source = self.config.run_dir / LAST
-        state = check_resumable(checkpoint, self.used_config, self.stage.image_size, source)
-        self.learner.resume(checkpoint.weights, state, source)
-        self.loader.load_state_dict(state.loader)
-        self.means.load_state_dict(state.running_means)
-        restore_random_state(state.random)
-        self.step = self.checkpointer.saved_step = checkpoint.step
-        self.best, self.validations, self.validated_at = state.best, state.validations, state.validated_at
-        if self.process.is_main:
-            for fault in faults:
-                logger.warning("%s; going on from another checkpoint, step %d", fault, self.step)
-            for change in changes(checkpoint, self.used_config):
-                logger.info("resumed: %s", change)
-        return state.log_position
 
     def _wait_for_checkpoints(self) -> None:
         with self.stopwatch.paused():

@@ -1,4 +1,4 @@
-"""How many cores this process may use: what it is bound to, and CPU quotas of control groups."""
+"""What this process may use: the cores that it is bound to, and the cores and memory that control groups allow."""
 
 from __future__ import annotations
 
@@ -33,22 +33,27 @@ def cpu_quota(own: Path = _OWN, mounted: Path = _MOUNTED) -> float:
         own: the file that lists this process's groups.
         mounted: the folder where the groups are mounted.
     """
-    return min((_quota(folder) for folder in _folders(own, mounted)), default=math.inf)
+    return min((_quota(folder) for folder in _folders("cpu", own, mounted)), default=math.inf)
 
 
-def _folders(own: Path, mounted: Path) -> Iterator[Path]:
-    """Yield the folders of all groups that may limit this process; some may be missing."""
+def memory_limit(own: Path = _OWN, mounted: Path = _MOUNTED) -> float:
+    """Return the memory that this process's groups may use (bytes), infinity without a limit; see `cpu_quota`."""
+    return min((_limit(folder) for folder in _folders("memory", own, mounted)), default=math.inf)
+
+
+def _folders(controller: str, own: Path, mounted: Path) -> Iterator[Path]:
+    """Yield the folders of all groups that may limit this process in something; some may be missing."""
     try:
         lines = own.read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     # a container may see its group as the root, beside a path that is the host's
-    for line in ["0::/", "1:cpu:/", *lines]:
+    for line in ["0::/", f"1:{controller}:/", *lines]:
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0":
             roots = [mounted, mounted / "unified"]
-        elif "cpu" in controllers.split(","):
-            roots = [mounted / "cpu", mounted / controllers]
+        elif controller in controllers.split(","):
+            roots = [mounted / controller, mounted / controllers]
         else:
             continue
         group = PurePosixPath(path.lstrip("/"))
@@ -67,3 +72,13 @@ def _quota(folder: Path) -> float:
     except (OSError, ValueError, ArithmeticError):
         return math.inf
     return cores if cores > 0 else math.inf
+
+
+def _limit(folder: Path) -> float:
+    """Return a group's own limit of memory (bytes), infinity if it has none."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            return int((folder / name).read_text())
+        except (OSError, ValueError):  # "max"
+            continue
+    return math.inf

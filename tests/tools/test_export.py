@@ -108,7 +108,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, finet
         assert complaint in capsys.readouterr().err
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     assert run(finetuned, tmp_path / "model.onnx") == 2
-    assert "egopose-engine[export]" in capsys.readouterr().err
+    assert "pip install onnx onnxruntime onnxscript, or" in capsys.readouterr().err
 
 
 def test_reference_checkpoints(tmp_path, finetuned):

@@ -109,7 +109,7 @@ def read_archive(archive: Archive, take: Callable[[Member], None], progress: Pro
             fault = f"{joined.part}{earlier} is damaged ({error})"
         except (_NOT_UNZIPPED, tarfile.TarError, ValueError, RecursionError) as error:
             fault = f"{joined.part}, or the end of the part before it, is damaged ({error})"
-    raise ArchiveError(f"{fault}{_short_parts(archive.parts)}: download it again")
+    raise ArchiveError(f"{fault}{short_parts(archive.parts)}: download it again")
 
 
 class _JoinedParts(io.RawIOBase):
@@ -149,7 +149,7 @@ def _name_fault(subject: str, letters: Sequence[str]) -> str:
     return f"{', '.join(f'{subject}.tar.gz.part{name}' for name in absent)} missing: download again" if absent else ""
 
 
-def _short_parts(parts: Sequence[Path]) -> str:
+def short_parts(parts: Sequence[Path]) -> str:
     """Name the parts that are shorter than others; only the last may be."""
     longest = max(part.stat().st_size for part in parts)
     short = [part.name for part in parts[:-1] if part.stat().st_size < longest]

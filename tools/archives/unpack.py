@@ -47,6 +47,19 @@ class UnpackJob:
         """Whether the subject is unpacked: its folder exists and has files that are not hidden."""
         return self.subject.is_dir() and any(not path.name.startswith(".") for path in self.subject.iterdir())
 
+    def fault(self) -> str:
+        """Return the fault that is known before the archive is read; empty if there is none."""
+        if self.is_finished():
+            compared = self.delete_parts and not self.archive.half_deleted
+            return _different(self.archive.fault) if compared and self.archive.fault else ""
+        return self.obstacle() or self.archive.fault
+
+    def obstacle(self) -> str:
+        """Return what stands where the subject is to be; empty if nothing does, or an empty folder."""
+        if not os.path.lexists(self.subject) or (self.subject.is_dir() and not any(self.subject.iterdir())):
+            return ""
+        return f"{self.subject} is in the way and holds no subject: remove it"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -97,8 +110,8 @@ def unpack_subject(job: UnpackJob, progress: Progress) -> Outcome:
 
 def _unpack(job: UnpackJob, progress: Progress) -> str:
     """Unpack a subject whole or not at all; return which members were skipped."""
-    if os.path.lexists(job.subject) and not (job.subject.is_dir() and not any(job.subject.iterdir())):
-        raise ArchiveError(f"{job.subject} is in the way and holds no subject: remove it")
+    if obstacle := job.obstacle():
+        raise ArchiveError(obstacle)
     try:
         job.temporary.mkdir()
         writer = MemberWriter(job.temporary)
@@ -129,4 +142,8 @@ def _compare(job: UnpackJob, progress: Progress) -> None:
         for name, why in differences.items():
             raise ArchiveError(f"{quoted(name)} {why}")
     except (ArchiveError, OSError) as error:
-        raise ArchiveError(f"is there, but not as its parts have it ({error}): they are kept") from None
+        raise ArchiveError(_different(error)) from None
+
+
+def _different(reason: object) -> str:
+    return f"is there, but not as its parts have it ({reason}): they are kept"

@@ -112,12 +112,11 @@ def find_recordings(
     if not dataset.is_dir():
         raise InputError(f"{dataset} is not a folder: give the one that holds {', '.join(SET_FOLDERS.values())}")
     recordings = [
-        Recording(split, printable(subject.name), printable(environment.name), environment / "cam_down")
+        recording
         for split in splits
         for subject in _folders(dataset / SET_FOLDERS[split])
         if not subjects or printable(subject.name) in subjects
-        for environment in _folders(subject)
-        if (environment / "cam_down").is_dir()
+        for recording in recordings_of(subject, split)
     ]
     absent = sorted(set(subjects) - {recording.subject for recording in recordings})
     if absent:
@@ -126,6 +125,15 @@ def find_recordings(
         expected = f"{SET_FOLDERS['train']}/<subject>/env_*/cam_down/rgba/*.png"
         raise InputError(f"{dataset} holds no frames: expected {expected}")
     return recordings
+
+
+def recordings_of(subject: Path, split: str) -> list[Recording]:
+    """Return the recordings in a subject's folder, wherever that is."""
+    return [
+        Recording(split, printable(subject.name), printable(environment.name), environment / "cam_down")
+        for environment in _folders(subject)
+        if (environment / "cam_down").is_dir()
+    ]
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -99,6 +99,12 @@ def make_plan(
     return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned, notes)
 
 
+def reasons(skipped: Iterable[SkippedFrame]) -> str:
+    """Return how many frames were skipped for which reason, the most frequent first."""
+    counts = Counter(frame.reason.partition(":")[0] for frame in skipped)
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+
 def _plan_split(
     scans: Sequence[_Scan],
     subjects: dict[str, int],

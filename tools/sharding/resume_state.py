@@ -43,30 +43,38 @@ def sole_writer(output: Path) -> Iterator[None]:
                     remove_partials(output)
 
 
-def prepare(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
-    """Make the folder ready for the shard set that ``options`` and ``preprocessing`` determine.
+def is_finished(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
+    """Return whether a folder holds the shard set that ``options`` and ``preprocessing`` determine, finished.
 
-    Returns True if it holds that set, finished; False if shards remain to be written. Raises InputError if it holds
-    anything else.
+    False if it holds part of it, or nothing. Raises InputError if it holds anything else. Nothing is written.
     """
     remedy = "give another --output, or delete that folder"
     wanted = _flat(options, preprocessing)
     if (output / FILE_NAME).is_file():
         made = Manifest.read(output)
         _compare(_flat(made.options, made.preprocessing), wanted, f"{output} holds a finished shard set", remedy)
-        remove_partials(output)  # a slow worker of a killed run may have begun another shard since
         return True
     begun = output / FOLDER / _OPTIONS
     if begun.is_file():
         what = f"{output} holds an unfinished shard set"
         _compare(json.loads(begun.read_bytes()), wanted, what, f"repeat its options, {remedy}")
-    else:
-        if any(not path.name.startswith(".") for path in output.iterdir()):
-            raise InputError(f"{output} is not empty and holds no shard set: give --output a new folder")
-        begun.parent.mkdir(exist_ok=True)
-        write_whole(begun, json.dumps(wanted, indent=1).encode())
-    remove_partials(output)
+    elif output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+        raise InputError(f"{output} is not empty and holds no shard set: give --output a new folder")
     return False
+
+
+def prepare(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
+    """Make the folder ready for that shard set; return whether it is finished already.
+
+    Raises InputError if the folder holds anything else.
+    """
+    finished = is_finished(output, options, preprocessing)
+    begun = output / FOLDER / _OPTIONS
+    if not finished and not begun.is_file():
+        begun.parent.mkdir(exist_ok=True)
+        write_whole(begun, json.dumps(_flat(options, preprocessing), indent=1).encode())
+    remove_partials(output)  # of a killed run, a slow worker of which may have begun another shard since
+    return finished
 
 
 def save_result(output: Path, result: ShardResult) -> None:

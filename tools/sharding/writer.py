@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import shutil
-import sys
 import tarfile
 import time
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from engine.cli.forecast import Destination
 from loaders.errors import Failure, InputError
 from loaders.format.index import IndexEntry, index_name, write_index
 from loaders.format.manifest import Shard, SkippedFrame
@@ -149,21 +148,23 @@ class Estimate:
     seconds_per_sample: float
     """Time of one core (seconds)."""
 
-    def announce(self, output: Path, cores: int | None) -> None:
-        """Write the estimate to standard output. Raises Failure if the disk of ``output`` has not enough room.
+    @property
+    def bytes(self) -> float:
+        """Size of the shards (bytes)."""
+        return self.samples * self.bytes_per_sample
 
-        ``cores`` is how many will work on it; None if that is not known.
-        """
-        size, free = self.samples * self.bytes_per_sample, shutil.disk_usage(output).free
-        needed, left = format_bytes(size), format_bytes(free)
+    def duration(self, cores: int | None) -> str:
+        """Return the time that so many cores take, in words; None if their number is not known."""
         seconds = self.samples * self.seconds_per_sample / (cores or 1)
-        duration = f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
-        sys.stdout.write(f"{self.samples} samples to write: about {needed} ({left} free), about {duration}\n")
-        sys.stdout.flush()
-        if size > _CERTAINTY * free:
+        return f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
+
+    def check_room(self, output: Path) -> None:
+        """Raise Failure if the disk of ``output`` has not enough room."""
+        free = Destination(output).free
+        if self.bytes > _CERTAINTY * free:
             raise Failure(
-                f"{output} needs about {needed}, its disk has {left} free: make room, give another "
-                "--output, or store less (--components, --image-size, --quality, --split)"
+                f"{output} needs about {format_bytes(self.bytes)}, its disk has {format_bytes(free)} free: make room, "
+                "give another --output, or store less (--components, --image-size, --quality, --split)"
             )
 
 

@@ -18,6 +18,7 @@ from engine.visualization import BLUE, ORANGE
 from loaders import DataConfig, ShardSet, build_loader
 from models.camera import world_to_camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS
+from tests.browser import DESKTOP, PHONE, visit
 from tests.shard_factory import COLORS, make_shard_set
 
 pytestmark = pytest.mark.slow
@@ -103,6 +104,31 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, predictions)
         assert expected in shown
     assert "prefers-color-scheme: dark" in text
     assert "width=device-width" in text
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, shards, predictions):
+    return write(tmp_path_factory.mktemp("page"), shards, predictions)[0]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_a_browser_shows_the_page_in_the_light_and_in_the_dark(browser, report, size, dark):
+    with visit(browser, report, size=size, dark=dark) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+        images = page.evaluate("[...document.images].map((image) => [image.naturalWidth, image.clientWidth])")
+        assert len(images) == 2 + 2 * 6
+        assert all(natural > 0 and shown > 0 for natural, shown in images)
+        charts = page.locator("picture").all()
+        assert len(charts) == 2
+        for place in (page.locator("body"), *charts):
+            assert (brightness(place) < 0.3) == dark
+            assert (brightness(place) > 0.7) == (not dark)
+
+
+def brightness(place):
+    """Median of what is seen of an element, 0 black to 1 white."""
+    return np.median(cv2.imdecode(np.frombuffer(place.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)) / 255
 
 
 def test_truth_lies_on_the_painted_joints(tmp_path, shards, predictions):

@@ -8,13 +8,9 @@ from pathlib import Path
 import pytest
 
 from loaders.system.os_errors import format_bytes
+from tests.dry_runs import bytes_of
 from tests.tools.shard_runs import ROOT, command, make, tree
 from tests.tools.tiny_dataset import make_dataset
-
-
-def bytes_of(words: str) -> float:
-    number, unit = words.split()
-    return float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
 @pytest.mark.slow
