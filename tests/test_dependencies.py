@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = {"benchmarks", "engine", "loaders", "models", "tests", "tools"}
@@ -31,6 +33,7 @@ USED_OTHERWISE = {
     "pytest-timeout": ("pyproject.toml", "timeout ="),
     "pytest-xdist": ("Makefile", "--numprocesses"),
     "ruff": ("Makefile", "bin/ruff"),
+    "setuptools": ("tests/test_packaging.py", "--no-build-isolation"),
     "types-pyyaml": ("engine/cli/yaml_file.py", "from yaml import"),
     "types-tqdm": ("engine/cli/progress.py", "from tqdm import"),
 }
@@ -52,13 +55,8 @@ def imported() -> set[tuple[str, str]]:
     return found
 
 
-def name_of(requirement: str) -> str:
-    """Return the distribution that a requirement names, spelt as registries compare names."""
-    return re.sub("[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
-
-
 @functools.cache
-def declared() -> frozenset[str]:
+def declared() -> tuple[Requirement, ...]:
     """Return the requirements of setup.py and of its extras."""
     setup = next(
         node
@@ -67,17 +65,22 @@ def declared() -> frozenset[str]:
     )
     lists = {keyword.arg: keyword.value for keyword in setup.keywords}
     groups = ast.literal_eval(lists["install_requires"]), *ast.literal_eval(lists["extras_require"]).values()
-    return frozenset(requirement for group in groups for requirement in group)
+    return tuple(Requirement(text) for group in groups for text in group)
+
+
+def declared_names() -> set[str]:
+    """Return the distributions that setup.py names."""
+    return {canonicalize_name(requirement.name) for requirement in declared()}
 
 
 def of_extras() -> dict[str, str]:
     """Return the distributions that an extra in brackets stands for -> whose extra it is: dask[distributed]."""
     return {
-        name_of(text): name_of(requirement)
+        canonicalize_name(wanted.name): canonicalize_name(requirement.name)
         for requirement in declared()
-        for extra in re.findall(r"\[(\w+)\]", requirement)
-        for text in importlib.metadata.requires(name_of(requirement)) or ()
-        if f'extra == "{extra}"' in text
+        for extra in requirement.extras
+        for wanted in map(Requirement, importlib.metadata.requires(requirement.name) or ())
+        if wanted.marker and wanted.marker.evaluate({"extra": extra})
     }
 
 
@@ -85,11 +88,11 @@ def of_extras() -> dict[str, str]:
 def distributions() -> dict[str, set[str]]:
     """Return import name -> distributions that install it: several for a namespace such as nvidia."""
     found = importlib.metadata.packages_distributions()
-    return {name: set(map(name_of, owners)) for name, owners in found.items()}
+    return {name: set(map(canonicalize_name, owners)) for name, owners in found.items()}
 
 
 def test_every_import_is_declared():
-    names = set(map(name_of, declared())) | set(of_extras())
+    names = declared_names() | set(of_extras())
     missing = {
         f"{name} in {path}"
         for name, path in imported()
@@ -101,7 +104,7 @@ def test_every_import_is_declared():
 def test_every_declared_distribution_is_used():
     used = set().union(*(distributions().get(name, set()) for name, _ in imported()))
     used |= {of_extras()[name] for name in used & set(of_extras())}
-    assert set(map(name_of, declared())) - used == set(USED_OTHERWISE)
+    assert declared_names() - used == set(USED_OTHERWISE)
 
 
 @pytest.mark.parametrize("name", USED_OTHERWISE)
@@ -117,4 +120,4 @@ def test_exceptions_are_still_imported():
 def test_every_declared_distribution_has_a_tested_version():
     pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     # beside the one for CUDA 13 it cannot be installed
-    assert set(map(name_of, declared())) - set(map(name_of, pinned)) == {"nvidia-dali-cuda120"}
+    assert declared_names() - set(map(canonicalize_name, pinned)) == {"nvidia-dali-cuda120"}
