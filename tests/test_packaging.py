@@ -20,6 +20,8 @@ from packaging.specifiers import SpecifierSet
 from tests.tools.machine.environments import python_without
 from tools.machine import software
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("engine", "loaders", "models", "tools")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")

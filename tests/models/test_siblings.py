@@ -9,6 +9,8 @@ import pytest
 
 from tests.tools.shard_runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 EXPECTED = ROOT / "models" / "__init__.py"
 
 

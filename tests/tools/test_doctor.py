@@ -11,6 +11,8 @@ from tools import doctor
 from tools.machine.finding import Finding
 from tools.machine.probes import DALI, TORCH_BACKEND, lacking, probes
 
+pytestmark = pytest.mark.slow
+
 OK, WARNING = Finding("ok", ""), Finding("warning", "")
 
 

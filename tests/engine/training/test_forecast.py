@@ -21,6 +21,8 @@ from tests.engine.training.test_run_folder import ALONE
 from tests.engine.training_runs import finish, flags, read_metrics, run, same, start, weights
 from tests.shard_factory import make_shard_set
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("train2d", "train3d", "finetune")
 
 

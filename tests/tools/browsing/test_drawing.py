@@ -15,6 +15,8 @@ from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import BACKGROUND, COLORS, make_shard_set
 from tests.tools.browsing.sheets import FRAMES, browse, field, frames_in, keys, said
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("image_format", "image_size"), [("png", 128), ("png", 96), ("source", 256)])
 def test_joints_lie_on_the_painted_dots(browser, tmp_path, image_format, image_size):

@@ -11,6 +11,8 @@ from tests.browser import PHONE, visit
 from tests.shard_factory import make_shard_set
 from tests.tools.browsing.sheets import FRAMES, browse, field, keys, said
 
+pytestmark = pytest.mark.slow
+
 
 def expected_summary(rows, shown):
     means = [np.mean([float(own[key]["mpjpe_mm"]) for key in shown]) for own in rows]

@@ -8,6 +8,8 @@ from tests.tools.machine.environments import examine, python_without
 from tools.machine import computing
 from tools.machine.finding import Finding
 
+pytestmark = pytest.mark.slow
+
 
 def test_torch_tells_what_it_is_built_for(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.2")

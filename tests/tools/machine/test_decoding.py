@@ -7,6 +7,8 @@ from tests.tools.machine.environments import add_distribution, examine, python_w
 from tools.machine import decoding
 from tools.machine.finding import Finding
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("nvidia.dali")
 cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 

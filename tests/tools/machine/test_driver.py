@@ -9,6 +9,8 @@ import torch
 from tests.tools.machine.environments import add_distribution, examine, python_without
 from tools.machine.finding import Finding
 
+pytestmark = pytest.mark.slow
+
 LIBRARY = r"""
 #include <stddef.h>
 #include <string.h>

@@ -14,6 +14,8 @@ from tests.tools.shard_runs import ROOT
 from tools.machine import resources
 from tools.machine.finding import Finding
 
+pytestmark = pytest.mark.slow
+
 
 def test_cores_are_counted(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)

@@ -9,6 +9,8 @@ from tests.tools.machine.environments import examine, python_without
 from tools.machine import software
 from tools.machine.finding import Finding
 
+pytestmark = pytest.mark.slow
+
 REQUIRED = ["numpy>=99", "torch>=99", "nvidia-dali-cuda110", "pillow", "nothing>1; sys_platform == 'plan9'"]
 
 

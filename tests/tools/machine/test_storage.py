@@ -12,6 +12,8 @@ import pytest
 from tools.machine import storage
 from tools.machine.finding import Finding
 
+pytestmark = pytest.mark.slow
+
 
 def test_rates_are_measured_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "LEAST_RATE", 0)
