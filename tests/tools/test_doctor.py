@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.tools.machine.environments import python_without
 from tests.tools.shard_runs import ROOT
 from tools import doctor

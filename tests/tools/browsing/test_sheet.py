@@ -6,6 +6,8 @@ from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import make_shard_set, spoil_images
 from tests.tools.browsing.sheets import browse, frames_in, rows_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_lifting_network_needs_no_image_and_is_shown_all_the_same(tmp_path, shards, checkpoints):
     lifting = make_checkpoint(tmp_path / "3d.pt", "train3d")

@@ -2,8 +2,12 @@
 
 import shutil
 
+import pytest
+
 from tests.tools.machine.environments import examine
 from tests.tools.shard_runs import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_compiled_code(tmp_path):

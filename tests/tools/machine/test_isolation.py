@@ -10,6 +10,8 @@ import pytest
 from tools.machine.finding import Finding, Layout, Probe
 from tools.machine.isolation import findings
 
+pytestmark = pytest.mark.slow
+
 HERE = "tests.tools.machine.test_isolation"
 
 

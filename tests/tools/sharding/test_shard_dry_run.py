@@ -14,6 +14,8 @@ from tests.tools.shard_runs import make
 from tests.tools.tiny_dataset import TinyDataset, make_dataset
 from tools import parallel
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--components", "rgba", "json", "--image-size", "128", "--samples-per-shard", "4")
 
 
