@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.tools.machine.environments import examine, python_without
+from tests.tools.shard_runs import ROOT
 from tools.machine import software
 from tools.machine.finding import Finding
 
@@ -52,7 +53,12 @@ def test_a_package_that_is_too_old_is_named_with_both_versions(monkeypatch):
 
 
 def test_a_checkout_that_is_not_installed_says_so(tmp_path):
-    finding = examine("software:packages", python=python_without(tmp_path, "*egopose_engine*"))
+    checkout = tmp_path / "checkout"  # one without the .egg-info that an editable installation leaves in it
+    checkout.mkdir()
+    for name in ("engine", "loaders", "models", "tools"):
+        (checkout / name).symlink_to(ROOT / name)
+    python = python_without(tmp_path / "venv", "*egopose_engine*")
+    finding = examine("software:packages", python=python, cwd=checkout)
     assert (finding.status, finding.remedy) == ("warning", "pip install --editable .")
 
 
