@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 import warnings
 from typing import Final
 
@@ -53,3 +54,21 @@ def gpu_fault() -> str:
             "the NVIDIA driver, or install a torch that was built for the CUDA version that nvidia-smi shows"
         )
     return ""
+
+
+def cxx_compiler() -> tuple[str, str | None]:
+    """Return name and path of the compiler that torch.compile takes on a CPU, CXX or g++; no path if there is none."""
+    name = os.environ.get("CXX") or "g++"
+    return name, shutil.which(name)
+
+
+def check_compiler(mode: str, device: torch.device) -> None:
+    """Raise InputError if torch.compile is to run on a CPU without a compiler, which would show at the first step."""
+    if mode == "off" or device.type != "cpu":
+        return
+    name, path = cxx_compiler()
+    if path is None:
+        raise InputError(
+            f"compile is {mode}, and there is no compiler {name}: "
+            "apt install g++, name yours in CXX, or take --compile off"
+        )

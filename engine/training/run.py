@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.checkpoint.checkpointer import LAST, load_newest
 from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state, seed_all
 from engine.config import TrainConfig, ignored_values, used_values
+from engine.device import check_compiler
 from engine.distributed import Process
 from engine.stages import STAGES
 from engine.training.consistency import changes, check_processes, check_resumable
@@ -42,12 +43,13 @@ class Run:
             build: makes the loaders; takes what `build_loader` takes.
 
         Raises:
-            InputError: the data, a checkpoint or the run folder is not what the configuration needs.
+            InputError: the data, a checkpoint, the run folder or the machine is not what the configuration needs.
         """
         self.config = config
         self.process = process
         self.used_config = used_values(config)
         """The configuration as plain values."""
+        check_compiler(config.compile, process.device)
         resume = config.resume or process.restarted
         with contextlib.ExitStack() as opened:
             self.loader = opened.enter_context(contextlib.closing(self._build_loader(build, "train")))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
 
 import torch
 
-from engine.device import gpu_fault
+from engine.device import cxx_compiler, gpu_fault
 from engine.precision import is_native
 from tools.machine.finding import Finding, expect
 
@@ -64,8 +63,7 @@ def bf16() -> Finding:
 
 def compiler() -> Finding:
     """Look for the compiler and the cache of torch.compile."""
-    name = os.environ.get("CXX") or "g++"
-    path = shutil.which(name)
+    name, path = cxx_compiler()
     if path is None:
         return Finding("absent", f"no compiler {name}", "for --compile: apt install g++, or name yours in CXX")
     folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir())

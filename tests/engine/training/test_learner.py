@@ -10,11 +10,12 @@ from torch._dynamo.utils import counters
 
 from engine.checkpoint import format as checkpoint
 from engine.config import parse_train
+from engine.device import cxx_compiler
 from engine.distributed import Process
 from engine.stages import STAGES, ModelConfig
 from engine.training.learner import Objective
 from engine.training.trainer import Trainer
-from loaders import PoseBatch, ShardSet
+from loaders import InputError, PoseBatch, ShardSet
 from tests.engine.training_runs import flags, read_metrics, run, same, weights
 from tests.shard_factory import make_shard_set
 
@@ -167,6 +168,7 @@ def test_no_step_copies_constants_to_the_device(trainer):
         one.train_step(next(iter(one.loader)))
 
 
+@pytest.mark.skipif(cxx_compiler()[1] is None, reason="no C++ compiler")
 def test_compiled_steps_equal_plain_ones(trainer):
     plain = trainer("--optim.name", "sgd")
     compiled = trainer("--optim.name", "sgd", "--compile", "default", name="compiled")
@@ -180,3 +182,9 @@ def test_compiled_steps_equal_plain_ones(trainer):
     traced = counters["stats"]["unique_graphs"]
     assert traced > 0 and not counters["graph_break"]
     assert torch.compiler.config.cache_key_tag == torch.backends.cpu.get_cpu_capability()
+
+
+def test_compiling_without_a_compiler_is_refused_before_the_first_step(trainer, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match="compile is default, and there is no compiler no-such-compiler: apt install"):
+        trainer("--compile", "default")
