@@ -93,7 +93,7 @@ def test_the_next_run_waits_until_the_workers_of_a_killed_one_are_gone(tmp_path:
     for subject in SUBJECTS:
         split_into(parts, subject, tar_of(frames_of(subject, 4000, 100)), 2)
     killed = subprocess.Popen(command(parts, output, "--workers", "2"), cwd=ROOT)
-    while len(list(output.glob(".unpacking/*"))) < 2:
+    while len(list(output.glob(".unpacking/*"))) < 2 or not any(map(Path.is_file, output.glob(".unpacking/*/**/*"))):
         assert killed.poll() is None
         time.sleep(0.002)
     workers = workers_of(killed)
