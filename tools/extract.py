@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ def main(flags: ExtractFlags) -> int:
 def _needed(plan: Plan) -> str:
     sizes = [job.archive.bytes for job in (*plan.finished, *plan.remaining) if not job.is_finished()]
     least, whose = (max(sizes), "the largest is") if plan.delete_parts else (sum(sizes), "they are")
-    needed, free = format_bytes(least), format_bytes(shutil.disk_usage(plan.output).free)
+    needed, free = format_bytes(least), format_bytes(Destination(plan.output).free)
     return f"the {len(sizes)} subjects to come need at least {needed}, which {whose} compressed, and {free} are free"
 
 

@@ -157,7 +157,7 @@ def _forecast(flags: ShardFlags, options: dict[str, Any], preprocessing: Preproc
     if flags.scheduler:
         list(over_cluster(write_shard, [], flags.scheduler))  # whether it answers and has workers
     show_forecast(flags.output, plan, work, expected, _cores(flags, work.remaining))
-    expected.check_room(flags.output)
+    expected.check_room(flags.output, Destination(flags.output).free)
 
 
 def _write(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocessing, plan: Plan) -> None:
@@ -166,11 +166,12 @@ def _write(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocess
     remaining = work.remaining
     expected = estimate(remaining)
     if remaining:
-        needed, free = format_bytes(expected.bytes), format_bytes(Destination(flags.output).free)
+        free = Destination(flags.output).free  # what is said is what is checked: others write there as well
+        size = f"about {format_bytes(expected.bytes)} ({format_bytes(free)} free)"
         duration = expected.duration(_cores(flags, remaining))
-        sys.stdout.write(f"{expected.samples} samples to write: about {needed} ({free} free), about {duration}\n")
+        sys.stdout.write(f"{expected.samples} samples to write: {size}, about {duration}\n")
         sys.stdout.flush()
-        expected.check_room(flags.output)
+        expected.check_room(flags.output, free)
     with Meter(expected.samples, "frame", "sharding") as meter:
         try:
             done = work.done | _write_shards(flags, remaining, meter)

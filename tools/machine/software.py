@@ -84,9 +84,11 @@ def _fault(requirement: Requirement) -> str:
 
 def _modules(distribution: str) -> Iterator[str]:
     """Yield the importable modules of an installed distribution."""
-    canonical = distribution.replace("-", "_").lower()
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
+    canonical = canonicalize_name(distribution)
     for module, owners in importlib.metadata.packages_distributions().items():
-        if not module.startswith("_") and canonical in {owner.replace("-", "_").lower() for owner in owners}:
+        if not module.startswith("_") and canonical in map(canonicalize_name, owners):
             yield module
 
 

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engine.cli.forecast import Destination
 from loaders.errors import Failure, InputError
 from loaders.format.index import IndexEntry, index_name, write_index
 from loaders.format.manifest import Shard, SkippedFrame
@@ -158,9 +157,8 @@ class Estimate:
         seconds = self.samples * self.seconds_per_sample / (cores or 1)
         return f"{tqdm.format_interval(seconds)} on {cores} cores" if cores else f"{seconds / 3600:.2g} core hours"
 
-    def check_room(self, output: Path) -> None:
-        """Raise Failure if the disk of ``output`` has not enough room."""
-        free = Destination(output).free
+    def check_room(self, output: Path, free: int) -> None:
+        """Raise Failure if ``free`` bytes are not enough on the disk of ``output``."""
         if self.bytes > _CERTAINTY * free:
             raise Failure(
                 f"{output} needs about {format_bytes(self.bytes)}, its disk has {format_bytes(free)} free: make room, "
