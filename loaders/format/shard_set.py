@@ -15,7 +15,7 @@ from loaders.errors import InputError
 from loaders.format.index import IndexEntry, ShardIndex, compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, decode_arrays, encoded_size
-from loaders.system.open_files import map_file
+from loaders.system.open_files import map_file, read_into_memory
 
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -82,6 +82,10 @@ class ShardSet:
         shards = self.shard_of(chosen).tolist()
         spans = self._spans[chosen, self.members.index(name)].tolist()
         return [self._map(shard)[offset : offset + size] for shard, (offset, size) in zip(shards, spans, strict=True)]
+
+    def read_ahead(self, indices: Indices, names: Sequence[str]) -> None:
+        """Return when members of samples are in memory, see `read_into_memory`."""
+        read_into_memory(data for name in names for data in self.read(indices, name))
 
     def member(self, index: int, name: str) -> Bytes:
         """Return the bytes of one sample's member as a read-only view into the mapped tar."""
