@@ -19,6 +19,7 @@ from loaders.batch import PoseBatch
 from loaders.config import DataConfig
 from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
+from loaders.format.sample import META, POSE
 from loaders.format.shard_set import ShardSet, image_members
 from loaders.system.threads import run_ahead
 from models.skeleton import NECK
@@ -84,6 +85,8 @@ class Loader(ABC):
             )
         self.members = image_members(shard_set, outputs)
         """The tar member of each output."""
+        self.encoded = tuple(member for member in self.members.values() if not member.endswith(".npy"))
+        """Of these, the ones that are JPEG or PNG; the others are images as they are."""
 
     @property
     def progress(self) -> float:
@@ -187,6 +190,10 @@ class Loader(ABC):
         """Tell torch that the caller's stream uses memory of ours: freed, it is not handed out before that is done."""
         if self._stream is not None:
             batch.record_stream(torch.cuda.current_stream(self.device))
+
+    def _read_ahead(self, indices: Indices) -> None:
+        """Have samples read from the disk, but for raw images: only threads that copy them look at those."""
+        self.shard_set.read_ahead(indices, (*self.encoded, POSE, META))
 
     def _end_iteration(self) -> None:
         """End the thread of the iteration that runs, if one does."""

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from loaders.augment import Augmentation
 from loaders.base import READ_AHEAD, Blocks, Indices, Loader, channels_first
 from loaders.codecs import decode_stored, png_bits
-from loaders.format.sample import META, POSE
 from loaders.format.shard_set import image_data
 from loaders.preprocessing import center_square, resize
 from loaders.system.threads import run_ahead
@@ -133,7 +132,7 @@ class TorchLoader(Loader):
     def _read(self, plan: list[Indices]) -> Generator[Indices, None, None]:
         """Yield the batches of a plan, whose members are then in memory."""
         for indices in plan:
-            self.shard_set.read_ahead(indices, (*self.members.values(), POSE, META))
+            self._read_ahead(indices)
             yield indices
 
     def _submit(self, indices: Indices) -> _Pending:

@@ -24,7 +24,6 @@ from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.dali.sources import MappedSource, SequentialSource
 from loaders.errors import InputError
-from loaders.format.sample import META, POSE
 from loaders.format.shard_set import image_data
 from loaders.system.threads import run_ahead
 
@@ -63,8 +62,6 @@ class DaliLoader(Loader):
         super().__init__(*args, **kwargs)
         config, stored = self.config, self.shard_set.camera
         decoded = max(1, len(self.members)) * stored.width * stored.height * 3
-        self._encoded = [member for member in self.members.values() if not member.endswith(".npy")]
-        """Members that are JPEG or PNG."""
         self._at_once = max(1, min(_BLOCK, _BLOCK_BYTES // decoded) // config.batch_size)
         """Batches that go through the graph together."""
         self._pipelines = Pipelines(
@@ -119,9 +116,9 @@ class DaliLoader(Loader):
         for indices in blocks:
             augmentation, inputs, fault = self._draw(indices), list[Any](), ""
             if self._source.fed:
-                self.shard_set.read_ahead(indices, (*self.members.values(), POSE, META))
+                self._read_ahead(indices)
                 stored = {member: image_data(self.shard_set, indices, member) for member in self.members.values()}
-                if any(self._header_fault(data, member) for member in self._encoded for data in stored[member]):
+                if any(self._header_fault(data, member) for member in self.encoded for data in stored[member]):
                     fault = "an image's header is wrong"
                 else:
                     # DALI would wrap each array in turn, with many questions about what it is
@@ -170,9 +167,8 @@ class DaliLoader(Loader):
 
     def _image_spec(self, output: str, member: str) -> ImageSpec:
         if output == "worldp":
-            return ImageSpec(
-                encoded=True, bits=png_bits(self._source.encoded(np.zeros(1, np.int64), member)[0]), smooth=False
-            )
+            (first,) = self._source.encoded(np.array([0]), member)
+            return ImageSpec(encoded=True, bits=png_bits(first), smooth=False)
         return ImageSpec(encoded=not member.endswith(".npy"))
 
     def _reject_bad(self, reason: str) -> None:
@@ -183,7 +179,7 @@ class DaliLoader(Loader):
         in_flight = np.unique(np.concatenate([block.indices for block in self._in_flight]))
         images = {
             (index, member): data
-            for member in self._encoded
+            for member in self.encoded
             for index, data in zip(in_flight.tolist(), self._source.encoded(in_flight, member), strict=True)
         }
         # headers first: without one, decoding is not even safe

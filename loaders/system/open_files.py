@@ -8,7 +8,7 @@ import mmap
 import os
 import resource
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,8 @@ _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_POPULATE_READ: Final = 22
-"""Advice of Linux 5.14 and later: read pages and map them, and return when they are there."""
+_SCRATCH: Final = ctypes.create_string_buffer(mmap.PAGESIZE)
+"""Where bytes go that are only read so that they are in memory."""
 _FAILED: Final = ctypes.c_void_p(-1).value
 _OPENED: Final = Path("/proc/self/fd")
 _SPARE: Final = 32
@@ -53,22 +53,19 @@ def map_file(path: Path) -> NDArray[np.uint8]:
     return np.asarray(_Mapping(path))
 
 
-def read_into_memory(parts: Iterable[NDArray[np.uint8]]) -> None:
-    """Return when parts of mapped files are in memory: looking at them then waits for no disk.
+def read_ahead(spans: Sequence[Sequence[int]]) -> None:
+    """Have parts of mapped files read from the disk, all of them at once, and return when the first page of each is in.
 
-    All are asked for before the first is waited for. Other threads run meanwhile, which they do not while Python looks
-    at a page that has to be read.
+    Other threads run meanwhile, which they do not while Python looks at a page that has to be read.
+
+    Args:
+        spans: address and size (bytes) of each part.
     """
-    spans = []
-    for part in parts:
-        address = part.__array_interface__["data"][0]
-        before = address % mmap.PAGESIZE
-        spans.append((address - before, before + part.nbytes, part))
-    for start, size, _ in spans:
-        _LIBC.madvise(start, size, mmap.MADV_WILLNEED)
-    for start, size, part in spans:
-        if _LIBC.madvise(start, size, _POPULATE_READ):
-            part.copy()  # an older kernel: numpy releases Python's lock while it copies
+    for start, size in spans:
+        before = start % mmap.PAGESIZE
+        _LIBC.madvise(start - before, before + size, mmap.MADV_WILLNEED)
+    for start, size in spans:
+        ctypes.memmove(_SCRATCH, start, min(size, mmap.PAGESIZE))
 
 
 class OpenFilesError(Exception):
