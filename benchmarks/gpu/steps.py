@@ -73,6 +73,8 @@ class Way:
     batch_size: int = 0
     """0 takes the setting's (samples)."""
     cudnn_benchmark: bool = True
+    hw_decoder_load: float | None = None
+    """None takes the loader's own."""
 
     @property
     def name(self) -> str:
@@ -84,6 +86,7 @@ class Way:
             "eager" if self.compile == "off" else self.compile,
             *([f"batch {self.batch_size}"] if self.batch_size else []),
             *([] if self.cudnn_benchmark else ["without cudnn.benchmark"]),
+            *([] if self.hw_decoder_load is None else [f"hw_decoder_load {self.hw_decoder_load:g}"]),
         ]
         return " ".join(words)
 
@@ -93,6 +96,9 @@ class Way:
 
     def config(self, setting: Setting, **more: Any) -> TrainConfig:
         """Return it as a configuration of the trainer."""
+        data: dict[str, Any] = {"batch_size": self.size(setting)}
+        if self.hw_decoder_load is not None:
+            data["hw_decoder_load"] = self.hw_decoder_load
         common: dict[str, Any] = {
             "run_dir": Path(),
             "epochs": _NEVER,
@@ -102,7 +108,7 @@ class Way:
         }
         return TrainConfig(
             stage=self.stage,
-            data=setting.loading(batch_size=self.size(setting)),
+            data=setting.loading(**data),
             model=ModelConfig(backbone=setting.backbones[self.larger]),
             precision=self.precision if setting.gpu else "fp32",
             compile=self.compile,
@@ -121,6 +127,7 @@ def steps() -> list[Step]:
         *_loading(),
         _training(train2d, 20),
         _training(compiled, 55, needs_gpu=True),
+        *(_training(dataclasses.replace(compiled, hw_decoder_load=load), 20, needs_gpu=True) for load in (0.0, 1.0)),
         _training(dataclasses.replace(compiled, larger=True), 80, needs_gpu=True),
         _training(train3d, 15),
         _training(graphs, 25, needs_gpu=True),
