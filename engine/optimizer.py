@@ -116,8 +116,8 @@ class WeightAverage:
         """Begin with a copy of the model, whose tensors may only change in place from here on."""
         self.model = copy.deepcopy(model)
         """The network with averaged weights."""
-        self.steps = torch.tensor(0)
-        """How many steps were averaged; on the CPU."""
+        self.steps = 0
+        """How many steps were averaged."""
         self._weight = 1 - decay
         pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
         self._floats = _columns(pair for pair in pairs if pair[0].is_floating_point())

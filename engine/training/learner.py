@@ -141,7 +141,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "training_weights": None if self._average is None else self._networks(self.model),
-            "averaged_steps": None if self._average is None else self._average.steps,
+            "averaged_steps": None if self._average is None else torch.tensor(self._average.steps),
         }
 
     def resume(self, weights: checkpoint.Weights, state: checkpoint.ResumeState, source: Path) -> None:
@@ -153,7 +153,7 @@ class Learner:
         if self._average is not None:
             assert state.training_weights is not None and state.averaged_steps is not None
             self.stage.load_weights(self.model, state.training_weights, source)
-            self._average.steps.copy_(state.averaged_steps)
+            self._average.steps = int(state.averaged_steps)
         load_optimizer(self.optimizer, state.optimizer)
         if state.scaler:  # else it was trained in another precision, whose scaler has no state
             self.scaler.load_state_dict(state.scaler)
