@@ -73,7 +73,7 @@ class TrainConfig(Command):
     cuDNN times its kernels in the first steps and takes the fastest."""
     matmul_precision: MatmulPrecision = "high"
     """How a GPU multiplies float32: highest with all 24 bits of the factors, high with 11 (TF32), medium with 8 where
-    torch has kernels for it. Type bf16 or fp16 leaves little of it: the last layers of the pose."""
+    torch has kernels for it. With bf16 and fp16 only the last layers of the pose are float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU if there is one."""
     seed: int = 0
