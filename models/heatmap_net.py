@@ -56,9 +56,10 @@ class HeatmapNet(nn.Module):
                 f"images are {image.dtype}: give uint8, 0 to 255, which the network normalizes itself; normalized "
                 "floats would be normalized twice"
             )
-        device = image.device.type
-        autocast = torch.is_autocast_enabled(device)
-        x = _normalized(image, torch.get_autocast_dtype(device) if autocast else self.final_layer.weight.dtype)
+        device, dtype = image.device.type, self.final_layer.weight.dtype
+        if device != "meta" and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        x = _normalized(image, dtype)
         for module in self.children():
             x = module(x)
         return x
