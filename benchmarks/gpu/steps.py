@@ -72,7 +72,7 @@ class Way:
     compile: CompileMode = "off"
     batch_size: int = 0
     """0 takes the setting's (samples)."""
-    cudnn_benchmark: bool = True
+    deterministic: bool = False
     hw_decoder_load: float | None = None
     """None takes the loader's own."""
 
@@ -85,7 +85,7 @@ class Way:
             self.precision,
             "eager" if self.compile == "off" else self.compile,
             *([f"batch {self.batch_size}"] if self.batch_size else []),
-            *([] if self.cudnn_benchmark else ["without cudnn.benchmark"]),
+            *(["deterministic"] if self.deterministic else []),
             *([] if self.hw_decoder_load is None else [f"hw_decoder_load {self.hw_decoder_load:g}"]),
         ]
         return " ".join(words)
@@ -112,6 +112,7 @@ class Way:
             model=ModelConfig(backbone=setting.backbones[self.larger]),
             precision=self.precision if setting.gpu else "fp32",
             compile=self.compile,
+            deterministic=self.deterministic,
             **{**common, **more},
         )
 
@@ -141,7 +142,7 @@ def steps() -> list[Step]:
         Step("reference way: train3d", 25, partial(reference, stage="train3d")),
         Step("reference way: train2d", 25, partial(reference, stage="train2d")),
         *_loading_by_engine_and_threads(),
-        _training(dataclasses.replace(train2d, cudnn_benchmark=False), 20, needs_gpu=True),
+        _training(dataclasses.replace(train2d, deterministic=True), 20, needs_gpu=True),
         _training(dataclasses.replace(train3d, compile="default"), 25, needs_gpu=True),
     ]
 
@@ -277,7 +278,6 @@ def _rates(setting: Setting, start: Callable[[], contextlib.AbstractContextManag
 
 def training(setting: Setting, *, way: Way) -> Figures:
     """Measure the real training loop, in turn from shards and from a cached batch."""
-    torch.backends.cudnn.benchmark = way.cudnn_benchmark
     if setting.gpu:
         torch.cuda.reset_peak_memory_stats()
     shards, cached = train_in_turn(way.config(setting), setting.length, setting.repetitions)
@@ -292,7 +292,6 @@ def training(setting: Setting, *, way: Way) -> Figures:
 
 def profiled(setting: Setting, *, way: Way) -> Figures:
     """Trace some steps and say where the device's time goes."""
-    torch.backends.cudnn.benchmark = way.cudnn_benchmark
     return profile_step(way.config(setting))
 
 
