@@ -83,6 +83,8 @@ class DaliLoader(Loader):
         )
         self._upcoming = self._prepare([])
         self._in_flight: deque[_Block] = deque()
+        self._copied: Any = None
+        """DALI's memory of the block that was made last, until `Loader._fetch` has waited for the copies of it."""
 
     def close(self) -> None:
         """Free the pipeline, its threads and the mappings."""
@@ -110,6 +112,7 @@ class DaliLoader(Loader):
                 self._upcoming.close()
                 self._source.stop(keep=self.training)
                 self._in_flight.clear()
+                self._copied = None
 
     def _prepare(self, blocks: list[Indices]) -> Generator[_Block, None, None]:
         """Yield blocks of samples as the graph takes them; their bytes are in memory."""
@@ -149,6 +152,7 @@ class DaliLoader(Loader):
         (pose, meta), outputs = self._source.split(block.indices, outputs)
         labels = self._label_batch(pose, meta, block.indices, block.augmentation).to(self.device)
         tensors = [channels_first(self._tensor(output)[: len(labels)]) for output in outputs]
+        self._copied = outputs
         self._in_flight.popleft()
         return dataclasses.replace(labels, **dict(zip(self.members, tensors, strict=True)))
 
