@@ -76,6 +76,8 @@ class Loader(ABC):
         """The epoch that the next batch belongs to."""
         self._consumed = 0
         """Samples of the epoch that were delivered, over all ranks; not those that are only ready."""
+        self.fetches_ahead = True
+        """Whether a thread of its own takes batches out of `_load`, one block ahead."""
         self._running: Blocks | None = None
         """The iteration's blocks."""
         if training and len(shard_set) < self.global_batch:
@@ -111,7 +113,8 @@ class Loader(ABC):
             drop_last=self.training,
         )
         self._end_iteration()
-        blocks = self._running = run_ahead(self._fetch(plan), 1, "fetch")
+        blocks = self._fetch(plan)
+        self._running = blocks = run_ahead(blocks, 1, "fetch") if self.fetches_ahead else blocks
         with contextlib.closing(blocks):
             for batch in itertools.chain.from_iterable(blocks):
                 if self._running is not blocks:
@@ -166,7 +169,7 @@ class Loader(ABC):
     def _load(self, plan: list[Indices]) -> Blocks:
         """Yield one batch per element of ``plan``, an array of positions in the split; empty if all are skipped.
 
-        It runs in a thread of its own, whose current stream on CUDA is one of its own as well.
+        On CUDA it runs in a thread of its own, whose current stream is one of its own as well.
         """
 
     def _fetch(self, plan: list[Indices]) -> Blocks:

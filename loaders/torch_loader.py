@@ -68,6 +68,8 @@ class TorchLoader(Loader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # on a CPU all work is done in threads already: one more would pass batches on, and want Python's lock for that
+        self.fetches_ahead = self.device.type == "cuda"
         # a GPU copies from pinned memory by itself; when a batch is handed over its copy is done, see `Loader._fetch`
         pinned = self.device.type == "cuda" and torch.cuda.is_available()
         self._memory = {output: RecycledArrays(*self._shape_and_dtype(output), pinned) for output in self.members}
