@@ -1,4 +1,4 @@
-"""The public workflow checks what the project's own script checks, on versions of Python and torch that are supported."""
+"""The public workflow checks what the project's own script checks, on versions of Python and torch that we support."""
 
 import re
 from pathlib import Path
