@@ -116,13 +116,15 @@ class Checkpointer:
             writing.result()
 
     def close(self) -> None:
-        """As `wait`, with the best one if it is in memory still, as in a run that fails; and end the thread."""
+        """As `wait`, with the best one if it is in memory still, as in a run that fails; end thread, free memory."""
         try:
             self.wait()
             if self._waiting is not None:
                 self._write_best(self._waiting)
         finally:
             self._thread.shutdown()
+            self._waiting = None
+            self._last_copy, self._best_copy = HostCopy(), HostCopy()
 
     def _write(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
         # the best one before last.pt, which says that it is there
