@@ -89,12 +89,15 @@ def generate(
     if grain:
         add_grain(dataset, grain, seed=flags.seed)
     for storage in storages:
-        preprocessing = ("--components", "rgba", "--image-format", storage, "--image-size", flags.image_size)
-        # a few samples per shard, so that readers with several workers share them
-        where = ("--dataset", dataset, "--output", folder / storage)
-        run_tool("tools.shard", *where, *preprocessing, "--samples-per-shard", 64)
+        shard(dataset, folder / storage, storage, flags.image_size)
         repeat_shards(folder / storage, flags.repeat)
     return Frames(**{storage: folder / storage for storage in storages}, dataset=dataset)
+
+
+def shard(dataset: Path, root: Path, storage: Storage, image_size: int) -> None:
+    """Write a dataset's frames as a shard set, images alone; a few to a shard, so that many workers can share them."""
+    where = ("--dataset", dataset, "--output", root, "--samples-per-shard", 64)
+    run_tool("tools.shard", *where, "--components", "rgba", "--image-format", storage, "--image-size", image_size)
 
 
 def synthesize(root: Path, frames: int) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,13 +23,28 @@ from loaders import DataConfig, Loader, PoseBatch, build_loader
 
 def train(config: TrainConfig, cached_batch: bool, length: Length) -> Reading:
     """Train in a folder of its own, from shards or from a cached batch: the data-free upper bound."""
+    (reading,) = _train(config, (False,), length, cached_batch=cached_batch)
+    return reading
+
+
+def train_in_turn(config: TrainConfig, length: Length, repetitions: int) -> tuple[list[Reading], list[Reading]]:
+    """Train in one run, in turn from shards and from the first batch again and again; return both ways' readings.
+
+    One start and one compilation for both; meanwhile the loader has filled its queue, and rests.
+    """
+    readings = _train(config, (False, True) * repetitions, length)
+    return readings[::2], readings[1::2]
+
+
+def _train(config: TrainConfig, plan: Sequence[bool], length: Length, *, cached_batch: bool = False) -> list[Reading]:
+    """Return a reading for each element of the plan, which says whether the first batch is repeated."""
     timed: list[_TimedLoader] = []
 
     def build(data: DataConfig, split: str, **options: Any) -> Loader:
         if not options.get("training"):
             return cast(Loader, _OneBatch(build_loader(data, split, **options)))
         loader = build_loader(data, split, cached_batch=cached_batch, **options)
-        timed.append(_TimedLoader(loader, length, config.epochs))
+        timed.append(_TimedLoader(loader, plan, length, config.epochs))
         return cast(Loader, timed[0])
 
     with contextlib.ExitStack() as stack:
@@ -40,8 +55,7 @@ def train(config: TrainConfig, cached_batch: bool, length: Length) -> Reading:
         with contextlib.closing(trainer):
             if trainer.fit():  # the number of a signal; the trainer takes Ctrl-C for itself
                 raise KeyboardInterrupt
-    (reading,) = timed[0].readings
-    return reading
+    return timed[0].readings
 
 
 class _Wrapped:
@@ -72,8 +86,9 @@ class _OneBatch(_Wrapped):
 class _TimedLoader(_Wrapped):
     """Training batches, one epoch after the other without a pause, until enough steps were measured."""
 
-    def __init__(self, loader: Loader, length: Length, epochs: int) -> None:
+    def __init__(self, loader: Loader, plan: Sequence[bool], length: Length, epochs: int) -> None:
         super().__init__(loader)
+        self._plan = plan
         self._length = length
         self._epochs = epochs
         self.readings: list[Reading] = []
@@ -81,27 +96,34 @@ class _TimedLoader(_Wrapped):
     @property
     def epoch(self) -> int:
         """The loader's epoch, or the run's last one when it has been measured."""
-        return self._epochs if self.readings else self._loader.epoch
+        return self._epochs if len(self.readings) == len(self._plan) else self._loader.epoch
 
     def __iter__(self) -> Iterator[PoseBatch]:
-        length, clock = self._length, self._length.clock
         with contextlib.closing(endless(self._loader)) as batches:
-            if length.warmup > 0:
-                yield next(batches)  # the first step takes longer
-                end = clock() + length.warmup
-                while clock() < end:
-                    yield next(batches)
-            self._synchronize()
-            images, steps, waited, began = 0, 0, 0.0, clock()
-            while steps < length.steps or clock() - began < length.seconds:
-                before = clock()
-                batch = next(batches)
-                waited += clock() - before
-                yield batch
-                images += len(batch)
-                steps += 1
-            self._synchronize()
-            seconds = clock() - began
+            first = None
+            for repeats in self._plan:
+                if repeats and first is None:
+                    first = next(batches)
+                yield from self._measured(itertools.repeat(first) if repeats and first else batches)
+
+    def _measured(self, batches: Iterator[PoseBatch]) -> Iterator[PoseBatch]:
+        length, clock = self._length, self._length.clock
+        if length.warmup > 0:
+            yield next(batches)  # the first step takes longer
+            end = clock() + length.warmup
+            while clock() < end:
+                yield next(batches)
+        self._synchronize()
+        images, steps, waited, began = 0, 0, 0.0, clock()
+        while steps < length.steps or clock() - began < length.seconds:
+            before = clock()
+            batch = next(batches)
+            waited += clock() - before
+            yield batch
+            images += len(batch)
+            steps += 1
+        self._synchronize()
+        seconds = clock() - began
         self.readings.append(Reading(images, seconds, {"data-wait share": waited / seconds}))
 
     def _synchronize(self) -> None:

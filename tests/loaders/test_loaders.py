@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from loaders import AugmentConfig, DataConfig, InputError, ShardSet, build_loader
-from tests.shard_factory import BACKGROUND, COLORS, make_shard_set
+from tests.loaders.blobs import blob_center, check_blobs
+from tests.shard_factory import COLORS, make_shard_set
 
 AUGMENT = AugmentConfig(rotation=30, horizontal_flip=0.5, brightness=0.2, contrast=0.2, saturation=0.3)
 BACKENDS = ("dali", "torch")
@@ -93,26 +94,7 @@ def test_floats_are_the_bytes_normalized(tmp_path, backend, augment, image_size,
 def test_blobs_stay_under_their_joints(shards, backend, augment, image_size):
     """The image's blobs, found by color, against the loaded 2D labels."""
     config = DataConfig(shards=shards, batch_size=8, backend=backend, augment=augment, image_size=image_size)
-    checked = 0
-    for batch in batches(config, training=True):
-        for image, joints in zip(images([batch]), batch.joints_2d.numpy(), strict=True):
-            # a blob that no other one touches, away from the border
-            for joint in joints:
-                side = image.shape[0]
-                alone = np.sort(np.linalg.norm(joints - joint, axis=1))[1] > side / 6
-                if alone and (joint > side / 7).all() and (joint < side * 6 / 7).all():
-                    np.testing.assert_allclose(blob_center(image, joint), joint, atol=0.5)
-                    checked += 1
-    assert checked > 10
-
-
-def blob_center(image, near):
-    """Return the center of mass of what stands out from the background around ``near``."""
-    reach = image.shape[0] // 14
-    x0, y0 = np.round(near).astype(int) - reach
-    window = np.abs(image[y0 : y0 + 2 * reach + 1, x0 : x0 + 2 * reach + 1] - BACKGROUND).sum(2)
-    ys, xs = np.indices(window.shape)
-    return np.array([(xs * window).sum() + x0 * window.sum(), (ys * window).sum() + y0 * window.sum()]) / window.sum()
+    assert check_blobs(batches(config, training=True)) > 10
 
 
 def test_colors_are_rgb(shards):
