@@ -16,6 +16,7 @@ from engine.checkpoint.checkpointer import CheckpointConfig
 from engine.cli.command import Command, parse
 from engine.cli.flags import keys_of
 from engine.cli.yaml_file import read_yaml
+from engine.device import MatmulPrecision
 from engine.distributed import DistributedConfig
 from engine.optimizer import OptimConfig
 from engine.precision import PrecisionName
@@ -25,7 +26,7 @@ from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
 from models.losses import LossWeights
 
-CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
+CompileMode = Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
 ConfigT = TypeVar("ConfigT")
 
 _UNUSED: Final[dict[StageName, set[str]]] = {
@@ -64,8 +65,15 @@ class TrainConfig(Command):
     """End earlier, after this many optimizer steps (steps)."""
     precision: PrecisionName = "auto"
     """Type of matrix products; auto is bf16 where the GPU or CPU computes in it natively, else fp32."""
-    compile: CompileMode = "off"
-    """Mode of torch.compile."""
+    compile: CompileMode = "auto"
+    """Mode of torch.compile; auto is off on a CPU, on a GPU reduce-overhead for train3d without gradient accumulation,
+    else default. The first steps then take minutes."""
+    deterministic: bool = False
+    """On a GPU, take kernels that give the same bits every time; torch warns of those that do not. Slower: otherwise
+    cuDNN times its kernels in the first steps and takes the fastest."""
+    matmul_precision: MatmulPrecision = "high"
+    """How a GPU multiplies float32: highest with all 24 bits of the factors, high with 11 (TF32), medium with 8 where
+    torch has kernels for it. With bf16 and fp16 only the last layers of the pose are float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU if there is one."""
     seed: int = 0

@@ -1,20 +1,27 @@
-"""The device to compute on, and why the GPU of this machine may be of no use."""
+"""The device to compute on, how it computes, and why the GPU of this machine may be of no use."""
 
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import shutil
+import sys
+import sysconfig
 import warnings
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 import torch
 
 from loaders.errors import InputError, warn_once
 from loaders.system.cores import cores_per_process
 
+MatmulPrecision = Literal["highest", "high", "medium"]
+
 GPU_FILES: Final = ("/dev/nvidia[0-9]*", "/dev/dxg")
 """Where Linux, and Windows' Linux, show NVIDIA GPUs."""
+_TRITON_CAPABILITY: Final = (7, 0)
 
 
 def choose_device(device: str) -> torch.device:
@@ -62,13 +69,39 @@ def cxx_compiler() -> tuple[str, str | None]:
     return name, shutil.which(name)
 
 
-def check_compiler(mode: str, device: torch.device) -> None:
-    """Raise InputError if torch.compile is to run on a CPU without a compiler, which would show at the first step."""
-    if mode == "off" or device.type != "cpu":
+def compiler_fault(device: torch.device) -> str:
+    """Return what torch.compile lacks to compile for a device, and the remedy; empty if nothing."""
+    if device.type == "cpu":
+        name, path = cxx_compiler()
+        return "" if path else f"there is no compiler {name}: apt install g++, name yours in CXX"
+    if importlib.util.find_spec("triton") is None:
+        return "there is no package triton: pip install triton"
+    if torch.cuda.get_device_capability(device) < _TRITON_CAPABILITY:
+        return "Triton compiles for GPUs of compute capability 7.0 and above: take a newer GPU"
+    # Triton builds the functions that start its kernels, with the compiler it finds in this order
+    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    if not any(map(shutil.which, names)):
+        return f"there is no compiler {' or '.join(names)}: apt install gcc, name yours in CC"
+    if not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").exists():
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"Python's headers, against which Triton compiles, are not there: apt install python{version}-dev"
+    return ""
+
+
+def choose_kernels(device: torch.device, *, deterministic: bool, matmul_precision: MatmulPrecision) -> None:
+    """Set for this process how a GPU computes; a CPU is left as it is: it gives the same bits every time.
+
+    Args:
+        device: where to compute.
+        deterministic: take kernels that give the same bits every time, where torch has them; it warns of others. Else
+            cuDNN times the kernels for each new shape, and takes the fastest.
+        matmul_precision: as `torch.set_float32_matmul_precision` has it, for convolutions as well.
+    """
+    if device.type != "cuda":
         return
-    name, path = cxx_compiler()
-    if path is None:
-        raise InputError(
-            f"compile is {mode}, and there is no compiler {name}: "
-            "apt install g++, name yours in CXX, or take --compile off"
-        )
+    if deterministic:  # cuBLAS reads it when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = matmul_precision != "highest"
+    torch.set_float32_matmul_precision(matmul_precision)

@@ -112,11 +112,17 @@ class Process:
                 dist.broadcast(buffer, 0)
 
     def parallel(self, model: nn.Module, config: DistributedConfig) -> nn.Module:
-        """Return the model wrapped for data-parallel training; itself if this process is alone."""
+        """Return the model wrapped for data-parallel training; itself if this process is alone.
+
+        Statistics of norms stay each process's own until `same_buffers`: no training step reads them.
+        """
         if self.world_size == 1:
             return model
         wrapped = DistributedDataParallel(
-            model, device_ids=[self.device] if self.device.type == "cuda" else None, gradient_as_bucket_view=True
+            model,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
         )
         if config.compress_gradients:
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook  # noqa: PLC0415

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, Range, check_ranges
@@ -103,11 +105,51 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     optimizer.load_state_dict({**state, "param_groups": groups})
 
 
-def build_average(config: OptimConfig, model: nn.Module) -> AveragedModel | None:
-    """Return the average of the model's weights and buffers, which follows it by `update_parameters`; None without."""
-    if config.ema is None:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+class WeightAverage:
+    """Exponential average of a model's weights and of its norms' statistics; what counts batches is copied.
+
+    The floats are those of torch's AveragedModel, to the bit. That one, however, copies its count of steps to the
+    device and waits for it at every step, and takes several calls for each integer; here the number of calls is fixed.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        """Begin with a copy of the model, whose tensors may only change in place from here on."""
+        self.model = copy.deepcopy(model)
+        """The network with averaged weights."""
+        self.steps = 0
+        """How many steps were averaged."""
+        self._weight = 1 - decay
+        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        self._floats = _columns(pair for pair in pairs if pair[0].is_floating_point())
+        self._integers = _columns(pair for pair in pairs if not pair[0].is_floating_point())
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Follow the model by one step; the first one copies it."""
+        own, followed = self._floats
+        if self.steps == 0:
+            torch._foreach_copy_(own, followed)
+        else:
+            torch._foreach_lerp_(own, followed, self._weight)
+        own, followed = self._integers
+        if own:
+            torch._foreach_copy_(own, followed)
+        self.steps += 1
+
+
+def build_average(config: OptimConfig, model: nn.Module) -> WeightAverage | None:
+    """Return the average of the model's weights and buffers, if there is to be one."""
+    return None if config.ema is None else WeightAverage(model, config.ema)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Yield weights and buffers in a fixed order."""
+    yield from itertools.chain(model.parameters(), model.buffers())
+
+
+def _columns(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    rows = list(pairs)
+    return [first for first, _ in rows], [second for _, second in rows]
 
 
 def _apex_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

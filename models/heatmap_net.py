@@ -56,10 +56,22 @@ class HeatmapNet(nn.Module):
                 f"images are {image.dtype}: give uint8, 0 to 255, which the network normalizes itself; normalized "
                 "floats would be normalized twice"
             )
-        x = image.to(self.final_layer.weight.dtype) / 127.5 - 1
+        device, dtype = image.device.type, self.final_layer.weight.dtype
+        if device != "meta" and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        x = _normalized(image, dtype)
         for module in self.children():
             x = module(x)
         return x
+
+
+def _normalized(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return bytes as values of -1 to 1 in the type that the network computes in, rounded to it once."""
+    x = image.to(dtype)
+    if dtype == torch.float32:  # to the bit what a loader makes of them
+        return x.div_(127.5).sub_(1)
+    # eight bits hold k - 127.5 exactly, but not k / 127.5, whose rounding would be half a gray level
+    return x.sub_(127.5).div_(127.5)
 
 
 def _upsample(channels: int) -> list[nn.Module]:

@@ -70,7 +70,7 @@ class LiftingNet(nn.Module):
 
     def pose(self, latent: Tensor) -> Tensor:
         """Return the joints (B, 16, 3) of a latent code (B, 20)."""
-        # a metre in bfloat16 comes in steps of 4 to 8 mm: these small layers stay in full precision
+        # a metre in bfloat16 comes in steps of 4 to 8 mm: these small layers stay in float32
         with torch.autocast(latent.device.type, enabled=False):
             pose = self.b1_fc3(self.b1_fc2(self.b1_fc1(latent)))
         joints_3d: Tensor = pose.unflatten(1, (len(JOINTS), 3))

@@ -13,10 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from engine.checkpoint import format as checkpoint
+from engine.config import CompileMode
 from engine.distributed import DistributedConfig, Process
 from engine.optimizer import OptimConfig, build_average, build_optimizer, load_optimizer
 from engine.precision import Precision, PrecisionName
 from engine.stages import Prediction, Stage
+from engine.training.compilation import GRAPH_MODES, compiled
 from loaders import PoseBatch
 from loaders.errors import InputError
 
@@ -45,7 +47,7 @@ class Learner:
         optim: OptimConfig,
         distributed: DistributedConfig,
         precision: PrecisionName = "auto",
-        compile_mode: str = "off",
+        compile_mode: CompileMode = "off",
         initial_weights: Mapping[str, Path] | None = None,
     ) -> None:
         """Build the network and its optimizer; move the stage to the device.
@@ -56,7 +58,7 @@ class Learner:
             optim: how weights are updated.
             distributed: how processes work together.
             precision: type of matrix products.
-            compile_mode: mode of torch.compile, or "off".
+            compile_mode: as `choose_mode` returns it.
             initial_weights: networks, as `Stage.networks` names them, and the checkpoints that they begin with.
 
         Raises:
@@ -77,13 +79,14 @@ class Learner:
         self._config = optim
         self._device = process.device
         self._average = build_average(optim, self.model)
-        self._objective = process.parallel(_compiled(Objective(stage, self.model), compile_mode), distributed)
+        self._objective = process.parallel(compiled(Objective(stage, self.model), compile_mode, process), distributed)
+        self._records_graphs = compile_mode in GRAPH_MODES
         self._trainable = [p for p in self.model.parameters() if p.requires_grad]
 
     @property
     def eval_model(self) -> nn.Module:
         """The network to evaluate and to keep: that of averaged weights, if they are averaged."""
-        return self.model if self._average is None else self._average.module
+        return self.model if self._average is None else self._average.model
 
     @property
     def lr(self) -> float:
@@ -108,12 +111,15 @@ class Learner:
             where fp16 overflowed, which skips the update.
         """
         losses: dict[str, Tensor] = {}
+        if self._records_graphs:  # nothing of the step before is read any more: its memory is free
+            torch.compiler.cudagraph_mark_step_begin()
         parts = batch.split(self._config.accum_sizes(len(batch)))
         for i, part in enumerate(parts):
             # processes exchange gradients once, after the last part
             with self._no_sync() if i + 1 < len(parts) else contextlib.nullcontext():
                 with record_function("forward"), self.precision.autocast():
                     _, terms = self._objective(part)
+                # also copies of what the next replay of a CUDA graph overwrites
                 terms = {name: term * (len(part) / len(batch)) for name, term in terms.items()}
                 loss = torch.stack(list(terms.values())).sum()
                 with record_function("backward"):
@@ -135,7 +141,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "training_weights": None if self._average is None else self._networks(self.model),
-            "averaged_steps": None if self._average is None else self._average.n_averaged,
+            "averaged_steps": None if self._average is None else torch.tensor(self._average.steps),
         }
 
     def resume(self, weights: checkpoint.Weights, state: checkpoint.ResumeState, source: Path) -> None:
@@ -147,7 +153,7 @@ class Learner:
         if self._average is not None:
             assert state.training_weights is not None and state.averaged_steps is not None
             self.stage.load_weights(self.model, state.training_weights, source)
-            self._average.n_averaged.copy_(state.averaged_steps)
+            self._average.steps = int(state.averaged_steps)
         load_optimizer(self.optimizer, state.optimizer)
         if state.scaler:  # else it was trained in another precision, whose scaler has no state
             self.scaler.load_state_dict(state.scaler)
@@ -173,7 +179,7 @@ class Learner:
         self.scaler.update()
         self.optimizer.zero_grad()
         if self._average is not None:
-            self._average.update_parameters(self.model)
+            self._average.follow()
         return norm
 
     def _no_sync(self) -> contextlib.AbstractContextManager[None]:
@@ -187,12 +193,3 @@ def _check_device(optim: OptimConfig, distributed: DistributedConfig, device: to
     for name, wanted in gpu_only.items():
         if wanted and device.type != "cuda":
             raise InputError(f"{name} works on GPUs only: leave it out on a CPU")
-
-
-def _compiled(objective: nn.Module, mode: str) -> nn.Module:
-    if mode == "off":
-        return objective
-    # torch's cache ignores the instruction set: code compiled for AVX-512 would crash a process limited to AVX2
-    torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
-    compiled: nn.Module = torch.compile(objective, mode=mode)  # type: ignore[assignment]
-    return compiled

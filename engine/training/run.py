@@ -13,9 +13,10 @@ from torch import Tensor
 from engine.checkpoint.checkpointer import LAST, load_newest
 from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state, seed_all
 from engine.config import TrainConfig, ignored_values, used_values
-from engine.device import check_compiler
+from engine.device import choose_kernels
 from engine.distributed import Process
 from engine.stages import STAGES
+from engine.training.compilation import choose_mode
 from engine.training.consistency import changes, check_processes, check_resumable
 from engine.training.learner import Learner
 from engine.training.running_means import RunningMeans
@@ -45,11 +46,13 @@ class Run:
         Raises:
             InputError: the data, a checkpoint, the run folder or the machine is not what the configuration needs.
         """
+        choose_kernels(process.device, deterministic=config.deterministic, matmul_precision=config.matmul_precision)
+        config = dataclasses.replace(config, compile=choose_mode(config, process.device))
         self.config = config
+        """The configuration; what "auto" compiles is resolved."""
         self.process = process
         self.used_config = used_values(config)
         """The configuration as plain values."""
-        check_compiler(config.compile, process.device)
         resume = config.resume or process.restarted
         with contextlib.ExitStack() as opened:
             self.loader = opened.enter_context(contextlib.closing(self._build_loader(build, "train")))

@@ -1,5 +1,6 @@
 """Several processes: the same result as one, and what happens when one is lost."""
 
+import itertools
 import os
 import re
 import signal
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from torch.nn.parallel import DistributedDataParallel
 
+from engine import distributed
 from engine.checkpoint import format as checkpoint
 from engine.config import parse_train
 from engine.distributed import Process
@@ -68,6 +71,44 @@ def test_two_processes_on_halves_have_the_gradient_of_the_whole(tmp_path, shards
     for name, gradient in whole.items():
         scale = float(gradient.abs().max())
         torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=2e-4 * scale)
+
+
+def train_some_steps(arguments, process):
+    """Train three steps and validate; return the buffers before and after, and the metrics."""
+    trainer = Trainer(parse_train(arguments), process)
+    for batch in itertools.islice(trainer.loader, 3):
+        trainer.train_step(batch)
+
+    def buffers():
+        return {name: buffer.clone() for name, buffer in trainer.learner.model.named_buffers()}
+
+    before = buffers()
+    trainer.validate()
+    found = {"before": before, "after": buffers(), "metrics": trainer.validations[-1]}
+    trainer.close()
+    return found
+
+
+def with_and_without_broadcasts(rank, port, folder, arguments):
+    def broadcasting(*args, **more):
+        return DistributedDataParallel(*args, **more | {"broadcast_buffers": True})
+
+    with joined(rank, port) as process:
+        found = {"ours": train_some_steps([*arguments, "--run-dir", str(folder / "ours")], process)}
+        distributed.DistributedDataParallel = broadcasting
+        found["torch's"] = train_some_steps([*arguments, "--run-dir", str(folder / "torchs")], process)
+        torch.save(found, folder / f"{rank}.pt")
+
+
+def test_statistics_are_the_main_processs_as_if_broadcast_at_every_step(tmp_path, shards):
+    arguments = flags(shards, tmp_path / "unused", "train2d", "--data.batch-size", "2")
+    torch.multiprocessing.spawn(with_and_without_broadcasts, (free_port(), tmp_path, arguments), nprocs=2)
+    main, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert not same(main["ours"]["before"], other["ours"]["before"])  # no step exchanges them
+    assert same(main["ours"]["before"], main["torch's"]["before"])
+    assert same(main["ours"]["after"], main["torch's"]["after"])
+    assert same(main["ours"]["after"], other["ours"]["after"])
+    assert main["ours"]["metrics"] == other["ours"]["metrics"] == main["torch's"]["metrics"]
 
 
 def start_differently(rank, port, folder, shards, others):

@@ -6,8 +6,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.optimizer import OptimConfig, build_optimizer, load_optimizer
+from engine.optimizer import OptimConfig, WeightAverage, build_optimizer, load_optimizer
 from engine.training import learner
 from loaders import InputError
 from tests.engine.training_runs import flags, run
@@ -91,6 +93,43 @@ def test_what_apex_counts_in_its_options_is_state():
         group["step"] = 7
     optimizer, _ = stepped(OptimConfig(name="adam"), state)
     assert [group["step"] for group in optimizer.param_groups] == [7, 7]
+
+
+def layers(number):
+    return nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)) for _ in range(number)))
+
+
+def test_averaged_weights_are_torchs():
+    torch.manual_seed(0)
+    model = layers(3)
+    ours = WeightAverage(model, 0.9)
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(4):
+        for tensor in model.state_dict().values():
+            tensor.add_(torch.randn(tensor.shape) if tensor.is_floating_point() else 1)
+        ours.follow()
+        theirs.update_parameters(model)
+    expected = theirs.module.state_dict()
+    for name, tensor in ours.model.state_dict().items():
+        counted = name.endswith("num_batches_tracked")
+        assert torch.equal(tensor, torch.tensor(4) if counted else expected[name])
+
+
+@pytest.mark.parametrize("number", [1, 50])
+def test_averaging_takes_two_calls_and_reads_nothing_back(number):
+    model = layers(number).to("meta")  # reading a value there is an error
+    average = WeightAverage(model, 0.9)
+    average.follow()
+    calls = []
+
+    class Operators(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    with Operators():
+        average.follow()
+    assert calls == ["aten::_foreach_lerp_.Scalar", "aten::_foreach_copy_"]
 
 
 class ApexAdam(torch.optim.Adam):

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,6 +35,17 @@ def test_auto_follows_the_instruction_sets(monkeypatch, instructions, chosen):
         pytest.skip("oneDNN is limited to less than AVX-512 here")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
     assert Precision.choose("auto", CPU).name == chosen
+
+
+@pytest.mark.parametrize(("capability", "chosen"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_auto_does_not_count_what_a_gpu_emulates(monkeypatch, capability, chosen):
+    properties = SimpleNamespace(major=capability[0], minor=capability[1])
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)  # Turing emulates it
+    assert Precision.choose("auto", torch.device("cuda", 0)).name == chosen
 
 
 def test_an_older_torch_leaves_the_question_to_the_kernel(monkeypatch):

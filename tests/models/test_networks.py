@@ -54,6 +54,26 @@ def test_heatmap_net_is_the_backbone_the_head_and_normalized_bytes():
         torch.testing.assert_close(net(image), x)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_bytes_are_normalized_in_the_type_that_is_computed_in(dtype):
+    net, inputs = HeatmapNet("resnet18"), []
+    net.conv1.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    grays = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16).repeat(1, 1, 2, 2)
+    image = grays.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        net(image)
+    (x,) = inputs
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    # as if rounded from float32; in autocast a convolution would have done that
+    assert x.dtype == dtype
+    assert torch.equal(x, (image.float() / 127.5 - 1).to(dtype))
+
+
+def test_shapes_are_known_without_computing():
+    image = torch.zeros(2, 3, 96, 96, dtype=torch.uint8, device="meta")  # which knows no autocast
+    assert HeatmapNet("resnet18").to("meta")(image).shape == (2, 15, 12, 12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
 def test_only_bytes_are_images(dtype):
     image = torch.zeros(1, 3, 64, 64, dtype=dtype)
