@@ -116,7 +116,9 @@ class TorchLoader(Loader):
 
     def _load(self, plan: list[Indices]) -> Blocks:
         pending: deque[_Pending] = deque()
-        upcoming = run_ahead(self._read(plan), READ_AHEAD, "read")
+        upcoming = self._read(plan)
+        if self.encoded:
+            upcoming = run_ahead(upcoming, READ_AHEAD, "read")
         try:
             for _ in plan:
                 while len(pending) < self.config.prefetch and (indices := next(upcoming, None)) is not None:
