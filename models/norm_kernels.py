@@ -1,0 +1,319 @@
+"""Triton kernels of batch normalization, addition and ReLU over rows of channels; `models.fused_norm` differentiates.
+
+A GPU's memory sets how fast they can be, so each reads and writes every activation once, and sums are shifted sums of
+squares: Welford's recurrence divides at every element, and instructions become the limit. Activations are (M, C) rows,
+the memory of a channels_last tensor. Parameters, statistics and sums are float32. C must be a multiple of `CHANNELS`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor, nn
+
+CHANNELS: Final = 64
+"""Channels come in multiples of it."""
+
+_ELEMENTS: Final = 8192
+"""Of a tile: 32 for each of 256 threads, so that a thread waits for four loads of 16 bytes at a time."""
+_WARPS: Final = 8
+_DEPTH: Final = 4
+"""Layers of a tile that is summed: a thread sums elements of all layers before it touches its running sums."""
+_PROGRAMS: Final = 6
+"""Of summing kernels, per multiprocessor, whose registers hold two or three at a time."""
+
+
+@triton.jit
+def _sum_values(x, partial, M, C, D: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
+    """Sum x - k and (x - k)^2 over rows, where k is row 0: a large mean does not cancel."""
+    tiles = C // BC
+    splits = tl.num_programs(0) // tiles
+    split = tl.program_id(0) // tiles
+    columns = tl.program_id(0) % tiles * BC + tl.arange(0, BC)
+    rows = tl.arange(0, D)[:, None, None] * BM + tl.arange(0, BM)[None, :, None]
+    offsets = rows * C + columns[None, None, :]
+    k = tl.load(x + columns)[None, None, :]
+    shift = k.to(tl.float32)
+    start = x + split.to(tl.int64) * (D * BM) * C  # offsets within a tile fit 32 bits, those of tiles need not
+    left = M - split * (D * BM)
+    total = tl.zeros([BM, BC], tl.float32)
+    square = tl.zeros([BM, BC], tl.float32)
+    for _ in range(split, tl.cdiv(M, D * BM), splits):
+        value = tl.load(start + offsets, mask=rows < left, other=k).to(tl.float32) - shift
+        total += tl.sum(value, axis=0)
+        square += tl.sum(value * value, axis=0)
+        start += splits.to(tl.int64) * (D * BM) * C
+        left -= splits * (D * BM)
+    tl.store(partial + split * C + columns, tl.sum(total, axis=0))
+    tl.store(partial + (splits + split) * C + columns, tl.sum(square, axis=0))
+
+
+@triton.jit
+def _finish_statistics(
+    x,
+    partial,
+    stats,
+    running_mean,
+    running_var,
+    tracked,
+    M,
+    C,
+    splits,
+    eps,
+    momentum,
+    S: tl.constexpr,
+    BC: tl.constexpr,
+):
+    """Make mean and 1 / standard deviation of the sums, and follow them with the running statistics."""
+    columns = tl.program_id(0) * BC + tl.arange(0, BC)
+    split = tl.arange(0, S)[:, None]
+    sums = partial + split * C + columns[None, :]
+    total = tl.sum(tl.load(sums, mask=split < splits, other=0.0), axis=0)
+    square = tl.sum(tl.load(sums + splits * C, mask=split < splits, other=0.0), axis=0)
+    count = M.to(tl.float32)
+    offset = total / count
+    mean = tl.load(x + columns).to(tl.float32) + offset
+    var = tl.maximum(square / count - offset * offset, 0.0)
+    tl.store(stats + columns, mean)
+    tl.store(stats + C + columns, 1.0 / tl.sqrt(var + eps))
+    old_mean = tl.load(running_mean + columns)
+    old_var = tl.load(running_var + columns)
+    tl.store(running_mean + columns, old_mean + momentum * (mean - old_mean))
+    tl.store(running_var + columns, old_var + momentum * (var * (count / (count - 1.0)) - old_var))
+    if tl.program_id(0) == 0:
+        tl.store(tracked, tl.load(tracked) + 1)
+
+
+@triton.jit
+def _normalize(
+    x, residual, y, stats, weight, bias, M, C, RELU: tl.constexpr, ADD: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr
+):
+    tiles = C // BC
+    # the last rows first: they were summed last, and are still in the cache
+    tile = tl.cdiv(M, BM) - 1 - tl.program_id(0) // tiles
+    columns = tl.program_id(0) % tiles * BC + tl.arange(0, BC)
+    offsets = tl.arange(0, BM)[:, None] * C + columns[None, :]
+    inside = tl.arange(0, BM)[:, None] < M - tile * BM
+    start = tile.to(tl.int64) * BM * C
+    value = tl.load(x + start + offsets, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        added = tl.load(residual + start + offsets, mask=inside, other=0.0).to(tl.float32)
+    mean = tl.load(stats + columns)[None, :]
+    scale = (tl.load(stats + C + columns) * tl.load(weight + columns))[None, :]
+    value = (value - mean) * scale + tl.load(bias + columns)[None, :]
+    if ADD:
+        value += added
+    if RELU:
+        value = tl.where(value < 0.0, 0.0, value)  # unlike a maximum, it keeps what is no number
+    tl.store(y + start + offsets, value.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _sum_gradients(
+    dy,
+    twin,
+    x,
+    y,
+    g,
+    stats,
+    weight,
+    bias,
+    partial,
+    M,
+    C,
+    RELU: tl.constexpr,
+    ADD: tl.constexpr,
+    TWIN: tl.constexpr,
+    D: tl.constexpr,
+    BM: tl.constexpr,
+    BC: tl.constexpr,
+):
+    """Sum g and g (x - mean) over rows, where g = dy behind ReLU; with ADD, also write g.
+
+    With ADD, ReLU is known from y, else computed again from x: each reads least.
+    """
+    tiles = C // BC
+    splits = tl.num_programs(0) // tiles
+    split = tl.program_id(0) // tiles
+    columns = tl.program_id(0) % tiles * BC + tl.arange(0, BC)
+    rows = tl.arange(0, D)[:, None, None] * BM + tl.arange(0, BM)[None, :, None]
+    offsets = rows * C + columns[None, None, :]
+    mean = tl.load(stats + columns)[None, None, :]
+    scale = (tl.load(stats + C + columns) * tl.load(weight + columns))[None, None, :]
+    shift = tl.load(bias + columns)[None, None, :]
+    start = split.to(tl.int64) * (D * BM) * C
+    left = M - split * (D * BM)
+    total = tl.zeros([BM, BC], tl.float32)
+    product = tl.zeros([BM, BC], tl.float32)
+    for _ in range(split, tl.cdiv(M, D * BM), splits):
+        inside = rows < left
+        gradient = tl.load(dy + start + offsets, mask=inside, other=0.0)
+        value = tl.load(x + start + offsets, mask=inside, other=0.0).to(tl.float32) - mean
+        if TWIN:
+            other = tl.load(twin + start + offsets, mask=inside, other=0.0)
+            # rounded as a sum that is stored
+            gradient = (gradient.to(tl.float32) + other.to(tl.float32)).to(dy.dtype.element_ty)
+        if ADD:
+            output = tl.load(y + start + offsets, mask=inside, other=0.0)
+            gradient = tl.where(output <= 0.0, 0.0, gradient)
+            tl.store(g + start + offsets, gradient, mask=inside)
+        elif RELU:
+            gradient = tl.where(value * scale + shift <= 0.0, 0.0, gradient)
+        gradient = gradient.to(tl.float32)
+        total += tl.sum(gradient, axis=0)
+        product += tl.sum(gradient * value, axis=0)
+        start += splits.to(tl.int64) * (D * BM) * C
+        left -= splits * (D * BM)
+    tl.store(partial + split * C + columns, tl.sum(total, axis=0))
+    tl.store(partial + (splits + split) * C + columns, tl.sum(product, axis=0))
+
+
+@triton.jit
+def _finish_gradients(partial, stats, dweight, dbias, means, M, C, splits, S: tl.constexpr, BC: tl.constexpr):
+    """Make gradients of weight and bias of the sums, and the means of g and, by standard deviation, of g x^."""
+    columns = tl.program_id(0) * BC + tl.arange(0, BC)
+    split = tl.arange(0, S)[:, None]
+    sums = partial + split * C + columns[None, :]
+    total = tl.sum(tl.load(sums, mask=split < splits, other=0.0), axis=0)
+    product = tl.sum(tl.load(sums + splits * C, mask=split < splits, other=0.0), axis=0)
+    inverse = tl.load(stats + C + columns)
+    product *= inverse
+    count = M.to(tl.float32)
+    tl.store(dweight + columns, product)
+    tl.store(dbias + columns, total)
+    tl.store(means + columns, total / count)
+    tl.store(means + C + columns, product * inverse / count)
+
+
+@triton.jit
+def _input_gradient(g, x, dx, stats, weight, bias, means, M, C, RELU: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
+    """Write dx = scale (g - mean of g - (x - mean) / standard deviation * mean of g x^)."""
+    tiles = C // BC
+    tile = tl.cdiv(M, BM) - 1 - tl.program_id(0) // tiles
+    columns = tl.program_id(0) % tiles * BC + tl.arange(0, BC)
+    offsets = tl.arange(0, BM)[:, None] * C + columns[None, :]
+    inside = tl.arange(0, BM)[:, None] < M - tile * BM
+    start = tile.to(tl.int64) * BM * C
+    gradient = tl.load(g + start + offsets, mask=inside, other=0.0).to(tl.float32)
+    value = tl.load(x + start + offsets, mask=inside, other=0.0).to(tl.float32)
+    value -= tl.load(stats + columns)[None, :]
+    scale = (tl.load(stats + C + columns) * tl.load(weight + columns))[None, :]
+    if RELU:
+        gradient = tl.where(value * scale + tl.load(bias + columns)[None, :] <= 0.0, 0.0, gradient)
+    gradient -= tl.load(means + columns)[None, :] + value * tl.load(means + C + columns)[None, :]
+    tl.store(dx + start + offsets, (gradient * scale).to(dx.dtype.element_ty), mask=inside)
+
+
+class _Launch(NamedTuple):
+    """How the kernels are started for rows of some size."""
+
+    sums: dict[str, Any]
+    """Constants of the kernels that sum, and below of those that finish sums or treat each element."""
+    finish: dict[str, Any]
+    each: dict[str, Any]
+    splits: int
+    """How many parts the rows are summed in."""
+    grids: tuple[tuple[int], tuple[int], tuple[int]]
+    """How many programs of each of the three."""
+
+
+@functools.cache
+def _launch(rows: int, channels: int, device: torch.device) -> _Launch:
+    # Triton's interpreter, on a CPU, runs one program after the other
+    processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+    width = 128 if channels % 128 == 0 else CHANNELS
+    height = _ELEMENTS // width
+    columns, tiles = channels // width, -(-rows // height)
+    splits = min(max(_PROGRAMS * processors // columns, 1), tiles)
+    parts = triton.next_power_of_2(splits)
+    narrow = min(max(_ELEMENTS // parts, 8), CHANNELS)
+    options = {"num_warps": _WARPS, "enable_fp_fusion": True}
+    return _Launch(
+        {"BM": height // _DEPTH, "BC": width, **options},
+        {"S": parts, "BC": narrow, **options},
+        {"BM": height, "BC": width, **options},
+        splits,
+        ((splits * columns,), (channels // narrow,), (tiles * columns,)),
+    )
+
+
+def normalize(x: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, *, relu: bool) -> tuple[Tensor, Tensor]:
+    """Return the normalized tensor (N, C, H, W), and (2, C): mean and 1 / standard deviation.
+
+    Args:
+        x: what to normalize by its own statistics, which the norm's running statistics follow.
+        residual: what to add then.
+        norm: parameters and running statistics.
+        relu: set what is negative to zero in the end.
+    """
+    channels = x.shape[1]
+    rows = x.numel() // channels
+    launch = _launch(rows, channels, x.device)
+    partial = torch.empty(2, launch.splits, channels, device=x.device)
+    stats = torch.empty(2, channels, device=x.device)
+    y = torch.empty_like(x)
+    sums, finish, each = launch.grids
+    weight, bias, running = norm.weight, norm.bias, (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    _sum_values[sums](x, partial, rows, channels, D=_DEPTH, **launch.sums)
+    _finish_statistics[finish](
+        x, partial, stats, *running, rows, channels, launch.splits, norm.eps, norm.momentum, **launch.finish
+    )
+    _normalize[each](
+        x, residual, y, stats, weight, bias, rows, channels, RELU=relu, ADD=residual is not None, **launch.each
+    )
+    return y, stats
+
+
+def try_out(device: torch.device) -> None:
+    """Compile and run what computes statistics, so that whatever Triton lacks shows here."""
+    normalize(torch.zeros(1, CHANNELS, 2, 2, device=device), None, nn.BatchNorm2d(CHANNELS, device=device), relu=True)
+
+
+class Gradients(NamedTuple):
+    """Gradients of what `normalize` was given."""
+
+    x: Tensor
+    residual: Tensor | None
+    weight: Tensor
+    bias: Tensor
+
+
+def differentiate(
+    dy: Tensor,
+    twin: Tensor | None,
+    saved: tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor],
+    *,
+    relu: bool,
+) -> Gradients:
+    """Return the gradients of `normalize`.
+
+    Args:
+        dy: gradient of its result.
+        twin: another one, to be added; only with a residual.
+        saved: x, the result if there was a residual, the statistics, weight and bias.
+        relu: as it was called.
+    """
+    x, y, stats, weight, bias = saved
+    channels = x.shape[1]
+    rows = x.numel() // channels
+    launch = _launch(rows, channels, x.device)
+    partial = torch.empty(2, launch.splits, channels, device=x.device)
+    means, dweight, dbias = torch.empty_like(stats), torch.empty_like(weight), torch.empty_like(bias)
+    dx = torch.empty_like(x)
+    g = None if y is None else torch.empty_like(x)
+    sums, finish, each = launch.grids
+    _sum_gradients[sums](
+        *(dy, twin, x, y, g, stats, weight, bias, partial, rows, channels),
+        **{"RELU": relu, "ADD": g is not None, "TWIN": twin is not None},
+        D=_DEPTH if twin is None else _DEPTH // 2,  # registers for one tensor more
+        **launch.sums,
+    )
+    _finish_gradients[finish](partial, stats, dweight, dbias, means, rows, channels, launch.splits, **launch.finish)
+    masked = relu and g is None
+    behind = dy if g is None else g
+    _input_gradient[each](behind, x, dx, stats, weight, bias, means, rows, channels, RELU=masked, **launch.each)
+    return Gradients(dx, g, dweight, dbias)
