@@ -75,7 +75,7 @@ class _FusedNorm(torch.autograd.Function):
     """Normalization, addition and ReLU; with a residual it returns twins."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - as torch calls it
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, relu: bool
     ) -> Tensor | Twins:
         from models.norm_kernels import normalize  # noqa: PLC0415
@@ -87,7 +87,7 @@ class _FusedNorm(torch.autograd.Function):
         return y if residual is None else (y, y.view_as(y))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         from models.norm_kernels import differentiate  # noqa: PLC0415
 

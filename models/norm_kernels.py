@@ -21,10 +21,8 @@ CHANNELS: Final = 64
 _ELEMENTS: Final = 8192
 """Of a tile: 32 for each of 256 threads, so that a thread waits for four loads of 16 bytes at a time."""
 _WARPS: Final = 8
-_DEPTH: Final = 4
-"""Layers of a tile that is summed: a thread sums elements of all layers before it touches its running sums."""
-_PROGRAMS: Final = 6
-"""Of summing kernels, per multiprocessor, whose registers hold two or three at a time."""
+_PROGRAMS: Final = 8
+"""Of summing kernels, per multiprocessor: it holds two or four at a time, and the later ones even out the ends."""
 
 
 @triton.jit
@@ -34,18 +32,19 @@ def _sum_values(x, partial, M, C, D: tl.constexpr, BM: tl.constexpr, BC: tl.cons
     splits = tl.num_programs(0) // tiles
     split = tl.program_id(0) // tiles
     columns = tl.program_id(0) % tiles * BC + tl.arange(0, BC)
-    rows = tl.arange(0, D)[:, None, None] * BM + tl.arange(0, BM)[None, :, None]
-    offsets = rows * C + columns[None, None, :]
-    k = tl.load(x + columns)[None, None, :]
+    rows = tl.arange(0, BM)[:, None]
+    offsets = rows * C + columns[None, :]
+    k = tl.load(x + columns)[None, :]
     shift = k.to(tl.float32)
     start = x + split.to(tl.int64) * (D * BM) * C  # offsets within a tile fit 32 bits, those of tiles need not
     left = M - split * (D * BM)
     total = tl.zeros([BM, BC], tl.float32)
     square = tl.zeros([BM, BC], tl.float32)
     for _ in range(split, tl.cdiv(M, D * BM), splits):
-        value = tl.load(start + offsets, mask=rows < left, other=k).to(tl.float32) - shift
-        total += tl.sum(value, axis=0)
-        square += tl.sum(value * value, axis=0)
+        for d in tl.static_range(D):
+            value = tl.load(start + d * BM * C + offsets, mask=rows < left - d * BM, other=k).to(tl.float32) - shift
+            total += value
+            square += value * value
         start += splits.to(tl.int64) * (D * BM) * C
         left -= splits * (D * BM)
     tl.store(partial + split * C + columns, tl.sum(total, axis=0))
@@ -140,32 +139,34 @@ def _sum_gradients(
     splits = tl.num_programs(0) // tiles
     split = tl.program_id(0) // tiles
     columns = tl.program_id(0) % tiles * BC + tl.arange(0, BC)
-    rows = tl.arange(0, D)[:, None, None] * BM + tl.arange(0, BM)[None, :, None]
-    offsets = rows * C + columns[None, None, :]
-    mean = tl.load(stats + columns)[None, None, :]
-    scale = (tl.load(stats + C + columns) * tl.load(weight + columns))[None, None, :]
-    shift = tl.load(bias + columns)[None, None, :]
+    rows = tl.arange(0, BM)[:, None]
+    offsets = rows * C + columns[None, :]
+    mean = tl.load(stats + columns)[None, :]
+    scale = (tl.load(stats + C + columns) * tl.load(weight + columns))[None, :]
+    shift = tl.load(bias + columns)[None, :]
     start = split.to(tl.int64) * (D * BM) * C
     left = M - split * (D * BM)
     total = tl.zeros([BM, BC], tl.float32)
     product = tl.zeros([BM, BC], tl.float32)
     for _ in range(split, tl.cdiv(M, D * BM), splits):
-        inside = rows < left
-        gradient = tl.load(dy + start + offsets, mask=inside, other=0.0)
-        value = tl.load(x + start + offsets, mask=inside, other=0.0).to(tl.float32) - mean
-        if TWIN:
-            other = tl.load(twin + start + offsets, mask=inside, other=0.0)
-            # rounded as a sum that is stored
-            gradient = (gradient.to(tl.float32) + other.to(tl.float32)).to(dy.dtype.element_ty)
-        if ADD:
-            output = tl.load(y + start + offsets, mask=inside, other=0.0)
-            gradient = tl.where(output <= 0.0, 0.0, gradient)
-            tl.store(g + start + offsets, gradient, mask=inside)
-        elif RELU:
-            gradient = tl.where(value * scale + shift <= 0.0, 0.0, gradient)
-        gradient = gradient.to(tl.float32)
-        total += tl.sum(gradient, axis=0)
-        product += tl.sum(gradient * value, axis=0)
+        for d in tl.static_range(D):
+            tile = start + d * BM * C
+            inside = rows < left - d * BM
+            gradient = tl.load(dy + tile + offsets, mask=inside, other=0.0)
+            value = tl.load(x + tile + offsets, mask=inside, other=0.0).to(tl.float32) - mean
+            if TWIN:
+                other = tl.load(twin + tile + offsets, mask=inside, other=0.0)
+                # rounded as a sum that is stored
+                gradient = (gradient.to(tl.float32) + other.to(tl.float32)).to(dy.dtype.element_ty)
+            if ADD:
+                output = tl.load(y + tile + offsets, mask=inside, other=0.0)
+                gradient = tl.where(output <= 0.0, 0.0, gradient)
+                tl.store(g + tile + offsets, gradient, mask=inside)
+            elif RELU:
+                gradient = tl.where(value * scale + shift <= 0.0, 0.0, gradient)
+            gradient = gradient.to(tl.float32)
+            total += gradient
+            product += gradient * value
         start += splits.to(tl.int64) * (D * BM) * C
         left -= splits * (D * BM)
     tl.store(partial + split * C + columns, tl.sum(total, axis=0))
@@ -211,14 +212,16 @@ def _input_gradient(g, x, dx, stats, weight, bias, means, M, C, RELU: tl.constex
 class _Launch(NamedTuple):
     """How the kernels are started for rows of some size."""
 
-    sums: dict[str, Any]
-    """Constants of the kernels that sum, and below of those that finish sums or treat each element."""
+    values: dict[str, Any]
+    """Constants of the kernel that sums values; below, of those that sum gradients, finish sums, treat each element."""
+    gradients: dict[str, Any]
+    residual_gradients: dict[str, Any]
     finish: dict[str, Any]
     each: dict[str, Any]
     splits: int
     """How many parts the rows are summed in."""
     grids: tuple[tuple[int], tuple[int], tuple[int]]
-    """How many programs of each of the three."""
+    """How many programs sum, finish, or treat each element."""
 
 
 @functools.cache
@@ -232,8 +235,11 @@ def _launch(rows: int, channels: int, device: torch.device) -> _Launch:
     parts = triton.next_power_of_2(splits)
     narrow = min(max(_ELEMENTS // parts, 8), CHANNELS)
     options = {"num_warps": _WARPS, "enable_fp_fusion": True}
+    # D parts of a tile: all their loads should be under way at once, in registers that leave room for other programs
     return _Launch(
-        {"BM": height // _DEPTH, "BC": width, **options},
+        {"D": 4, "BM": height // 4, "BC": width, **options},
+        {"D": 2, "BM": height // 2, "BC": width, **options},
+        {"D": 2, "BM": height // 4, "BC": width, **options},
         {"S": parts, "BC": narrow, **options},
         {"BM": height, "BC": width, **options},
         splits,
@@ -258,7 +264,7 @@ def normalize(x: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, *, relu:
     y = torch.empty_like(x)
     sums, finish, each = launch.grids
     weight, bias, running = norm.weight, norm.bias, (norm.running_mean, norm.running_var, norm.num_batches_tracked)
-    _sum_values[sums](x, partial, rows, channels, D=_DEPTH, **launch.sums)
+    _sum_values[sums](x, partial, rows, channels, **launch.values)
     _finish_statistics[finish](
         x, partial, stats, *running, rows, channels, launch.splits, norm.eps, norm.momentum, **launch.finish
     )
@@ -309,8 +315,7 @@ def differentiate(
     _sum_gradients[sums](
         *(dy, twin, x, y, g, stats, weight, bias, partial, rows, channels),
         **{"RELU": relu, "ADD": g is not None, "TWIN": twin is not None},
-        D=_DEPTH if twin is None else _DEPTH // 2,  # registers for one tensor more
-        **launch.sums,
+        **(launch.gradients if g is None else launch.residual_gradients),
     )
     _finish_gradients[finish](partial, stats, dweight, dbias, means, rows, channels, launch.splits, **launch.finish)
     masked = relu and g is None
