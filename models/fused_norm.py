@@ -34,6 +34,15 @@ def norm_add_relu(norm: nn.Module, x: Tensor, residual: Tensor, *, twins: bool =
     return y if twins else y[0]
 
 
+def norm_relu_pool(norm: nn.Module, pool: nn.MaxPool2d, x: Tensor) -> Tensor:
+    """Return pool(relu(norm(x))) for windows of 3x3 in steps of 2, padded by 1."""
+    if not _is_fused(norm, x):
+        y: Tensor = pool(F.relu(norm(x), inplace=True))
+    else:
+        y = _FusedPool.apply(x, norm.weight, norm.bias, norm)
+    return y
+
+
 def _is_fused(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> bool:
     """Return whether the kernels can do it: training on the current GPU, in channels_last, and not torch.compile."""
     if not (x.is_cuda and norm.training) or torch.compiler.is_compiling():
@@ -78,9 +87,10 @@ class _FusedNorm(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - as torch calls it
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, relu: bool
     ) -> Tensor | Twins:
-        from models.norm_kernels import normalize  # noqa: PLC0415
+        from models.norm_kernels import compute_statistics, normalize  # noqa: PLC0415
 
-        y, stats = normalize(x, residual, norm, relu=relu)
+        stats = compute_statistics(x, norm)
+        y = normalize(x, residual, stats, weight, bias, relu=relu)
         ctx.save_for_backward(x, None if residual is None else y, stats, weight, bias)
         ctx.relu = relu
         ctx.set_materialize_grads(False)
@@ -89,12 +99,42 @@ class _FusedNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        from models.norm_kernels import differentiate  # noqa: PLC0415
+        from models.norm_kernels import input_gradient, sum_gradients  # noqa: PLC0415
 
         given = [g.contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]
         if not given:
             return (None,) * 6
-        dx, residual, weight, bias = differentiate(
-            given[0], given[1] if len(given) > 1 else None, ctx.saved_tensors, relu=ctx.relu
-        )
-        return dx, weight, bias, residual, None, None
+        x, y, *params = ctx.saved_tensors
+        twin = given[1] if len(given) > 1 else None
+        sums = sum_gradients(given[0], twin, x, y, params, relu=ctx.relu)
+        # a residual's gradient is behind ReLU already
+        masked, g = (ctx.relu, given[0]) if sums.residual is None else (False, sums.residual)
+        dx = input_gradient(g, x, sums.means, params, relu=masked)
+        return dx, sums.weight, sums.bias, sums.residual, None, None
+
+
+class _FusedPool(torch.autograd.Function):
+    """Normalization, ReLU and pooling."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        from models.norm_kernels import compute_statistics  # noqa: PLC0415
+        from models.pool_kernels import normalize_and_pool  # noqa: PLC0415
+
+        stats = compute_statistics(x, norm)
+        y, largest, places = normalize_and_pool(x, stats, weight, bias)
+        ctx.save_for_backward(x, largest, places, stats, weight, bias)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        from models.norm_kernels import sum_gradients  # noqa: PLC0415
+        from models.pool_kernels import pooled_input_gradient  # noqa: PLC0415
+
+        x, largest, places, stats, weight, bias = ctx.saved_tensors
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        rows = x.numel() // x.shape[1]
+        sums = sum_gradients(dy, None, largest, None, (stats, weight, bias), relu=True, rows=rows)
+        dx = pooled_input_gradient(dy, places, x, sums.means, stats, weight)
+        return dx, sums.weight, sums.bias, None

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from models.fused_norm import norm_relu
+from models.fused_norm import norm_relu, norm_relu_pool
 from models.residual_blocks import build_resnet, convolve_stem
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
@@ -69,7 +69,7 @@ class HeatmapNet(nn.Module):
         device = image.device.type
         autocast = torch.is_autocast_enabled(device)
         x = _normalized(image, torch.get_autocast_dtype(device) if autocast else self.final_layer.weight.dtype)
-        x = self.maxpool(norm_relu(self.bn1, convolve_stem(self.conv1, x)))
+        x = norm_relu_pool(self.bn1, self.maxpool, convolve_stem(self.conv1, x))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         for i in range(0, len(self.deconv_layers), 3):
             x = norm_relu(self.deconv_layers[i + 1], self.deconv_layers[i](x))

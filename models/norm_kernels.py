@@ -247,78 +247,96 @@ def _launch(rows: int, channels: int, device: torch.device) -> _Launch:
     )
 
 
-def normalize(x: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, *, relu: bool) -> tuple[Tensor, Tensor]:
-    """Return the normalized tensor (N, C, H, W), and (2, C): mean and 1 / standard deviation.
-
-    Args:
-        x: what to normalize by its own statistics, which the norm's running statistics follow.
-        residual: what to add then.
-        norm: parameters and running statistics.
-        relu: set what is negative to zero in the end.
-    """
+def compute_statistics(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    """Return (2, C) of (N, C, H, W): mean and 1 / standard deviation, which the norm's running statistics follow."""
     channels = x.shape[1]
     rows = x.numel() // channels
     launch = _launch(rows, channels, x.device)
     partial = torch.empty(2, launch.splits, channels, device=x.device)
     stats = torch.empty(2, channels, device=x.device)
-    y = torch.empty_like(x)
-    sums, finish, each = launch.grids
-    weight, bias, running = norm.weight, norm.bias, (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    running = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    sums, finish, _ = launch.grids
     _sum_values[sums](x, partial, rows, channels, **launch.values)
     _finish_statistics[finish](
         x, partial, stats, *running, rows, channels, launch.splits, norm.eps, norm.momentum, **launch.finish
     )
-    _normalize[each](
+    return stats
+
+
+def normalize(x: Tensor, residual: Tensor | None, stats: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
+    """Return the normalized tensor (N, C, H, W), plus the residual, and without what is negative if ``relu``."""
+    channels = x.shape[1]
+    rows = x.numel() // channels
+    launch = _launch(rows, channels, x.device)
+    y = torch.empty_like(x)
+    _normalize[launch.grids[2]](
         x, residual, y, stats, weight, bias, rows, channels, RELU=relu, ADD=residual is not None, **launch.each
     )
-    return y, stats
+    return y
 
 
 def try_out(device: torch.device) -> None:
     """Compile and run what computes statistics, so that whatever Triton lacks shows here."""
-    normalize(torch.zeros(1, CHANNELS, 2, 2, device=device), None, nn.BatchNorm2d(CHANNELS, device=device), relu=True)
+    compute_statistics(torch.zeros(1, CHANNELS, 2, 2, device=device), nn.BatchNorm2d(CHANNELS, device=device))
 
 
-class Gradients(NamedTuple):
-    """Gradients of what `normalize` was given."""
+class Sums(NamedTuple):
+    """What sums over gradients give."""
 
-    x: Tensor
-    residual: Tensor | None
     weight: Tensor
+    """Gradient (C,) of the weight, and below of the bias."""
     bias: Tensor
+    means: Tensor
+    """(2, C), of which the gradient of the input is made."""
+    residual: Tensor | None
+    """Gradient (N, C, H, W) of the residual, if there was one."""
 
 
-def differentiate(
+def sum_gradients(
     dy: Tensor,
     twin: Tensor | None,
-    saved: tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor],
+    x: Tensor,
+    y: Tensor | None,
+    params: tuple[Tensor, Tensor, Tensor],
     *,
     relu: bool,
-) -> Gradients:
-    """Return the gradients of `normalize`.
+    rows: int | None = None,
+) -> Sums:
+    """Return gradients of weight, bias and residual.
 
     Args:
-        dy: gradient of its result.
+        dy: gradient of the result (N, C, H, W).
         twin: another one, to be added; only with a residual.
-        saved: x, the result if there was a residual, the statistics, weight and bias.
-        relu: as it was called.
+        x: what was normalized.
+        y: the result if a residual was added.
+        params: statistics, weight and bias.
+        relu: whether what is negative was taken away.
+        rows: how many rows were normalized, if x is a selection of them, outside of which the gradient is zero.
     """
-    x, y, stats, weight, bias = saved
+    stats, weight, bias = params
     channels = x.shape[1]
-    rows = x.numel() // channels
-    launch = _launch(rows, channels, x.device)
+    given = x.numel() // channels
+    launch = _launch(given, channels, x.device)
     partial = torch.empty(2, launch.splits, channels, device=x.device)
     means, dweight, dbias = torch.empty_like(stats), torch.empty_like(weight), torch.empty_like(bias)
-    dx = torch.empty_like(x)
     g = None if y is None else torch.empty_like(x)
-    sums, finish, each = launch.grids
+    sums, finish, _ = launch.grids
     _sum_gradients[sums](
-        *(dy, twin, x, y, g, stats, weight, bias, partial, rows, channels),
+        *(dy, twin, x, y, g, stats, weight, bias, partial, given, channels),
         **{"RELU": relu, "ADD": g is not None, "TWIN": twin is not None},
         **(launch.gradients if g is None else launch.residual_gradients),
     )
-    _finish_gradients[finish](partial, stats, dweight, dbias, means, rows, channels, launch.splits, **launch.finish)
-    masked = relu and g is None
-    behind = dy if g is None else g
-    _input_gradient[each](behind, x, dx, stats, weight, bias, means, rows, channels, RELU=masked, **launch.each)
-    return Gradients(dx, g, dweight, dbias)
+    _finish_gradients[finish](
+        partial, stats, dweight, dbias, means, rows or given, channels, launch.splits, **launch.finish
+    )
+    return Sums(dweight, dbias, means, g)
+
+
+def input_gradient(g: Tensor, x: Tensor, means: Tensor, params: tuple[Tensor, Tensor, Tensor], *, relu: bool) -> Tensor:
+    """Return the gradient of x, given that of the normalized tensor; of what is behind ReLU if ``relu``."""
+    channels = x.shape[1]
+    rows = x.numel() // channels
+    launch = _launch(rows, channels, x.device)
+    dx = torch.empty_like(x)
+    _input_gradient[launch.grids[2]](g, x, dx, *params, means, rows, channels, RELU=relu, **launch.each)
+    return dx

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import fused_norm
-from models.fused_norm import norm_add_relu, norm_relu
+from models.fused_norm import norm_add_relu, norm_relu, norm_relu_pool
 from models.heatmap_net import HeatmapNet
 from models.residual_blocks import BasicBlock, Bottleneck
 
@@ -150,6 +150,32 @@ def test_gradients_of_twins_are_added(fused):
         sum((twins[i] * gradients[i]).sum() for i in used).backward()
         found.append(torch.cat([t.grad.flatten() for t in (x, added, norm.weight, norm.bias)]))
     torch.testing.assert_close(found[0] + found[1], found[2], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@need_kernels
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("size", [(8, 8), (13, 9), (1, 6)])
+def test_fused_pooling_is_torchs(fused, dtype, size):
+    torch.manual_seed(0)
+    x, norm = activations((2, 128, *size), dtype), make_norm(128)
+    # distinct values: among equal ones, torch and we may take different places
+    grid = torch.randperm(x.numel() // 128).view(2, 1, *size) / x.numel() * 512 - 2
+    x.data.copy_(grid + torch.rand(128, 1, 1) / 4096)
+    pool = nn.MaxPool2d(3, 2, 1)
+    norm64, (x64,), normalized = exact(norm, x, None, relu=True)
+    expected = pool(normalized)
+    y = norm_relu_pool(norm, pool, x)
+    dy = torch.randn_like(y) * ((expected > 0.05) | (expected == 0))
+    y.backward(dy)
+    expected.backward(dy.double())
+    tolerance = TOLERANCES[dtype]
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    close(y, expected, tolerance)
+    close(x.grad, x64.grad, tolerance)
+    for name in ("weight", "bias"):
+        close(getattr(norm, name).grad, getattr(norm64, name).grad, tolerance)
+    assert norm.num_batches_tracked == 1
 
 
 def gradients_of(model, x, state):
