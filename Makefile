@@ -1,11 +1,15 @@
 # make demo | test | quick | lint | docs | bench | clean
-# Each target makes the virtual environment it needs. PYTHON chooses the interpreter, DEMO the demo's folder.
+# Each target makes the virtual environment it needs. PYTHON chooses the interpreter, DEMO the demo's folder, TORCH an older
+# release of torch for which there is a constraints-torch*.txt, in an environment of its own.
 
 PYTHON ?= python3
 DEMO ?= runs/demo
-VENV := .venv
+VENV := .venv$(TORCH:%=-torch%)
+CONSTRAINTS := $(TORCH:%=constraints-torch%.txt) constraints.txt
 INSTALLED := $(VENV)/installed
 RUN := $(VENV)/bin/python
+# an older torch's stubs lack much of what mypy asks for: it judges by the newest alone
+CHECKED := $(if $(TORCH),$(INSTALLED),lint)
 
 .PHONY: demo test quick lint docs bench clean
 .DELETE_ON_ERROR:
@@ -16,11 +20,11 @@ RUN := $(VENV)/bin/python
 demo: $(DEMO)/report/metrics.json
 	@echo "Look at $(DEMO)/report/report.html"
 
-test: lint
+test: $(CHECKED)
 	$(RUN) -m pytest --numprocesses auto
 
 # an answer within a minute; pyproject.toml says what the marks mean
-quick: lint
+quick: $(CHECKED)
 	$(RUN) -m pytest --numprocesses auto -m 'not (slow or network or gpu)'
 
 lint: $(INSTALLED)
@@ -37,15 +41,17 @@ bench: $(INSTALLED)
 	$(RUN) -m benchmarks
 
 clean:
-	rm -rf $(VENV) runs build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-torch* runs build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): setup.py constraints.txt
+$(INSTALLED): setup.py $(CONSTRAINTS)
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "Installing into $(VENV): torch, CUDA's libraries, DALI and the rest, 5 GB to fetch and 7 GB on the disk. With a"
 	@echo "fast connection it takes two minutes; what was fetched before comes out of pip's cache."
-	$(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,cluster,export,parquet]'
+	@# of a package that both files name, the first counts
+	@awk -F== '!named[$$1]++' $(CONSTRAINTS) > $(VENV)/constraints.txt
+	$(RUN) -m pip install --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev,docs,cluster,export,parquet]'
 	@touch $@
 
 $(DEMO)/dataset: | $(INSTALLED)

@@ -18,12 +18,13 @@ from benchmarks.gpu.tables import page
 from benchmarks.gpu.worker import Worker
 from benchmarks.results import origin
 from engine.cli.command import CHECK_FAILED, OK, Command, command
-from engine.cli.signals import Signals
+from engine.cli.progress import write_line
+from engine.cli.signals import Signals, Stopped
 from loaders.errors import Failure, InputError
 from loaders.ranges import Range, check_ranges
 
-_PATIENCE: Final = 3.0
-"""A step may take so many times as long as on an H100."""
+_PATIENCE: Final = 90.0
+"""How much longer than on an H100 a step may take (seconds): its process may have to start first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,12 @@ def main(flags: SuiteFlags) -> int:
     end = time.monotonic() + flags.budget
     with tempfile.TemporaryDirectory(prefix="gpu-suite-") as scratch:
         found = Journal(flags.out, origin("benchmarks.gpu_suite"))
-        with Signals(lambda name: None, raises=True):
-            failed = _run(flags, found, Path(scratch), end)
+        try:
+            with Signals(lambda name: write_line(f"{name}: ending"), raises=True):
+                failed = _run(flags, found, Path(scratch), end)
+        except Stopped as stopped:
+            write_line(f"{stopped}; what was measured is in {flags.out / ARCHIVE}")
+            return 128 + stopped.number
     sys.stdout.write(f"{(flags.out / journal.PAGE).read_text(encoding='utf-8')}\nall of it: {flags.out / ARCHIVE}\n")
     return CHECK_FAILED if failed else OK
 
@@ -86,7 +91,7 @@ def _run(flags: SuiteFlags, found: Journal, scratch: Path, end: float) -> int:
                 found.note(step.name, "skipped", 0, reason=reason)
                 continue
             try:
-                figures = worker.do(step.name, min(left, _PATIENCE * step.seconds))
+                figures = worker.do(step.name, min(left, step.seconds + _PATIENCE))
             except Failure as error:
                 failed += 1
                 found.note(step.name, "failed", time.monotonic() - began, reason=str(error))

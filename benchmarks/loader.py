@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +18,7 @@ from typing import Final, Literal
 import torch
 
 from benchmarks import data
-from benchmarks.harness import Candidate, Length, Row, Steps, Target, measure, run_steps, verdicts
+from benchmarks.harness import Candidate, Length, Reading, Row, Steps, Target, measure, run_steps, verdicts
 from benchmarks.peers.common import Batches, Dtype, endless, import_ffcv_reader
 from benchmarks.peers.dali_reader import dali_reader
 from benchmarks.peers.reference_way import RECIPE_BATCH, reference_way
@@ -36,6 +39,10 @@ Start = Callable[[], contextlib.AbstractContextManager[Batches]]
 _BACKENDS: Final[tuple[Backend, ...]] = ("dali", "torch")
 _DTYPES: Final[tuple[Dtype, ...]] = ("uint8", "float32")
 _DALI: Final = ("nvidia.dali",)
+_STEP: Final = 0.005
+"""Time that a training step takes per image, while its loader works ahead (seconds)."""
+_FIRST_STEPS: Final = 4
+"""Steps until a loader works ahead (steps)."""
 _GROUPS: Final[dict[Dtype, str]] = {
     "uint8": "uint8 batch, on the CPU",
     "float32": "normalized float32 NCHW batch, on the CPU",
@@ -153,6 +160,11 @@ def targets(names: list[str]) -> list[Target]:
         Target(to_floats.format("raw", "DALI's reader (JPEG) + normalization"), raw, normalizing, at_least=4.5),
         Target(to_floats.format("JPEG", "webdataset + torchvision"), jpeg, webdataset, at_least=2.6),
         Target(to_floats.format("JPEG", "the reference way"), jpeg, ["reference way, float32"], at_least=60),
+        Target(
+            "training thread's time per image, page cache cold (ms)",
+            [f"training thread beside ours {backend}, cold" for backend in _BACKENDS],
+            at_most=0.1,
+        ),
     ]
 
 
@@ -161,6 +173,7 @@ def candidates(setup: Setup) -> list[Candidate]:
     return [
         *(one for dtype in _DTYPES for one in (*_ours_on_the_cpu(setup, dtype), *_peers(setup, dtype))),
         *_augmented(setup),
+        *_training_thread(setup),
         *_on_the_gpu(setup),
     ]
 
@@ -176,6 +189,19 @@ def _augmented(setup: Setup) -> Iterator[Candidate]:
     for backend in _BACKENDS:
         start = partial(_ours, setup, setup.frames.jpeg, backend, augment=data.AUGMENT)
         yield _our_candidate(f"ours {backend}, augmented", start, "augmented uint8 batch, on the CPU", backend)
+
+
+def _training_thread(setup: Setup) -> Iterator[Candidate]:
+    """Yield what loading costs a thread that trains, with the shards in the page cache and without."""
+    for state in ("warm", "cold"):
+        for backend in _BACKENDS:
+            yield Candidate(
+                f"training thread beside ours {backend}, {state}",
+                partial(_time_of_training_thread, setup, backend, cold=state == "cold"),
+                "uint8 batch on the CPU, taken between steps of 5 ms per image",
+                unit="ms/image",
+                needs=_DALI if backend == "dali" else (),
+            )
 
 
 def _on_the_gpu(setup: Setup) -> Iterator[Candidate]:
@@ -251,6 +277,39 @@ def _ffcv(setup: Setup, root: Path, dtype: Dtype, *, one_pass: bool) -> Iterator
         path, epoch, setup.flags.batch_size, setup.threads, dtype=dtype, one_pass=one_pass, seed=setup.flags.seed
     ) as batches:
         yield batches
+
+
+def _time_of_training_thread(setup: Setup, backend: Backend, length: Length, *, cold: bool) -> Reading:
+    """Return what taking batches adds to the time of training steps, which end late if another thread has the lock."""
+    root = setup.folder / "copy"
+    if setup.flags.shards:
+        root = setup.frames.jpeg
+    elif not root.exists():
+        shutil.copytree(setup.frames.jpeg, root)  # the repeated shards were links to files that are soon in memory
+    if cold:
+        _drop_from_page_cache(root)
+    with _ours(setup, root, backend) as work:
+
+        def step() -> int:
+            images = work.step()
+            time.sleep(images * _STEP)
+            return images
+
+        for _ in range(_FIRST_STEPS):
+            step()
+        images, steps, began = 0, 0, time.perf_counter()
+        while steps < length.steps or time.perf_counter() - began < length.seconds:
+            images, steps = images + step(), steps + 1
+        seconds = time.perf_counter() - began - images * _STEP
+    return Reading(seconds * 1e3 / images, 1.0)
+
+
+def _drop_from_page_cache(root: Path) -> None:
+    """Have the system forget the shards' bytes; what is not on the disk yet would stay."""
+    for path in root.rglob("*.tar"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextlib.contextmanager

@@ -37,8 +37,7 @@ _UNUSED: Final[dict[StageName, set[str]]] = {
 }
 """Flags that mean nothing to a stage."""
 _DECODING: Final = {
-    *("data.backend", "data.threads", "data.prefetch", "data.on_bad_sample"),
-    *("data.hw_decoder_load", "data.device_memory_padding", "data.host_memory_padding"),
+    *("data.backend", "data.threads", "data.prefetch", "data.on_bad_sample", "data.hw_decoder_load"),
 }
 """Flags that mean nothing where no image is decoded."""
 

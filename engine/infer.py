@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import progress_bar
 from engine.device import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
-from engine.inference.inputs import Job, find_inputs, in_order, reading_jobs
+from engine.inference.inputs import Job, find_inputs, in_order, one_behind, reading_jobs
 from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
-from engine.inference.pose_model import PoseModel, Rotation
+from engine.inference.pose_model import PoseModel, Poses, Rotation
 from engine.inference.video import Video
 from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
@@ -137,10 +137,11 @@ def _predict(
     workers = config.workers or available_cores()
     with ThreadPoolExecutor(workers) as pool:
         read_ahead = in_order(pool, jobs, ahead=config.batch_size + workers)
-        while batch := list(islice(read_ahead, config.batch_size)):
+        # a GPU computes the next batch while this one is written and drawn
+        for batch, begun in one_behind(_begin(read_ahead, config.batch_size, model)):
             file.unreadable += [item for item in batch if isinstance(item, Unreadable)]
             images = [item for item in batch if isinstance(item, InputImage)]
-            poses = model.predict([image.square for image in images], [image.view for image in images])
+            poses = begun()
             file.add(images, poses)
             if config.images:
                 drawing = (partial(drawings.draw, *pair) for pair in zip(images, poses.joints_2d, strict=True))
@@ -148,6 +149,15 @@ def _predict(
                     if drawn is not None:
                         drawings.append(image, drawn)
             yield len(batch)
+
+
+def _begin(
+    items: Iterator[InputImage | Unreadable], batch_size: int, model: PoseModel
+) -> Iterator[tuple[list[InputImage | Unreadable], Callable[[], Poses]]]:
+    """Yield batches, and what returns their poses once they are computed."""
+    while batch := list(islice(items, batch_size)):
+        images = [item for item in batch if isinstance(item, InputImage)]
+        yield batch, model.begin([image.square for image in images], [image.view for image in images])
 
 
 if __name__ == "__main__":

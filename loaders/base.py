@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,17 +19,24 @@ from loaders.batch import PoseBatch
 from loaders.config import DataConfig
 from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
+from loaders.format.sample import META, POSE
 from loaders.format.shard_set import ShardSet, image_members
+from loaders.system.threads import run_ahead
 from models.skeleton import NECK
 
 Indices = NDArray[np.int64]
+READ_AHEAD: Final = 2
+"""Batches, or blocks of them, whose samples are read from the disk before they are decoded."""
+Blocks = Generator[list[PoseBatch], None, None]
+"""Batches, some at a time."""
 
 
 class Loader(ABC):
-    """Yields the batches of one split, for one rank.
+    """Yields the batches of one split, for one rank; a thread makes them ahead.
 
     Training shuffles with the seed, augments, and drops the last partial global batch; each iteration is an epoch,
-    after the last one's. Evaluation takes the samples in order, each exactly once.
+    after the last one's. Evaluation takes the samples in order, each exactly once. One iteration runs at a time:
+    another one ends it.
     """
 
     def __init__(
@@ -65,6 +75,11 @@ class Loader(ABC):
         self.epoch = 0
         """The epoch that the next batch belongs to."""
         self._consumed = 0
+        """Samples of the epoch that were delivered, over all ranks; not those that are only ready."""
+        self.fetches_ahead = True
+        """Whether a thread of its own takes batches out of `_load`, one block ahead."""
+        self._running: Blocks | None = None
+        """The iteration's blocks."""
         if training and len(shard_set) < self.global_batch:
             raise InputError(
                 f"{shard_set.folder} has {len(shard_set)} samples, fewer than one batch of {self.global_batch} "
@@ -72,6 +87,8 @@ class Loader(ABC):
             )
         self.members = image_members(shard_set, outputs)
         """The tar member of each output."""
+        self.encoded = tuple(member for member in self.members.values() if not member.endswith(".npy"))
+        """Of these, the ones that are JPEG or PNG; the others are images as they are."""
 
     @property
     def progress(self) -> float:
@@ -95,13 +112,22 @@ class Loader(ABC):
             world_size=self.world_size,
             drop_last=self.training,
         )
-        for batch in self._load(plan):
-            # counted before it is yielded, so that a state taken after this batch does not repeat it
-            self._consumed = min(self._consumed + self.global_batch, len(self.shard_set))
-            if len(batch):
-                yield batch
-        self.epoch += self.training
-        self._consumed = 0
+        self._end_iteration()
+        blocks = self._fetch(plan)
+        self._running = blocks = run_ahead(blocks, 1, "fetch") if self.fetches_ahead else blocks
+        with contextlib.closing(blocks):
+            for batch in itertools.chain.from_iterable(blocks):
+                if self._running is not blocks:
+                    return
+                # counted before it is yielded, so that a state taken after this batch does not repeat it
+                self._consumed = min(self._consumed + self.global_batch, len(self.shard_set))
+                if len(batch):
+                    self._hand_over(batch)
+                    yield batch
+        if self._running is blocks:
+            self._running = None
+            self.epoch += self.training
+            self._consumed = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch; the current epoch goes on where it is."""
@@ -136,11 +162,47 @@ class Loader(ABC):
 
     def close(self) -> None:
         """Free threads, pipelines and mappings."""
+        self._end_iteration()
         self.shard_set.close()
 
     @abstractmethod
-    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
-        """Yield one batch per element of ``plan``, an array of positions in the split; empty if all are skipped."""
+    def _load(self, plan: list[Indices]) -> Blocks:
+        """Yield one batch per element of ``plan``, an array of positions in the split; empty if all are skipped.
+
+        On CUDA it runs in a thread of its own, whose current stream is one of its own as well.
+        """
+
+    def _fetch(self, plan: list[Indices]) -> Blocks:
+        """Yield what `_load` does, completed: nothing is still being copied."""
+        if self._stream is None:
+            yield from self._load(plan)
+            return
+        # this thread is ours: nothing has to be restored
+        torch.cuda.set_stream(self._stream)
+        for block in self._load(plan):
+            # only this thread waits; then host memory that was copied from is free, and any stream may use the batches
+            self._stream.synchronize()
+            yield block
+
+    @functools.cached_property
+    def _stream(self) -> torch.cuda.Stream | None:
+        """Where batches are copied to the device; one for all epochs, since torch keeps freed memory by stream."""
+        return torch.cuda.Stream(self.device) if self.device.type == "cuda" and torch.cuda.is_available() else None
+
+    def _hand_over(self, batch: PoseBatch) -> None:
+        """Tell torch that the caller's stream uses memory of ours: freed, it is not handed out before that is done."""
+        if self._stream is not None:
+            batch.record_stream(torch.cuda.current_stream(self.device))
+
+    def _read_ahead(self, indices: Indices) -> None:
+        """Have samples read from the disk, but for raw images: only threads that copy them look at those."""
+        self.shard_set.read_ahead(indices, (*self.encoded, POSE, META))
+
+    def _end_iteration(self) -> None:
+        """End the thread of the iteration that runs, if one does."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
 
     @property
     def _order_name(self) -> str:

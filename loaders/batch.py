@@ -34,6 +34,11 @@ class PoseBatch:
         """Return the batch on ``device``; host memory is pinned first where that lets the copy overlap."""
         return PoseBatch(**{name: _move(tensor, device) for name, tensor in self._tensors().items()})
 
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Tell torch's allocator that a stream uses the batch; see `torch.Tensor.record_stream`."""
+        for tensor in self._tensors().values():
+            tensor.record_stream(stream)
+
     def split(self, sizes: Sequence[int]) -> list[PoseBatch]:
         """Return the samples in batches of the given sizes, without copying."""
         pieces = {name: tensor.split(list(sizes)) for name, tensor in self._tensors().items()}

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 
-from loaders.base import Indices, Loader
-from loaders.batch import PoseBatch
+from loaders.base import Blocks, Indices, Loader
 from loaders.config import DataConfig
 from loaders.errors import InputError
 from loaders.format.shard_set import ShardSet
 
 _BATCHES_AT_ONCE: Final = 64
-"""Batches whose labels are made and moved to the device together, which divides the host's work per step (batches)."""
+"""Most batches whose labels are made and moved to the device together, which divides the host's work per step
+(batches). An epoch begins with one and doubles, so that its first step does not wait for many."""
 
 
 def build_loader(
@@ -39,7 +38,7 @@ def build_loader(
         split: "train", "val" or "test".
         rank: this process among ``world_size``.
         world_size: number of processes that share the split.
-        device: where batches lie; DALI decodes there too.
+        device: where batches lie; DALI decodes there too. "cuda" alone is the current device.
         training: shuffle, augment and drop the last partial global batch; otherwise every sample once, in order.
         outputs: images in a batch; labels are always there. Without any, nothing is decoded.
         dtype: "uint8", 0 to 255, channels_last, which our networks normalize themselves: a quarter of the bytes;
@@ -49,10 +48,13 @@ def build_loader(
     Raises:
         InputError: the shard set is missing, damaged, empty, or lacks what the configuration asks for.
     """
+    device = torch.device(device)
+    if device == torch.device("cuda") and torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
     shard_set = ShardSet(config.shards, split, checksums=config.checksums, remote=config.remote)
     if not len(shard_set):
         raise InputError(f"{shard_set.folder} has no samples: run tools.shard on a dataset with this split")
-    loader = _loader_class(config, outputs, torch.device(device))(
+    loader = _loader_class(config, outputs, device)(
         shard_set,
         config,
         rank=rank,
@@ -92,12 +94,14 @@ class LabelLoader(Loader):
         super().__init__(*args, **kwargs)
         self._pose, self._meta = self.shard_set.labels()
 
-    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
-        for first in range(0, len(plan), _BATCHES_AT_ONCE):
-            block = plan[first : first + _BATCHES_AT_ONCE]
+    def _load(self, plan: list[Indices]) -> Blocks:
+        first, size = 0, 1
+        while first < len(plan):
+            block = plan[first : first + size]
             indices = np.concatenate(block)
             labels = self._label_batch(self._pose[indices], self._meta[indices], indices, self._draw(indices))
-            yield from labels.to(self.device).split([len(part) for part in block])
+            yield labels.to(self.device).split([len(part) for part in block])
+            first, size = first + size, min(2 * size, _BATCHES_AT_ONCE)
 
 
 class CachedBatchLoader(Loader):
@@ -116,5 +120,5 @@ class CachedBatchLoader(Loader):
         self._batch = next(iter(loader))
         loader.close()
 
-    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
-        return itertools.repeat(self._batch, len(plan))
+    def _load(self, plan: list[Indices]) -> Blocks:
+        yield [self._batch] * len(plan)

@@ -28,12 +28,8 @@ class ReaderConfig:
     """Decoding threads of one process (threads); 0 shares the machine's cores, or its quota, among its processes."""
     prefetch: int = 2
     """Batches prepared ahead (batches)."""
-    hw_decoder_load: float = 0.9
-    """Share of JPEGs given to the GPU's JPEG engine, where it has one (0 to 1)."""
-    device_memory_padding: int = 16
-    """GPU memory that each decoding thread sets aside for nvJPEG (MiB)."""
-    host_memory_padding: int = 8
-    """Pinned host memory that each decoding thread sets aside for nvJPEG, twice (MiB)."""
+    hw_decoder_load: float = 0.65
+    """Share of JPEGs given to the GPU's JPEG engine, where it has one (0 to 1); the default is DALI's."""
     checksums: bool = False
     """Compare every shard's sha256 with the manifest, and every header with the index, before the first step."""
     on_bad_sample: Literal["fail", "skip"] = "fail"
@@ -48,8 +44,6 @@ class ReaderConfig:
             threads=Range(0),
             prefetch=Range(1),
             hw_decoder_load=Range(0, 1),
-            device_memory_padding=Range(0),
-            host_memory_padding=Range(0),
         )
 
     def thread_count(self) -> int:

@@ -7,7 +7,7 @@ import functools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.augment import Augmentation
-from loaders.base import Indices, Loader, channels_first
-from loaders.batch import PoseBatch
+from loaders.base import READ_AHEAD, Blocks, Indices, Loader, channels_first
 from loaders.codecs import decode_stored, png_bits
 from loaders.format.shard_set import image_data
 from loaders.preprocessing import center_square, resize
+from loaders.system.threads import run_ahead
 
 _Pixels = NDArray[Any]
 _Fault = tuple[int, str, str]
@@ -68,7 +68,11 @@ class TorchLoader(Loader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._memory = {output: RecycledArrays(*self._shape_and_dtype(output)) for output in self.members}
+        # on a CPU all work is done in threads already: one more would pass batches on, and want Python's lock for that
+        self.fetches_ahead = self.device.type == "cuda"
+        # a GPU copies from pinned memory by itself; when a batch is handed over its copy is done, see `Loader._fetch`
+        pinned = self.device.type == "cuda" and torch.cuda.is_available()
+        self._memory = {output: RecycledArrays(*self._shape_and_dtype(output), pinned) for output in self.members}
         self._steps = {output: self._steps_of(output) for output in self.members}
         stored = self.shard_set.camera
         self._in_place = {output: not steps and stored.width == stored.height for output, steps in self._steps.items()}
@@ -81,8 +85,8 @@ class TorchLoader(Loader):
 
     def close(self) -> None:
         """Stop the threads and drop the mappings."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
         super().close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _shape_and_dtype(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of a batch's images as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
@@ -110,9 +114,9 @@ class TorchLoader(Loader):
             steps.append(lambda image, out, row: fill(np.ascontiguousarray(image), row.out))
         return steps
 
-    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
-        upcoming = iter(plan)
+    def _load(self, plan: list[Indices]) -> Blocks:
         pending: deque[_Pending] = deque()
+        upcoming = run_ahead(self._read(plan), READ_AHEAD, "read")
         try:
             for _ in plan:
                 while len(pending) < self.config.prefetch and (indices := next(upcoming, None)) is not None:
@@ -120,11 +124,18 @@ class TorchLoader(Loader):
                 ready = self._finished(pending.popleft())
                 labels = self._labels(ready.indices, ready.augmentation)
                 images = {output: channels_first(torch.from_numpy(filled)) for output, filled in ready.images.items()}
-                yield dataclasses.replace(labels, **images).to(self.device)
+                yield [dataclasses.replace(labels, **images).to(self.device)]
         finally:
+            upcoming.close()
             work = [future for batch in pending for future in batch.work]
             # memory must not be handed out again while a thread writes into it
             wait([future for future in work if not future.cancel()])
+
+    def _read(self, plan: list[Indices]) -> Generator[Indices, None, None]:
+        """Yield the batches of a plan, whose members are then in memory."""
+        for indices in plan:
+            self._read_ahead(indices)
+            yield indices
 
     def _submit(self, indices: Indices) -> _Pending:
         """Let all threads fill a batch; each takes the next row when it is done with one."""
@@ -201,18 +212,22 @@ class RecycledArrays:
     The C library gives large blocks back to the system at once; faulting their pages in anew costs as much as decoding.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], pinned: bool = False) -> None:
         self._shape = shape
-        self._dtype = dtype
+        self._dtype = torch.from_numpy(np.empty(0, dtype)).dtype
+        self._pinned = pinned
         self._free: list[NDArray[Any]] = []
 
     def take(self, n: int) -> NDArray[Any]:
         """Return the first ``n`` rows of an array, not initialized. Tensors made of it keep it taken."""
-        memory = self._free.pop() if self._free else np.empty(self._shape, self._dtype)
+        memory = self._free.pop() if self._free else self._allocate()
         rows = memory[:n]
         # whatever shares the memory keeps this view alive
         weakref.finalize(rows, self._free.append, memory).atexit = False
         return rows
+
+    def _allocate(self) -> NDArray[Any]:
+        return torch.empty(self._shape, dtype=self._dtype, pin_memory=self._pinned).numpy()
 
 
 def normalize(image: NDArray[np.uint8], planes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -66,10 +66,10 @@ class HeatmapNet(nn.Module):
                 f"images are {image.dtype}: give uint8, 0 to 255, which the network normalizes itself; normalized "
                 "floats would be normalized twice"
             )
-        device = image.device.type
-        autocast = torch.is_autocast_enabled(device)
-        x = _normalized(image, torch.get_autocast_dtype(device) if autocast else self.final_layer.weight.dtype)
-        x = norm_relu_pool(self.bn1, self.maxpool, convolve_stem(self.conv1, x))
+        device, dtype = image.device.type, self.final_layer.weight.dtype
+        if device != "meta" and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        x = norm_relu_pool(self.bn1, self.maxpool, convolve_stem(self.conv1, _normalized(image, dtype)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         for i in range(0, len(self.deconv_layers), 3):
             x = norm_relu(self.deconv_layers[i + 1], self.deconv_layers[i](x))

@@ -1,4 +1,4 @@
-"""The public workflow checks what the project's own script checks, on versions of Python that are supported."""
+"""The public workflow checks what the project's own script checks, on versions of Python and torch that we support."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
 JOB = WORKFLOW["jobs"]["test"]
+MATRIX = JOB["strategy"]["matrix"]["include"]
 
 
 def test_the_workflow_runs_what_the_script_runs():
@@ -18,9 +19,15 @@ def test_the_workflow_runs_what_the_script_runs():
 
 def test_the_workflow_begins_with_the_oldest_python_that_is_supported():
     oldest = re.search(r'python_requires=">=([\d.]+)"', (ROOT / "setup.py").read_text()).group(1)
-    pythons = JOB["strategy"]["matrix"]["python"]
+    pythons = [one["python"] for one in MATRIX]
     assert pythons[0] == oldest
     assert pythons == sorted(pythons, key=lambda version: [int(part) for part in version.split(".")])
+
+
+def test_the_workflow_tests_every_torch_that_has_constraints():
+    releases = [path.stem.removeprefix("constraints-torch") for path in ROOT.glob("constraints-torch*.txt")]
+    assert releases and [one["torch"] for one in MATRIX if "torch" in one] == releases
+    assert JOB["env"] == {"TORCH": "${{ matrix.torch }}"}
 
 
 def test_the_workflow_may_only_read_and_takes_pinned_actions():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = {"benchmarks", "engine", "loaders", "models", "tests", "tools"}
@@ -118,6 +119,22 @@ def test_exceptions_are_still_imported():
 
 
 def test_every_declared_distribution_has_a_tested_version():
-    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     # beside the one for CUDA 13 it cannot be installed
-    assert declared_names() - set(map(canonicalize_name, pinned)) == {"nvidia-dali-cuda120"}
+    assert declared_names() - pinned("constraints.txt").keys() == {"nvidia-dali-cuda120"}
+
+
+def pinned(name):
+    """Return the version of each distribution that a file of constraints names."""
+    lines = re.findall(r"^([\w.-]+)==(.+)$", (ROOT / name).read_text(), re.MULTILINE)
+    return {canonicalize_name(distribution): Version(version) for distribution, version in lines}
+
+
+def test_the_oldest_torch_that_is_taken_is_tested():
+    """Its own constraints replace some of the others', and the README names both."""
+    (oldest,) = (str(one.specifier).removeprefix(">=") for one in declared() if one.name == "torch")
+    old, new = pinned(f"constraints-torch{oldest}.txt"), pinned("constraints.txt")
+    assert old["torch"].release[:2] == Version(oldest).release
+    assert all(version < new[name] for name, version in old.items())
+    tested = [f"{old[name]} and {new[name]}" for name in ("torch", "torchvision")]
+    row = f"| PyTorch | {tested[0]}, torchvision {tested[1]} | {oldest} or newer |"
+    assert row in (ROOT / "README.md").read_text().splitlines()

@@ -8,11 +8,11 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from engine.config import TrainConfig
@@ -56,7 +56,7 @@ def profile_step(config: TrainConfig) -> dict[str, Any]:
         batch = next(iter(run.loader))
         for _ in range(_WARMUP):
             run.update(batch)
-        wait = torch.cuda.synchronize if gpu else lambda: None
+        wait: Callable[[], None] = torch.cuda.synchronize if gpu else lambda: None
         wait()
         with profile(activities=activities, acc_events=True) as traced:
             began = time.perf_counter()
@@ -65,11 +65,10 @@ def profile_step(config: TrainConfig) -> dict[str, Any]:
             launched = time.perf_counter() - began
             wait()
             seconds = time.perf_counter() - began
-    device = DeviceType.CUDA if gpu else DeviceType.CPU
     kernels: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for event in traced.events() or []:
-        if event.device_type == device and not event.is_user_annotation:
+        if event.device_type.name == config.device.upper() and not event.is_user_annotation:
             kernels[event.name] += event.self_device_time_total if gpu else event.self_cpu_time_total
             counts[event.name] += 1
     kinds: Counter[str] = Counter()

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import data
 from benchmarks.harness import Length
-from loaders import AugmentConfig, DataConfig
+from loaders import DataConfig
 from loaders.format.manifest import FILE_NAME
 from models.heatmap_net import Backbone
 
@@ -53,17 +53,13 @@ class Setting:
         values = {"batch_size": self.batch_size, "image_size": self.image_size, "augment": data.AUGMENT, **flags}
         return DataConfig(shards=root, **values)  # type: ignore[arg-type]
 
-    def plain(self) -> AugmentConfig:
-        """Return the augmentation that changes nothing."""
-        return AugmentConfig()
-
 
 def choose(frames: data.Frames, scratch: Path) -> Setting:
     """Return what this machine can measure: small and short without a GPU, where the numbers mean nothing."""
     if torch.cuda.is_available():
-        length = Length(seconds=1.5, warmup=0.7, steps=5)
+        length = Length(seconds=1.0, warmup=0.4, steps=5)
         return Setting(frames, scratch, True, 368, 128, ("resnet50", "resnet101"), length, 3, 60)
-    return Setting(frames, scratch, False, 64, 4, ("resnet18", "resnet18"), Length(steps=1), 1, 4)
+    return Setting(frames, scratch, False, 64, 4, ("resnet18", "resnet18"), Length(steps=1), 1, 30)
 
 
 def prepare(folder: Path, image_size: int = 368) -> data.Frames:

@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import torch
 
 from benchmarks.gpu.profiled import profile_step
 from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.work import count
 from benchmarks.harness import ROOT, Length, Steps, not_installed, run_steps
 from benchmarks.peers.common import endless
 from benchmarks.peers.dali_reader import dali_reader
@@ -38,9 +40,9 @@ from loaders.system.cores import available_cores
 
 Figures = dict[str, Any]
 """What a step found: numbers by name, each with its unit where it has one."""
-GPU_TESTS: Final = "tests/loaders/dali/test_gpu.py"
+GPU_TESTS: Final = ("tests/loaders/dali/test_gpu.py",)
 _NEVER: Final = 10**6
-_CORES: Final = (4, 8, 16)
+_THREADS: Final = (4, 8)
 _LOADS: Final = (0.0, 0.65, 0.9, 1.0)
 
 
@@ -50,7 +52,7 @@ class Step:
 
     name: str
     seconds: float
-    """How long it takes on an H100; it is stopped after three times as long, and left out if so much is not left."""
+    """How long it takes on an H100; left out if so much is not left."""
     run: Callable[[Setting], Figures]
     needs_gpu: bool = False
 
@@ -70,8 +72,9 @@ class Way:
     compile: CompileMode = "off"
     batch_size: int = 0
     """0 takes the setting's (samples)."""
-    cudnn_benchmark: bool = True
-    augment: bool = True
+    deterministic: bool = False
+    hw_decoder_load: float | None = None
+    """None takes the loader's own."""
 
     @property
     def name(self) -> str:
@@ -82,13 +85,20 @@ class Way:
             self.precision,
             "eager" if self.compile == "off" else self.compile,
             *([f"batch {self.batch_size}"] if self.batch_size else []),
-            *([] if self.cudnn_benchmark else ["without cudnn.benchmark"]),
+            *(["deterministic"] if self.deterministic else []),
+            *([] if self.hw_decoder_load is None else [f"hw_decoder_load {self.hw_decoder_load:g}"]),
         ]
         return " ".join(words)
 
+    def size(self, setting: Setting) -> int:
+        """Return the samples of a batch; without images it can be larger."""
+        return self.batch_size or setting.batch_size * (2 if self.stage == "train3d" else 1)
+
     def config(self, setting: Setting, **more: Any) -> TrainConfig:
         """Return it as a configuration of the trainer."""
-        size = self.batch_size or setting.batch_size * (2 if self.stage == "train3d" else 1)
+        data: dict[str, Any] = {"batch_size": self.size(setting)}
+        if self.hw_decoder_load is not None:
+            data["hw_decoder_load"] = self.hw_decoder_load
         common: dict[str, Any] = {
             "run_dir": Path(),
             "epochs": _NEVER,
@@ -98,10 +108,11 @@ class Way:
         }
         return TrainConfig(
             stage=self.stage,
-            data=setting.loading(batch_size=size),
+            data=setting.loading(**data),
             model=ModelConfig(backbone=setting.backbones[self.larger]),
             precision=self.precision if setting.gpu else "fp32",
             compile=self.compile,
+            deterministic=self.deterministic,
             **{**common, **more},
         )
 
@@ -109,27 +120,30 @@ class Way:
 def steps() -> list[Step]:
     """Return all steps in the order of their worth."""
     train2d, train3d = Way("train2d"), Way("train3d")
-    best = dataclasses.replace(train2d, compile="default")
+    compiled = dataclasses.replace(train2d, compile="default")
+    graphs = dataclasses.replace(train3d, compile="reduce-overhead")
     return [
         Step("ceilings", 5, ceilings),
-        Step("GPU graph against CPU graph", 60, agreement, needs_gpu=True),
+        Step("GPU graph against CPU graph", 90, agreement, needs_gpu=True),
         *_loading(),
-        _training(train2d, 25),
-        _training(dataclasses.replace(train2d, precision="fp16"), 25, needs_gpu=True),
-        _training(dataclasses.replace(train2d, cudnn_benchmark=False), 20, needs_gpu=True),
-        _training(best, 70, needs_gpu=True),
-        _training(dataclasses.replace(best, larger=True), 100, needs_gpu=True),
+        _training(train2d, 20),
+        _training(compiled, 55, needs_gpu=True),
+        *(_training(dataclasses.replace(compiled, hw_decoder_load=load), 20, needs_gpu=True) for load in (0.0, 1.0)),
+        _training(dataclasses.replace(compiled, larger=True), 80, needs_gpu=True),
         _training(train3d, 15),
-        _training(dataclasses.replace(train3d, compile="default"), 40, needs_gpu=True),
-        _training(dataclasses.replace(train3d, compile="reduce-overhead"), 40, needs_gpu=True),
-        _profile(train2d, 20),
-        _profile(best, 30, needs_gpu=True),
-        _profile(train3d, 10),
-        *(_training(dataclasses.replace(best, batch_size=size), 60, needs_gpu=True) for size in (64, 256, 384)),
-        *(_falling(Way(stage), 20) for stage in ("train2d", "train3d", "finetune")),
-        _falling(Way("finetune", precision="fp16"), 20, needs_gpu=True),
+        _training(graphs, 25, needs_gpu=True),
+        _profile(train2d, 10),
+        _profile(compiled, 15, needs_gpu=True),
+        _profile(graphs, 10, needs_gpu=True),
+        *(_falling(Way(stage), 12) for stage in ("train2d", "train3d", "finetune")),
+        _falling(Way("finetune", precision="fp16"), 12, needs_gpu=True),
+        _training(dataclasses.replace(train2d, precision="fp16"), 20, needs_gpu=True),
+        *(_training(dataclasses.replace(compiled, batch_size=size), 50, needs_gpu=True) for size in (256, 64, 384)),
         Step("reference way: train3d", 25, partial(reference, stage="train3d")),
         Step("reference way: train2d", 25, partial(reference, stage="train2d")),
+        *_loading_by_engine_and_threads(),
+        _training(dataclasses.replace(train2d, deterministic=True), 20, needs_gpu=True),
+        _training(dataclasses.replace(train3d, compile="default"), 25, needs_gpu=True),
     ]
 
 
@@ -145,20 +159,32 @@ def _falling(way: Way, seconds: float, *, needs_gpu: bool = False) -> Step:
     return Step(f"loss falls: {way.name}", seconds, partial(falling, way=way), needs_gpu)
 
 
-def _loading() -> Iterator[Step]:
-    def step(name: str, *, needs_gpu: bool = False, **flags: Any) -> Step:
-        return Step(f"loading: {name}", 6, partial(loading, **flags), needs_gpu)
+def _load(name: str, *, needs_gpu: bool = False, **flags: Any) -> Step:
+    return Step(f"loading: {name}", 6, partial(loading, **flags), needs_gpu)
 
-    yield step("DALI, augmented", backend="dali")
-    yield step("DALI, not augmented", backend="dali", augment=AugmentConfig())
-    yield step("DALI, raw, augmented", backend="dali", raw=True)
-    yield step("torch backend, augmented", backend="torch")
-    yield step("torch backend, raw, augmented", backend="torch", raw=True)
-    yield Step("loading: DALI's reader, not augmented", 6, dalis_reader)
-    for load in _LOADS:
-        for threads in _CORES:
-            name = f"DALI, hw_decoder_load {load:g}, {threads} threads"
-            yield step(name, needs_gpu=True, backend="dali", hw_decoder_load=load, threads=threads)
+
+def _loading() -> list[Step]:
+    return [
+        _load("DALI, augmented", backend="dali"),
+        _load("DALI, not augmented", backend="dali", augment=AugmentConfig()),
+        Step("loading: DALI's reader, not augmented", 6, dalis_reader),
+        _load("DALI, raw, augmented", backend="dali", raw=True),
+        _load("torch backend, augmented", backend="torch"),
+        _load("torch backend, raw, augmented", backend="torch", raw=True),
+    ]
+
+
+def _loading_by_engine_and_threads() -> list[Step]:
+    return [
+        *(
+            _load(f"DALI, augmented, hw_decoder_load {load:g}", needs_gpu=True, backend="dali", hw_decoder_load=load)
+            for load in _LOADS
+        ),
+        *(
+            _load(f"DALI, augmented, {threads} threads", needs_gpu=True, backend="dali", threads=threads)
+            for threads in _THREADS
+        ),
+    ]
 
 
 def ceilings(setting: Setting) -> Figures:
@@ -194,13 +220,13 @@ def _synchronize(setting: Setting) -> Callable[[], None]:
 
 def agreement(setting: Setting) -> Figures:
     """Run the tests that need a GPU. Raises Failure if one fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-s", GPU_TESTS, "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    sys.stdout.write(done.stdout + done.stderr)
-    summary = done.stdout.strip().rpartition("\n")[2].strip("= ")
-    if done.returncode:
-        raise Failure(summary)
-    return {"pytest": summary}
+    report = setting.scratch / "tests.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *GPU_TESTS, f"--junitxml={report}", "--durations=5"]
+    failed = subprocess.run(command, cwd=ROOT, check=False).returncode
+    suite = ElementTree.parse(report).getroot()[0].attrib
+    if failed:
+        raise Failure(f"{suite['failures']} of {suite['tests']} tests failed, {suite['errors']} broke off")
+    return {"tests passed": int(suite["tests"]) - int(suite["skipped"])}
 
 
 def loading(setting: Setting, *, raw: bool = False, **flags: Any) -> Figures:
@@ -252,7 +278,6 @@ def _rates(setting: Setting, start: Callable[[], contextlib.AbstractContextManag
 
 def training(setting: Setting, *, way: Way) -> Figures:
     """Measure the real training loop, in turn from shards and from a cached batch."""
-    torch.backends.cudnn.benchmark = way.cudnn_benchmark
     if setting.gpu:
         torch.cuda.reset_peak_memory_stats()
     shards, cached = train_in_turn(way.config(setting), setting.length, setting.repetitions)
@@ -260,13 +285,13 @@ def training(setting: Setting, *, way: Way) -> Figures:
         "images/s": [one.items / one.seconds for one in shards],
         "images/s, cached batch": [one.items / one.seconds for one in cached],
         "data-wait share": median(one.figures["data-wait share"] for one in shards),
+        **count(way.stage, setting.backbones[way.larger], setting.image_size, way.size(setting)),
         "GiB at most": torch.cuda.max_memory_allocated() / 2**30 if setting.gpu else None,
     }
 
 
 def profiled(setting: Setting, *, way: Way) -> Figures:
     """Trace some steps and say where the device's time goes."""
-    torch.backends.cudnn.benchmark = way.cudnn_benchmark
     return profile_step(way.config(setting))
 
 

@@ -20,7 +20,7 @@ from benchmarks.gpu.setting import Setting
 from loaders.errors import Failure
 
 _GRACE: Final = 5.0
-"""How long a worker has to end when it is asked to (seconds)."""
+"""How long a worker that has nothing to do may take to end (seconds)."""
 
 
 class Worker:
@@ -32,21 +32,24 @@ class Worker:
         self._logs = logs
         self._process: Any = None
         self._pipe: Connection | None = None
+        self._busy = False
 
     def do(self, step: str, seconds: float) -> dict[str, Any]:
         """Return what a step found. Raises Failure if it fails or takes longer than ``seconds``."""
         if self._process is None or not self._process.is_alive():
             self._start()
         assert self._pipe is not None
+        self._busy = True
         self._pipe.send(step)
         try:
             if not self._pipe.poll(seconds):
+                self._end()
                 raise Failure(f"not done within {seconds:.0f} s")
             found, fault = self._pipe.recv()
-        except (EOFError, OSError, Failure) as error:
-            status = self._end()
-            reason = str(error) if isinstance(error, Failure) else f"its process ended with status {status}"
-            raise Failure(reason) from None
+            self._busy = False
+        except (EOFError, OSError):
+            self._busy = False  # it has ended, and says how
+            raise Failure(f"its process ended with status {self._end()}") from None
         if fault:
             self._end()
             raise Failure(fault)
@@ -68,10 +71,11 @@ class Worker:
     def _end(self) -> int | None:
         assert self._pipe is not None
         self._pipe.close()
-        self._process.join(_GRACE)
+        self._process.join(0 if self._busy else _GRACE)
         # its group: a step's own processes end with it
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # it may not have had a group yet
         self._process.join()
         status: int | None = self._process.exitcode
         self._process = None
@@ -79,9 +83,9 @@ class Worker:
 
 
 def _serve(pipe: Connection, setting: Setting, logs: Path) -> None:
+    os.setpgid(0, 0)
     from benchmarks.gpu.steps import steps  # noqa: PLC0415 - imports what only this process needs
 
-    os.setpgid(0, 0)
     todo = {step.name: step for step in steps()}
     while True:
         try:
@@ -95,7 +99,8 @@ def _serve(pipe: Connection, setting: Setting, logs: Path) -> None:
             except BaseException as error:
                 traceback.print_exc()
                 fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        pipe.send((found, fault))
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+            pipe.send((found, fault))
         gc.collect()
         torch.compiler.reset()
         if setting.gpu and not fault:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers.common import SHUFFLE_BUFFER, Batch, Batches, Dtype
-from loaders import ShardSet
+from loaders import ReaderConfig, ShardSet
 from loaders.format.index import index_name
 from loaders.format.sample import META, POSE
 
@@ -35,7 +35,7 @@ def dali_reader(
         moves=False,
         jitters_color=False,
         device="gpu" if gpu else "cpu",
-        hw_decoder_load=0.9,
+        hw_decoder_load=ReaderConfig.hw_decoder_load,
     )
 
     @pipeline_def  # type: ignore[untyped-decorator]

@@ -25,14 +25,19 @@ BEST: Final = "best.pt"
 """The one with the lowest validation metric."""
 
 
+_WITH_VALIDATION: Final = 0.1
+"""Share of `CheckpointConfig.minutes` after which a validation has a checkpoint."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """Which checkpoints a run leaves."""
+    """Which checkpoints a run leaves beside the first, the last, and the one where a signal stops it."""
 
-    every: int = 500
-    """Interval of checkpoints (steps); the end of every epoch has one as well."""
     minutes: float = 10.0
-    """Longest time without a checkpoint (minutes)."""
+    """Longest time without a checkpoint (minutes). A validation has one after a tenth of it; if it comes earlier and is
+    the best so far, its weights wait in memory for the next checkpoint. None begins while another one is written."""
+    every: int | None = None
+    """Most steps without a checkpoint, for runs that are to count them as well (steps)."""
     keep: int = 2
     """How many of the newest stay: last.pt, last-1.pt, ... (checkpoints); best.pt stays in any case."""
 
@@ -56,14 +61,18 @@ class Checkpointer:
         self._writing: Future[None] | None = None
         self._newest: int | None = None
         """Step of the one that this object wrote last."""
+        self._last_copy, self._best_copy = HostCopy(), HostCopy()
+        self._waiting: dict[str, Any] | None = None
+        """The best one, while only memory holds it."""
+        self._writing_best_copy = False
 
-    def due(self, step: int) -> bool:
-        """Whether every process is to save at this step."""
-        return step % self._config.every == 0
-
-    def overdue(self) -> bool:
-        """Whether this process wants a checkpoint because of the time that has passed."""
-        return self._on and time.monotonic() - self._saved_at > 60 * self._config.minutes
+    def due(self, step: int, *, validated: bool = False) -> bool:
+        """Whether this process wants a checkpoint of this step, which was ``validated`` or not."""
+        if not self._on or (self._writing is not None and not self._writing.done()):
+            return False
+        every, seconds = self._config.every, 60 * self._config.minutes * (_WITH_VALIDATION if validated else 1)
+        enough_steps = every is not None and step - (self.saved_step or 0) >= every
+        return enough_steps or time.monotonic() - self._saved_at > seconds
 
     def write(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
         """Copy a checkpoint and begin to write it, after the one before. Raises OSError if that one failed.
@@ -74,9 +83,20 @@ class Checkpointer:
         """
         if self._on:
             self.wait()
-            self._writing = self._thread.submit(self._write, _copy_to_host(checkpoint.to_file()), best)
+            waiting, self._waiting = self._waiting, None
+            content = self._last_copy.of(checkpoint.to_file())
+            best_content = content if best else waiting
+            self._writing_best_copy = waiting is not None and not best
+            self._writing = self._thread.submit(self._write, content, best_content)
         self.saved_step = checkpoint.step
         self._saved_at = time.monotonic()
+
+    def hold_best(self, checkpoint: Checkpoint) -> None:
+        """Copy the best checkpoint so far, to be written with the next one. Raises OSError if one before failed."""
+        if self._on:
+            if self._writing_best_copy:
+                self.wait()
+            self._waiting = self._best_copy.of(checkpoint.to_file())
 
     def remedy(self, step: int) -> str:
         """Return what to do about a loss that is not finite at ``step``."""
@@ -96,20 +116,31 @@ class Checkpointer:
             writing.result()
 
     def close(self) -> None:
-        """As `wait`, and end the thread."""
+        """As `wait`, with the best one if it is in memory still, as in a run that fails; end thread, free memory."""
         try:
             self.wait()
+            if self._waiting is not None:
+                self._write_best(self._waiting)
         finally:
             self._thread.shutdown()
+            self._waiting = None
+            self._last_copy, self._best_copy = HostCopy(), HostCopy()
 
-    def _write(self, content: dict[str, Any], best: bool) -> None:
+    def _write(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+        # the best one before last.pt, which says that it is there
+        if best is not None and best is not content:
+            self._write_best(best)
         with appearing(self._run_dir / LAST) as temporary:
             torch_file.write(temporary, content)
-            if best:  # before last.pt, which says that it is there
+            if best is content:
                 _publish_copy(temporary, self._run_dir / BEST)
             if content["step"] != self._newest:  # else it replaces the same step's, evaluated meanwhile
                 self._make_room()
         self._newest = content["step"]
+
+    def _write_best(self, content: dict[str, Any]) -> None:
+        with appearing(self._run_dir / BEST) as temporary:
+            torch_file.write(temporary, content)
 
     def _make_room(self) -> None:
         age = self._config.keep
@@ -155,22 +186,37 @@ def load_newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     return newest, faults
 
 
-def _copy_to_host(value: Any) -> Any:
-    """Return a copy, in host memory, of tensors in nested dictionaries and lists."""
-    copied = _copy(value)
-    if torch.cuda.is_initialized():  # else waiting would take a GPU that nobody uses
-        torch.cuda.synchronize()  # the copies ran side by side
-    return copied
+class HostCopy:
+    """Host memory for one checkpoint, used again for the next: finding pinned memory takes longer than copying."""
 
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Any, ...], Tensor] = {}
+        """Device and place of a tensor in what was copied last -> its copy."""
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", non_blocking=True, copy=True)
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copy(item) for item in value)
-    return value
+    def of(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of nested dictionaries and lists, in host memory; it overwrites the one before.
+
+        Waits for the device once. Copies of a GPU's tensors are pinned.
+        """
+        before, self._kept = self._kept, {}
+        copied: dict[str, Any] = self._copy(content, (), before)
+        if any(device == "cuda" for device, *_ in self._kept):
+            torch.cuda.current_stream().synchronize()  # the copies ran side by side
+        return copied
+
+    def _copy(self, value: Any, place: tuple[Any, ...], before: dict[tuple[Any, ...], Tensor]) -> Any:
+        if isinstance(value, Tensor):
+            key = (value.device.type, *place)
+            copy = before.get(key)
+            if copy is None or (copy.shape, copy.dtype) != (value.shape, value.dtype):
+                copy = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda, requires_grad=False)
+            self._kept[key] = copy
+            return copy.copy_(value.detach(), non_blocking=True)
+        if isinstance(value, dict):
+            return {key: self._copy(item, (*place, key), before) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self._copy(item, (*place, i), before) for i, item in enumerate(value))
+        return value
 
 
 def _publish_copy(source: Path, path: Path) -> None:

@@ -79,6 +79,16 @@ def in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], T]], *, ahead
         submitted.extend(pool.submit(job) for job in islice(remaining, 1))
 
 
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, each when the next one is there or none is left."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
+
+
 def _expand(text: str) -> Iterator[Path]:
     path = Path(text)
     if path.exists() and not path.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,19 +113,39 @@ class PoseModel:
         """Return a square (side, side, 3) as the network takes it: stored and loaded like its training images."""
         return resize(self.preprocessing.apply(square) if self.preprocessing else square, self.image_size)
 
-    @torch.inference_mode()
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:
         """Return the poses of n images, given the squares that `View.cut` and `preprocess` made of them."""
+        return self.begin(squares, views)()
+
+    @torch.inference_mode()
+    def begin(self, squares: Sequence[Image], views: Sequence[View]) -> Callable[[], Poses]:
+        """As `predict`, but return a function that waits for the device and returns the poses."""
         if not squares:
             none = np.empty((0, len(HEATMAP_JOINTS)), np.float32)
-            return Poses(np.empty((0, len(JOINTS), 3), np.float32), np.empty((*none.shape, 2), np.float32), none)
+            poses = Poses(np.empty((0, len(JOINTS), 3), np.float32), np.empty((*none.shape, 2), np.float32), none)
+            return lambda: poses
+        device = self._precision.device
+        on_gpu = device.type == "cuda"
+        stacked = torch.empty((len(squares), *squares[0].shape), dtype=torch.uint8, pin_memory=on_gpu)
+        np.stack(squares, out=stacked.numpy())
         # (n, H, W, 3) seen as (n, 3, H, W) is channels_last already
-        image = torch.from_numpy(np.stack(squares)).to(self._precision.device).permute(0, 3, 1, 2)
+        image = stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
         with self._precision.autocast():
             heatmap, predicted_3d, _ = self._model(image)
         predicted_2d, heights = decode_heatmaps(heatmap, self.image_size)
-        pairs_3d = zip(views, predicted_3d.float().cpu().numpy(), strict=True)
-        pairs_2d = zip(views, predicted_2d.cpu().numpy(), strict=True)
-        joints_3d = np.stack([view.to_camera(joints) for view, joints in pairs_3d])
-        joints_2d = np.stack([view.to_image(joints, self.image_size) for view, joints in pairs_2d])
-        return Poses(joints_3d.astype(np.float32), joints_2d.astype(np.float32), heights.cpu().numpy())
+        # a copy to the host that is not waited for goes into pinned memory
+        found = [tensor.to("cpu", non_blocking=True) for tensor in (predicted_3d.float(), predicted_2d, heights)]
+        done = torch.cuda.current_stream(device).record_event() if on_gpu else None
+
+        def poses_of() -> Poses:
+            if done is not None:
+                done.synchronize()
+            joints_3d, joints_2d, confidence = (tensor.numpy() for tensor in found)
+            pairs_3d, pairs_2d = zip(views, joints_3d, strict=True), zip(views, joints_2d, strict=True)
+            return Poses(
+                np.stack([view.to_camera(joints) for view, joints in pairs_3d]).astype(np.float32),
+                np.stack([view.to_image(joints, self.image_size) for view, joints in pairs_2d]).astype(np.float32),
+                confidence,
+            )
+
+        return poses_of

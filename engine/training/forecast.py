@@ -25,7 +25,7 @@ from engine.distributed import Process
 from engine.stages import ModelConfig
 from engine.training.run import Run
 from engine.training.run_folder import inspected
-from engine.training.throughput import Rate, Stopwatch
+from engine.training.throughput import Rate, Stopwatch, waiting_for
 from engine.training.validation import validate
 from loaders import PoseBatch
 from loaders.system.os_errors import format_bytes
@@ -103,14 +103,15 @@ def make_forecast(run: Rehearsal) -> Forecast:
     rate, timed_steps = _time_training(run)
     val_rate = _time_validation(run)
     size = _file_size(run)
-    memory = _peak_memory() + (0 if run.process.device.type == "cuda" else size)  # it is written from a copy
+    # the last one and the best one are written from copies
+    memory = _peak_memory() + (0 if run.process.device.type == "cuda" else 2 * size)
     return Forecast(steps, validations, rate, timed_steps, val_rate, max(run.process.gather(memory)), size)
 
 
 def _time_training(run: Rehearsal) -> tuple[Rate, int]:
     """Return the rate over some steps, and their number."""
     remedy = Checkpointer(run.config.run_dir, run.config.checkpoint, on=False).remedy
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(waiting_for(run.process.device))
     batches = stopwatch.waiting(_endless(run))
     run.set_learning_rate()
 
@@ -118,7 +119,7 @@ def _time_training(run: Rehearsal) -> tuple[Rate, int]:
         for batch in itertools.islice(batches, steps):
             run.update(batch)
             stopwatch.count(len(batch) * run.process.world_size)
-        run.means.read(run.step, remedy)  # waits for the device
+        run.means.read(run.step, remedy)
         return stopwatch.read()
 
     steps, rate = 1, take(1)

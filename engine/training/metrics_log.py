@@ -67,7 +67,11 @@ class RunLog:
 
     def training(self, step: int, values: dict[str, float], rate: Rate) -> None:
         """Write what the steps since the last entry gave, "loss" among the values, and how fast they were."""
-        speed = {"images_per_second": rate.images_per_second, "data_wait_share": rate.wait_share}
+        speed = {
+            "images_per_second": rate.images_per_second,
+            "data_wait_share": rate.wait_share,
+            "checkpoint_share": rate.checkpoint_share,
+        }
         if torch.cuda.is_initialized():
             speed["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self.scalars(step, _prefixed("train", values) | _prefixed("speed", speed))

@@ -63,7 +63,7 @@ class Preemption:
 
         Raises Stopped, on all processes, when a signal came to one of them.
         """
-        self._drop_sent()
+        self.drop_sent()
         batches = iter(loader)
         requests = Requests(working=True)
         while requests.working:
@@ -73,16 +73,16 @@ class Preemption:
                 raise Stopped(requests.signal)
             if batch is not None:
                 yield batch
-        self._drop_sent()
+        self.drop_sent()
+
+    def drop_sent(self) -> None:
+        """Drop what was sent last, on all processes alike: requests that still hold are sent again."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.wait()
 
     def close(self) -> None:
         """Hand the signals back."""
         self._signals.close()
         with contextlib.suppress(RuntimeError):  # the others are gone: that has been said
-            self._drop_sent()
-
-    def _drop_sent(self) -> None:
-        """Drop what was sent last, on all processes alike: requests that still hold are sent again."""
-        sent, self._sent = self._sent, None
-        if sent is not None:
-            sent.wait()
+            self.drop_sent()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -24,15 +24,19 @@ _STEPS: Final = 5
 
 @dataclass(frozen=True)
 class Rate:
-    """Images, and the seconds that they took, between two readings."""
+    """Images, and the time that they took, between two readings."""
 
     images: int
     seconds: float
+    """Of training, pauses excluded."""
     waited: float
+    """Of these, waiting for the loader (seconds)."""
+    saving: float = 0.0
+    """Beside these, standing still for checkpoints (seconds)."""
 
     @property
     def images_per_second(self) -> float:
-        """Images over time, pauses excluded."""
+        """Images over the time of training."""
         return self.images / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -40,13 +44,30 @@ class Rate:
         """Share of the time spent waiting for the loader (0 to 1)."""
         return self.waited / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def checkpoint_share(self) -> float:
+        """Share that checkpoints take of the time of training and checkpoints (0 to 1)."""
+        return self.saving / (self.seconds + self.saving) if self.saving > 0 else 0.0
+
+
+def waiting_for(device: torch.device) -> Callable[[], None]:
+    """Return a function that waits until the steps queued on the device are done; a CPU queues none.
+
+    It does not wait for what a loader prepares there meanwhile, in streams of its own.
+    """
+    if device.type != "cuda":
+        return lambda: None
+    return lambda: torch.cuda.current_stream(device).synchronize()
+
 
 class Stopwatch:
     """Times training steps; validation and checkpoints are pauses, the first reading is warm-up."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait: Callable[[], None]) -> None:
+        """Begin; ``wait`` returns when the steps that were queued are done, see `waiting_for`."""
+        self._wait = wait
         self._images = 0
-        self._waited = 0.0
+        self._waited = self._saving = 0.0
         self._started = time.perf_counter()
         self._rates: list[Rate] = []
 
@@ -68,27 +89,42 @@ class Stopwatch:
         self._images += images
 
     def read(self) -> Rate:
-        """Return the rate since the last reading; the device must have been waited for just before."""
+        """Return the rate since the last reading. Waits for the device."""
+        self._wait()
         now = time.perf_counter()
-        rate = Rate(self._images, now - self._started, self._waited)
-        if rate.images:
+        rate = Rate(self._images, now - self._started, self._waited, self._saving)
+        if rate.images or (self._rates and rate.saving):
             self._rates.append(rate)
-        self._images, self._waited, self._started = 0, 0.0, now
+        self._images, self._waited, self._saving, self._started = 0, 0.0, 0.0, now
         return rate
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Exclude the time spent inside; not nested."""
+    def paused(self, *, saving: bool = False) -> Iterator[None]:
+        """Exclude the time spent inside, but for what was queued before; not nested. Waits for the device.
+
+        Args:
+            saving: the time inside is a checkpoint's.
+        """
+        self._wait()
         before = time.perf_counter()
         try:
             yield
         finally:
-            self._started += time.perf_counter() - before
+            self._wait()
+            pause = time.perf_counter() - before
+            self._started += pause
+            if saving:
+                self._saving += pause
 
     def overall(self) -> Rate:
-        """Return the rate over all readings but the first, which holds the warm-up, unless it is the only one."""
-        rates = self._rates[1:] or self._rates
-        return Rate(sum(r.images for r in rates), sum(r.seconds for r in rates), sum(r.waited for r in rates))
+        """Return the rate over all readings but the first, which holds the warm-up, unless no other holds images."""
+        rates = self._rates[1:] if any(rate.images for rate in self._rates[1:]) else self._rates
+        return Rate(
+            sum(rate.images for rate in rates),
+            sum(rate.seconds for rate in rates),
+            sum(rate.waited for rate in rates),
+            sum(rate.saving for rate in rates),
+        )
 
 
 class StepProfile:

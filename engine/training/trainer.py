@@ -19,7 +19,7 @@ from engine.training.metrics_log import RunLog
 from engine.training.preemption import Preemption
 from engine.training.run import Run
 from engine.training.run_folder import CONFIG, claimed
-from engine.training.throughput import TRACE, StepProfile, Stopwatch
+from engine.training.throughput import TRACE, StepProfile, Stopwatch, waiting_for
 from engine.training.validation import validate
 from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure
@@ -53,7 +53,7 @@ class Trainer(Run):
             self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)
             opened.callback(self.profile.close)
             opened.callback(self.checkpointer.close)  # the first to be closed: signals are still noted
-            self.stopwatch = Stopwatch()
+            self.stopwatch = Stopwatch(waiting_for(process.device))
             self._opened = opened.pop_all()
 
     def fit(self) -> int:
@@ -66,7 +66,9 @@ class Trainer(Run):
             if self.schedule.validation_due(self.step, self.validated_at):
                 try:
                     self.validate()
-                except Stopped as stopped:  # a resumed run validates anew, from the checkpoint just before
+                except Stopped as stopped:  # a resumed run validates anew
+                    if self.checkpointer.saved_step != self.step:
+                        self.save()
                     return stopped.number
             if self.schedule.finished(self.step):
                 break
@@ -83,13 +85,15 @@ class Trainer(Run):
         self.set_learning_rate()
         for batch in self.stopwatch.waiting(self.loader):
             self.train_step(batch)
-            requests = self.preemption.exchange(checkpoint=self.checkpointer.overdue())
-            if requests.signal or self.schedule.finished(self.step):
+            requests = self.preemption.exchange(checkpoint=self.checkpointer.due(self.step))
+            if requests.signal:
                 self.save()
                 return requests.signal
-            if requests.checkpoint or self.checkpointer.due(self.step):
+            if self.schedule.finished(self.step):  # the validation that follows saves
+                return 0
+            if requests.checkpoint:
                 self.save()
-        self.save()
+                self.preemption.drop_sent()  # what was asked for meanwhile is done
         return 0
 
     def train_step(self, batch: PoseBatch) -> None:
@@ -115,7 +119,7 @@ class Trainer(Run):
         self.log.training(self.step, means | figures, self.stopwatch.read())
 
     def validate(self) -> None:
-        """Evaluate the network on the validation split, and keep it if it is the best so far."""
+        """Evaluate the network on the validation split; save it if that is due, and if it is the best so far."""
         with self.stopwatch.paused():
             batches = self.preemption.batches(self.val_loader)
             result = validate(self.stage, self.learner.eval_model, batches, self.process, self.learner.precision)
@@ -127,21 +131,32 @@ class Trainer(Run):
         is_best = result.metrics[self.stage.metric] < self.best
         if is_best:
             self.best = result.metrics[self.stage.metric]
-        self.save(best=is_best)
+        due = self.schedule.finished(self.step) or self.process.from_main(
+            self.checkpointer.due(self.step, validated=True)
+        )
+        if due or is_best:
+            self.save(best=is_best, write=due)
 
-    def save(self, *, best: bool = False) -> None:
-        """Begin to write a checkpoint. Raises Failure, and writes none, if a loss or a weight is not finite."""
-        # waits for the device, so that the steps before count as training
-        self.means.read(self.step, self.checkpointer.remedy)
-        with self.stopwatch.paused(), record_function("checkpoint"):
+    def save(self, *, best: bool = False, write: bool = True) -> None:
+        """Begin to write a checkpoint. Raises Failure, and writes none, if a loss or a weight is not finite.
+
+        Args:
+            best: it is the best one so far.
+            write: now; or else hold it, the best one, in memory until the next is written.
+        """
+        with self.stopwatch.paused(saving=True), record_function("checkpoint"):
+            self.means.read(self.step, self.checkpointer.remedy)
             if not self.process.from_main(self.learner.is_finite()):
                 advice = self.checkpointer.remedy(self.step + 1)
                 raise Failure(f"the weights are not finite at step {self.step}; {advice}")
             self.log_position = self.log.position
-            self.checkpointer.write(self.checkpoint(), best=best)
+            if write:
+                self.checkpointer.write(self.checkpoint(), best=best)
+            else:
+                self.checkpointer.hold_best(self.checkpoint())
 
     def write_summary(self) -> None:
-        """Write summary.json: how fast, how good. The device must have been waited for, as `save` does."""
+        """Write summary.json: how fast, how good."""
         self.stopwatch.read()  # the steps since the last log entry
         rate = self.stopwatch.overall()
         self.log.summary(
@@ -151,6 +166,7 @@ class Trainer(Run):
                 "epochs": self.loader.progress,
                 "images_per_second": round(rate.images_per_second, 2) if rate.images else None,
                 "data_wait_share": round(rate.wait_share, 4) if rate.images else None,
+                "checkpoint_share": round(rate.checkpoint_share, 4) if rate.images else None,
                 "skipped_samples": len(self.log.skipped),
                 "processes": self.process.world_size,
                 "device": self.process.device.type,
@@ -166,7 +182,7 @@ class Trainer(Run):
         self._opened.close()
 
     def _wait_for_checkpoints(self) -> None:
-        with self.stopwatch.paused():
+        with self.stopwatch.paused(saving=True):
             self.checkpointer.wait()
 
     def _answer(self, signal_name: str) -> None:

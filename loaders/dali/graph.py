@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 
 from models.camera import FisheyeCamera
+
+_BYTES_PER_PIXEL: Final = 8
+"""Memory that nvJPEG gets to decode an image: 16 bits for each coefficient of three channels, and some to spare."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,6 @@ class GraphSpec:
     hw_decoder_load: float
     normalize: bool = False
     """Normalize smooth images to -1..1, float32 CHW; otherwise they stay HWC bytes."""
-    device_memory_padding: int = 0
-    """Bytes of GPU memory set aside by each decoding thread."""
-    host_memory_padding: int = 0
-    """Bytes of pinned host memory set aside by each decoding thread, twice."""
 
     @property
     def takes_matrices(self) -> bool:
@@ -173,14 +172,18 @@ def build_image(data: Any, kind: ImageSpec, spec: GraphSpec, warp: Any, color: A
 def _decode(data: Any, kind: ImageSpec, spec: GraphSpec) -> Any:
     if not kind.encoded:
         return data.gpu() if spec.device == "gpu" else data
+    memory = _BYTES_PER_PIXEL * spec.stored.width * spec.stored.height
     return fn.decoders.image(
         data,
         device="mixed" if spec.device == "gpu" else "cpu",
         output_type=types.RGB if kind.smooth else types.ANY_DATA,
         dtype=types.UINT16 if kind.bits == 16 else types.UINT8,
         hw_decoder_load=spec.hw_decoder_load,
-        device_memory_padding=spec.device_memory_padding,
-        host_memory_padding=spec.host_memory_padding,
+        # all images are of one size, so that this is enough for each
+        preallocate_width_hint=spec.stored.width,
+        preallocate_height_hint=spec.stored.height,
+        device_memory_padding=memory,
+        host_memory_padding=memory,
         # labels belong to pixels as they are stored
         adjust_orientation=False,
         # the CPU decoder's chroma, on the GPU too

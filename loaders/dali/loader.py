@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import torch
+from nvidia.dali import types
 from nvidia.dali.tensors import TensorCPU
+from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from loaders.augment import Augmentation
-from loaders.base import Indices, Loader, channels_first
+from loaders.base import READ_AHEAD, Blocks, Indices, Loader, channels_first
 from loaders.batch import PoseBatch
-from loaders.codecs import Bytes, png_bits, stored_size
+from loaders.codecs import Bytes, decode_stored, png_bits, stored_size
 from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.dali.sources import MappedSource, SequentialSource
 from loaders.errors import InputError
 from loaders.format.shard_set import image_data
+from loaders.system.threads import run_ahead
 
 _MIB: Final = 2**20
 
@@ -32,14 +37,22 @@ _BLOCK_BYTES: Final = 64 * _MIB
 """Most memory of a block's decoded images (bytes), unless a single batch needs more."""
 
 
+_Encoded = dict[tuple[int, str], Bytes]
+"""Bytes of images, by position in the split and member."""
+_Faults = dict[tuple[int, str], str]
+"""What is wrong with images, by the same."""
+
+
 @dataclass(frozen=True)
-class _InFlight:
-    """A batch on its way through the graph."""
+class _Block:
+    """Samples on their way through the graph."""
 
     indices: Indices
     augmentation: Augmentation | None
-    inputs: list[Any]
-    """What the graph reads in place."""
+    inputs: tuple[Any, ...]
+    """What the graph reads in place; nothing if an image has no header."""
+    fault: str = ""
+    """Why it cannot go through the graph."""
 
 
 class DaliLoader(Loader):
@@ -67,106 +80,122 @@ class DaliLoader(Loader):
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=config.hw_decoder_load,
             normalize=self.dtype == "float32",
-            device_memory_padding=config.device_memory_padding * _MIB,
-            host_memory_padding=config.host_memory_padding * _MIB,
         )
-        self._upcoming: Iterator[Indices] = iter(())
-        self._in_flight: deque[_InFlight] = deque()
-        # a GPU may still read the inputs of the batch it just delivered
-        self._recent: deque[_InFlight] = deque(maxlen=config.prefetch)
+        self._upcoming = self._prepare([])
+        self._in_flight: deque[_Block] = deque()
+        self._copied: Any = None
+        """DALI's memory of the block that was made last, until `Loader._fetch` has waited for the copies of it."""
 
     def close(self) -> None:
         """Free the pipeline, its threads and the mappings."""
-        self._source.close()
-        self._in_flight.clear()
-        self._recent.clear()
         super().close()
+        self._source.close()
 
-    def _load(self, plan: list[Indices]) -> Iterator[PoseBatch]:
+    def _load(self, plan: list[Indices]) -> Blocks:
         done = 0
         while done < len(plan):
             usable = [self._usable(indices) for indices in plan[done:]]
             blocks = [usable[first : first + self._at_once] for first in range(0, len(usable), self._at_once)]
             wholes = [np.concatenate(block) for block in blocks]
             started = [indices for indices in wholes if len(indices)]
-            self._upcoming = iter(started)
+            self._upcoming = run_ahead(self._prepare(started), READ_AHEAD, "read")
             try:
                 self._source.start(self._spec, started, self._feed)
                 for block, indices in zip(blocks, wholes, strict=True):
-                    batch = self._next_batch() if len(indices) else self._labels(indices, None)
-                    for part in batch.split([len(indices) for indices in block]):
-                        yield part
-                        done += 1
+                    batch = self._next_block() if len(indices) else self._labels(indices, None)
+                    yield batch.split([len(indices) for indices in block])
+                    done += len(block)
             except PipelineError as error:
                 self._source.pipeline = None
                 self._reject_bad(str(error))
             finally:
-                self._upcoming = iter(())
-                self._source.stop()
+                self._upcoming.close()
+                self._source.stop(keep=self.training)
                 self._in_flight.clear()
+                self._copied = None
 
-    def _next_batch(self) -> PoseBatch:
-        """Return the next batch. Raises PipelineError."""
+    def _prepare(self, blocks: list[Indices]) -> Generator[_Block, None, None]:
+        """Yield blocks of samples as the graph takes them; their bytes are in memory."""
+        for indices in blocks:
+            augmentation, inputs, fault = self._draw(indices), list[Any](), ""
+            if self._source.fed:
+                self._read_ahead(indices)
+                stored = {member: image_data(self.shard_set, indices, member) for member in self.members.values()}
+                if any(self._header_fault(data, member) for member in self.encoded for data in stored[member]):
+                    fault = "an image's header is wrong"
+                else:
+                    # DALI would wrap each array in turn, with many questions about what it is
+                    inputs += [[TensorCPU(data) for data in images] for images in stored.values()]
+            rows = len(indices) if self._source.fed else self._pipelines.batch_size
+            if augmentation is not None and self._spec.moves:
+                inputs.append(np.resize(dali_matrices(augmentation.warp(self.camera)), (rows, 2, 3)))
+            if augmentation is not None and self._spec.jitters_color:
+                inputs.append(np.resize(augmentation.color, (rows, 3, 4)))
+            yield _Block(indices, augmentation, tuple(inputs), fault)
+
+    def _feed(self) -> tuple[Any, ...]:
+        """Return a block as the graph takes it; DALI calls this when it has room for one."""
+        block = next(self._upcoming)
+        # in flight even if it cannot be fed, since bad samples are looked for there
+        self._in_flight.append(block)
+        if block.fault:
+            raise PipelineError(block.fault)
+        return block.inputs
+
+    def _next_block(self) -> PoseBatch:
+        """Return the samples that leave the graph next. Raises PipelineError."""
         if not (self._source.fed or self._spec.takes_matrices):
             self._feed()  # DALI asks for nothing
         outputs = self._pipelines.run(self._source.pipeline)
         # it stays in flight until its images have been looked at, since bad samples are looked for there
-        batch = self._in_flight[0]
-        (pose, meta), outputs = self._source.split(batch.indices, outputs)
-        labels = self._label_batch(pose, meta, batch.indices, batch.augmentation).to(self.device)
-        tensors = [channels_first(from_dlpack(output.as_tensor())[: len(labels)]) for output in outputs]
-        self._recent.append(self._in_flight.popleft())
+        block = self._in_flight[0]
+        (pose, meta), outputs = self._source.split(block.indices, outputs)
+        labels = self._label_batch(pose, meta, block.indices, block.augmentation).to(self.device)
+        tensors = [channels_first(self._tensor(output)[: len(labels)]) for output in outputs]
+        self._copied = outputs
+        self._in_flight.popleft()
         return dataclasses.replace(labels, **dict(zip(self.members, tensors, strict=True)))
 
-    def _feed(self) -> tuple[Any, ...]:
-        """Return a batch as the graph takes it; DALI calls this when it has room for one."""
-        indices = next(self._upcoming)
-        augmentation = self._draw(indices)
-        batch = _InFlight(indices, augmentation, [])
-        # in flight even if its inputs cannot be had, since bad samples are looked for there
-        self._in_flight.append(batch)
-        if self._source.fed:
-            batch.inputs.extend(self._stored_images(indices, member) for member in self.members.values())
-        rows = len(indices) if self._source.fed else self._pipelines.batch_size
-        if augmentation is not None and self._spec.moves:
-            batch.inputs.append(np.resize(dali_matrices(augmentation.warp(self.camera)), (rows, 2, 3)))
-        if augmentation is not None and self._spec.jitters_color:
-            batch.inputs.append(np.resize(augmentation.color, (rows, 3, 4)))
-        return tuple(batch.inputs)
-
-    def _stored_images(self, indices: Indices, member: str) -> list[TensorCPU]:
-        """Return images as they are stored. Raises PipelineError if one has no header."""
-        stored = image_data(self.shard_set, indices, member)
-        if not member.endswith(".npy") and any(self._header_fault(data, member) for data in stored):
-            raise PipelineError("an image's header is wrong")
-        # DALI would wrap each array in turn, with many questions about what it is
-        return [TensorCPU(data) for data in stored]
+    def _tensor(self, output: Any) -> Tensor:
+        """Return an output of the graph as a tensor."""
+        dense = output.as_tensor()
+        if self._stream is None:
+            return from_dlpack(dense)
+        # copied: when torch drops memory of DALI's, DALI waits for all work of the device, which ends the process if a
+        # CUDA graph is being captured
+        dtype = getattr(torch, np.dtype(types.to_numpy_type(dense.dtype)).name)
+        tensor = torch.empty(dense.shape(), dtype=dtype, device=self.device)
+        stream = ctypes.c_void_p(self._stream.cuda_stream)
+        dense.copy_to_external(ctypes.c_void_p(tensor.data_ptr()), stream, non_blocking=True)
+        return tensor
 
     def _image_spec(self, output: str, member: str) -> ImageSpec:
         if output == "worldp":
-            return ImageSpec(encoded=True, bits=png_bits(self._source.encoded(0, member)), smooth=False)
+            (first,) = self._source.encoded(np.array([0]), member)
+            return ImageSpec(encoded=True, bits=png_bits(first), smooth=False)
         return ImageSpec(encoded=not member.endswith(".npy"))
 
     def _reject_bad(self, reason: str) -> None:
         """Reject the samples in the pipeline whose images cannot be used. Raises InputError if there are none."""
         # a stream decodes ahead of what was fed
-        while len(self._in_flight) <= self.config.prefetch and (indices := next(self._upcoming, None)) is not None:
-            self._in_flight.append(_InFlight(indices, None, []))
-        in_flight = sorted({int(index) for batch in self._in_flight for index in batch.indices})
-        members = [member for member in self.members.values() if not member.endswith(".npy")]
-        # headers first: decoding is slow one by one, and without a header not even safe
-        for fault_of in (self._header_fault, self._decoding_fault):
-            faults = [
-                (index, member, fault)
-                for index in in_flight
-                for member in members
-                if (fault := fault_of(self._source.encoded(index, member), member))
-            ]
-            for index, member, fault in faults:
-                self._reject(index, member, fault)
-            if faults:
-                return
-        raise InputError(f"DALI failed: {reason}")
+        while len(self._in_flight) <= self.config.prefetch and (block := next(self._upcoming, None)) is not None:
+            self._in_flight.append(block)
+        in_flight = np.unique(np.concatenate([block.indices for block in self._in_flight]))
+        images = {
+            (index, member): data
+            for member in self.encoded
+            for index, data in zip(in_flight.tolist(), self._source.encoded(in_flight, member), strict=True)
+        }
+        # headers first: without one, decoding is not even safe
+        faults = _faults(images, self._header_fault)
+        if not faults:
+            # the host is asked first, since an answer of DALI's costs a pipeline
+            suspects = {key: images[key] for key in _faults(images, _host_fault)}
+            faults = self._decoding_faults(suspects) or self._decoding_faults(images)
+        for (index, member), fault in sorted(faults.items()):
+            self._reject(index, member, fault)
+        if not faults:
+            raise InputError(f"DALI failed: {reason}")
 
     def _header_fault(self, data: Bytes, member: str) -> str:
         """Return what is wrong with an image's header; empty if it is as it should be."""
@@ -175,11 +204,39 @@ class DaliLoader(Loader):
         except ValueError as error:
             return f"cannot be decoded ({error})"
 
-    def _decoding_fault(self, data: Bytes, member: str) -> str:
-        """Return why an image cannot be used, by decoding it alone; empty if it can."""
-        image = dict(zip(self.members.values(), self._spec.images, strict=True))[member]
+    def _decoding_faults(self, images: _Encoded) -> _Faults:
+        """Return why DALI cannot decode some of these images."""
+        kinds = zip(self.members.values(), self._spec.images, strict=True)
+        found: _Faults = {}
+        for member, kind in kinds:
+            found |= self._faults_by_halves({key: data for key, data in images.items() if key[1] == member}, kind)
+        return found
+
+    def _faults_by_halves(self, images: _Encoded, kind: ImageSpec) -> _Faults:
+        """Decode images of one kind together, and where that fails each half of them."""
+        if not images:
+            return {}
+        keys, data = list(images), list(images.values())
         try:
-            self._pipelines.run(self._pipelines.build(decode_graph, lambda: [data], image, self._spec, batch_size=1))
+            pipeline = self._pipelines.build(decode_graph, lambda: data, kind, self._spec, batch_size=len(data))
+            self._pipelines.run(pipeline)
         except PipelineError as error:
-            return f"cannot be decoded ({error})"
-        return ""
+            if len(keys) == 1:
+                return {keys[0]: f"cannot be decoded ({error})"}
+            halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
+            first, second = (self._faults_by_halves({key: images[key] for key in half}, kind) for half in halves)
+            return first | second
+        return {}
+
+
+def _faults(images: _Encoded, fault_of: Callable[[Bytes, str], str]) -> _Faults:
+    return {key: fault for key, data in images.items() if (fault := fault_of(data, key[1]))}
+
+
+def _host_fault(data: Bytes, member: str) -> str:
+    """Return why an image cannot be decoded on the host; empty if it can."""
+    try:
+        decode_stored(data, member)
+    except ValueError as error:
+        return str(error)
+    return ""

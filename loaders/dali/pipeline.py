@@ -49,10 +49,9 @@ class Pipelines:
         return pipeline
 
     def run(self, pipeline: Any) -> Any:
-        """Return a pipeline's next outputs. Raises PipelineError."""
-        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+        """Return a pipeline's next outputs, when they are complete. Raises PipelineError."""
         try:
-            return pipeline.run(stream)
+            return pipeline.run()
         except RuntimeError as error:
             raise PipelineError(_reason(error)) from error
 

@@ -10,7 +10,6 @@ from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.dlpack import from_dlpack
 
 from loaders.base import Indices
 from loaders.codecs import Bytes
@@ -45,12 +44,14 @@ class MappedSource:
         """Return a batch's labels, and those of the graph's outputs that are images."""
         return (self._shard_set.pose(indices), self._shard_set.meta(indices)), outputs
 
-    def encoded(self, index: int, member: str) -> Bytes:
-        """Return the bytes of one sample's member."""
-        return self._shard_set.member(index, member)
+    def encoded(self, indices: Indices, member: str) -> list[Bytes]:
+        """Return the bytes of a member of each sample."""
+        return self._shard_set.read(indices, member)
 
-    def stop(self) -> None:
-        """Take what is left in the pipeline out of it, so that the next epoch begins empty."""
+    def stop(self, *, keep: bool) -> None:
+        """Take what is left in the pipeline out of it, so that the next epoch begins empty; or drop it."""
+        if not keep:
+            self.pipeline = None
         if self.pipeline is None:
             return
         try:
@@ -102,19 +103,19 @@ class SequentialSource:
 
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
         """Return a batch's labels, and those of the graph's outputs that are images. Raises PipelineError."""
-        pose, meta = (from_dlpack(output.as_tensor()).numpy()[: len(indices)] for output in outputs[:2])
+        pose, meta = (np.asarray(output.as_tensor())[: len(indices)] for output in outputs[:2])
         images, sizes = outputs[2 : 2 + len(self._members)], outputs[2 + len(self._members) :]
         camera = self._shard_set.camera
         for size in sizes:
-            if (from_dlpack(size.as_tensor()).numpy()[:, :2] != (camera.height, camera.width)).any():
+            if (np.asarray(size.as_tensor())[:, :2] != (camera.height, camera.width)).any():
                 raise PipelineError("an image has another size than the manifest says")
         return (decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE)), images
 
-    def encoded(self, index: int, member: str) -> Bytes:
-        """Read the bytes of one sample's member. Raises InputError."""
-        return self._read(np.array([index]), member)[0]
+    def encoded(self, indices: Indices, member: str) -> list[Bytes]:
+        """Read the bytes of a member of each sample. Raises InputError."""
+        return self._read(indices, member)
 
-    def stop(self) -> None:
+    def stop(self, *, keep: bool) -> None:
         """Drop the pipeline: what it has read ahead belongs to this epoch."""
         self.pipeline = None
 

@@ -15,7 +15,7 @@ from loaders.errors import InputError
 from loaders.format.index import IndexEntry, ShardIndex, compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, decode_arrays, encoded_size
-from loaders.system.open_files import map_file
+from loaders.system.open_files import map_file, read_ahead
 
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -82,6 +82,20 @@ class ShardSet:
         shards = self.shard_of(chosen).tolist()
         spans = self._spans[chosen, self.members.index(name)].tolist()
         return [self._map(shard)[offset : offset + size] for shard, (offset, size) in zip(shards, spans, strict=True)]
+
+    def read_ahead(self, indices: Indices, names: Sequence[str]) -> None:
+        """Have members of samples read from the disk, and return when what Python looks at is in memory.
+
+        That is the first page of each: a whole label, or an image's header.
+        """
+        chosen = np.asarray(indices, np.int64)
+        shards = self.shard_of(chosen)
+        begins = np.zeros(len(self.shards), np.int64)
+        for shard in np.unique(shards).tolist():
+            begins[shard] = self._map(shard).ctypes.data
+        spans = self._spans[chosen][:, [self.members.index(name) for name in names]]
+        spans[:, :, 0] += begins[shards][:, None]
+        read_ahead(spans.reshape(-1, 2).tolist())
 
     def member(self, index: int, name: str) -> Bytes:
         """Return the bytes of one sample's member as a read-only view into the mapped tar."""

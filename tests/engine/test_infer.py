@@ -10,7 +10,7 @@ from PIL import Image
 from engine.evaluate import main as evaluate
 from engine.infer import load_model, main
 from engine.inference.images import Preparation, read_image
-from engine.inference.pose_model import View
+from engine.inference.pose_model import PoseModel, View
 from loaders import InputError, ShardSet
 from loaders.codecs import decode, encode
 from loaders.preprocessing import Circle, resize
@@ -177,6 +177,33 @@ def test_a_folder_becomes_predictions(tmp_path, capsys, finetuned, model):
         assert drawn.shape == image.shape
         assert (drawn[:, :, ::-1] != image).any()
     assert "3 of 3 images" in capsys.readouterr().out
+
+
+def test_a_batch_begins_before_the_one_before_is_waited_for(tmp_path, monkeypatch, finetuned, model):
+    """Five images and one that is unreadable, two at a time; each has what the model says of it alone."""
+    folder, events, begin = tmp_path / "in", [], PoseModel.begin
+    folder.mkdir()
+    images = {f"{seed}.png": frame(seed, 64, 64) for seed in range(6)}
+    for name, image in images.items():
+        write(folder / name, image)
+    (folder / "3.png").write_text("no image")
+
+    def noted(self, squares, views):
+        number = sum(event == "begin" for event, _ in events)
+        events.append(("begin", number))
+        poses_of = begin(self, squares, views)
+        return lambda: (events.append(("wait", number)), poses_of())[1]
+
+    monkeypatch.setattr(PoseModel, "begin", noted)
+    assert run(finetuned, folder, tmp_path / "out", "--batch-size", "2", "--no-images") == 1
+    assert events == [("begin", 0), ("begin", 1), ("wait", 0), ("begin", 2), ("wait", 1), ("wait", 2)]
+    monkeypatch.undo()
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert [entry["file"] for entry in entries] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+    pairs = {0: [0, 1], 1: [2], 2: [4, 5]}  # the same batches: the same bits
+    poses = [model([images[f"{seed}.png"] for seed in seeds]).joints_3d for seeds in pairs.values()]
+    said = np.array([list(entry["joints_3d_m"].values()) for entry in entries])
+    np.testing.assert_array_equal(said, np.concatenate(poses).astype(float).round(5))
 
 
 def test_unreadable_images_are_listed_and_the_rest_go_on(tmp_path, capsys, finetuned):

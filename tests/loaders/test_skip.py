@@ -1,11 +1,16 @@
 """``data.on_bad_sample skip``: what cannot be decoded is skipped and counted, and every rank stays in step."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from loaders import AugmentConfig, DataConfig, InputError, build_loader
+from loaders import AugmentConfig, DataConfig, InputError, ShardSet, build_loader
+from loaders.dali.graph import decode_graph
+from loaders.dali.pipeline import Pipelines
+from loaders.format.manifest import FILE_NAME, Split
 from tests.loaders.test_faults import WAYS
-from tests.shard_factory import make_shard_set, spoil_images
+from tests.shard_factory import make_shard_set, spoil_images, write_shard
 
 BAD = {5, 6, 17}
 
@@ -83,3 +88,31 @@ def test_a_batch_with_nothing_else_in_it_fails(shards, way):
     with pytest.raises(InputError, match=r"no sample of a batch can be decoded, the first is .*rgba.jpg"):
         list(loader)
     loader.close()
+
+
+@pytest.mark.parametrize("access", ["random", "sequential"])
+def test_a_bad_image_costs_few_pipelines(tmp_path, monkeypatch, access):
+    """A JPEG and a PNG, each cut in its middle, among the 64 samples of a batch."""
+    root = make_shard_set(tmp_path / "set", {"train": 64}, components=("rgba", "worldp"), samples_per_shard=64)
+    shard_set, samples = ShardSet(root, "train"), []
+    for index in range(64):
+        members = {name: shard_set.member(index, name).tobytes() for name in shard_set.members}
+        for name in {9: ["rgba.jpg"], 40: ["worldp.png"]}.get(index, []):
+            members[name] = members[name][: len(members[name]) // 2]
+        samples.append((shard_set.key(index), members))
+    shard = write_shard(root / "train" / shard_set.shards[0].name, samples)
+    manifest = dataclasses.replace(shard_set.manifest, splits={"train": Split((shard,))})
+    (root / FILE_NAME).write_text(manifest.to_json())
+    loader = build_loader(config(root, "dali", batch_size=64, access=access), "train", outputs=("image", "worldp"))
+    built = []
+    build = Pipelines.build
+    monkeypatch.setattr(
+        Pipelines, "build", lambda self, graph, *a, **k: built.append(graph) or build(self, graph, *a, **k)
+    )
+    (batch,) = loader
+    loader.close()
+    assert set(loader.skipped) == {9, 40}
+    assert len(batch) == 62
+    assert sum(graph is decode_graph for graph in built) == 2
+    # one that failed and one without the bad samples; a stream also reads the members that are looked at
+    assert len(built) == 2 + 2 + (2 if access == "sequential" else 0)

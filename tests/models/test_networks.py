@@ -69,6 +69,11 @@ def test_bytes_are_normalized_in_the_type_that_is_computed_in(dtype):
     assert torch.equal(x, (image.float() / 127.5 - 1).to(dtype))
 
 
+def test_shapes_are_known_without_computing():
+    image = torch.zeros(2, 3, 96, 96, dtype=torch.uint8, device="meta")  # which knows no autocast
+    assert HeatmapNet("resnet18").to("meta")(image).shape == (2, 15, 12, 12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
 def test_only_bytes_are_images(dtype):
     image = torch.zeros(1, 3, 64, 64, dtype=dtype)

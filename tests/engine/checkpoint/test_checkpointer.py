@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from engine.checkpoint import format as checkpoint
 from engine.checkpoint import torch_file
-from engine.checkpoint.checkpointer import CheckpointConfig, Checkpointer, load_newest
+from engine.checkpoint.checkpointer import CheckpointConfig, Checkpointer, HostCopy, load_newest
 from loaders import InputError
 from tests.checkpoint_factory import checkpoint_of
 
@@ -108,6 +109,78 @@ def test_nothing_whole_and_foreign_files_are_refused(tmp_path):
     torch.save({"format": checkpoint.FORMAT, "version": 1}, tmp_path / "last.pt")
     with pytest.raises(InputError, match="version 1"):
         load_newest(tmp_path)
+
+
+def test_a_best_one_that_waits_is_written_with_the_next(tmp_path):
+    writer = Checkpointer(tmp_path, CheckpointConfig())
+    writer.write(state(0))
+    for step in (1, 2):
+        writer.hold_best(state(step))
+    writer.wait()
+    assert not (tmp_path / "best.pt").exists()
+    writer.write(state(3))
+    writer.hold_best(state(4))  # while those are written
+    writer.wait()
+    assert checkpoint.load(tmp_path / "best.pt").step == 2
+    writer.write(state(5), best=True)
+    writer.wait()
+    assert checkpoint.load(tmp_path / "best.pt").step == 5
+    writer.hold_best(state(6))
+    writer.close()  # of a run that fails
+    for name, step in (("best.pt", 6), ("last.pt", 5)):
+        assert torch.equal(checkpoint.load(tmp_path / name).weights["net"]["w"], torch.full((1000,), float(step)))
+
+
+def test_memory_is_used_again_and_never_while_it_is_written(tmp_path, monkeypatch):
+    write_file, places = torch_file.write, []
+
+    def write_late(path, content):
+        time.sleep(0.1)
+        places.append(content["weights"]["net"]["w"].data_ptr())
+        write_file(path, content)
+
+    monkeypatch.setattr(torch_file, "write", write_late)
+    writer = Checkpointer(tmp_path, CheckpointConfig(keep=9))
+    for step in range(4):
+        writer.write(state(step))
+    writer.close()
+    assert len(set(places)) == 1
+    for age in range(4):
+        saved = checkpoint.load(tmp_path / (f"last-{age}.pt" if age else "last.pt"))
+        assert (saved.weights["net"]["w"] == saved.step).all()
+        assert saved.step == 3 - age
+
+
+def test_what_changes_its_shape_has_new_memory():
+    memory = HostCopy()
+    first = memory.of({"a": [torch.ones(2)], "b": torch.ones(3)})
+    second = memory.of({"a": [torch.zeros(4), torch.zeros(1)], "b": torch.zeros(3, dtype=torch.int64)})
+    assert [len(tensor) for tensor in second["a"]] == [4, 1]
+    assert second["b"].dtype == torch.int64
+    assert first["a"][0].sum() == 2
+
+
+def test_one_is_due_by_time_or_steps_and_never_while_one_is_written(tmp_path, monkeypatch):
+    now, go_on, write_file = [0.0], threading.Event(), torch_file.write
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(torch_file, "write", lambda *given: go_on.wait(60) and write_file(*given))
+    writer = Checkpointer(tmp_path, CheckpointConfig(minutes=10, every=100))
+    writer.write(state(0))
+    now[0] = 601.0
+    assert not writer.due(100, validated=True)
+    go_on.set()
+    writer.wait()
+    assert writer.due(1)
+    writer.write(state(1))
+    writer.wait()
+    for seconds, at_a_step, at_a_validation in ((59, False, False), (61, False, True), (599, False, True)):
+        now[0] = 601.0 + seconds
+        assert writer.due(2) == at_a_step
+        assert writer.due(2, validated=True) == at_a_validation
+    assert not writer.due(100)
+    assert writer.due(101)
+    assert not Checkpointer(tmp_path, CheckpointConfig(minutes=1e-9), on=False).due(1)
+    writer.close()
 
 
 def test_a_failed_write_is_told_at_the_next(tmp_path):

@@ -1,0 +1,34 @@
+"""Work that a thread does ahead of those who need it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+_END: Final = object()
+
+
+def run_ahead(items: Generator[T, None, None], depth: int, name: str) -> Generator[T, None, None]:
+    """Yield what a generator yields, which a thread of its own runs so many items ahead.
+
+    What it raises is raised here, in its turn. When this generator ends, or is closed, the thread has ended and
+    ``items`` is closed. The thread never waits for a consumer, so a program may end at any moment.
+
+    Args:
+        items: the generator; nothing else may use it.
+        depth: most items that are ready and not taken yet (items).
+        name: of the thread.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+    pending: deque[Future[T | object]] = deque()
+    try:
+        pending.extend(pool.submit(next, items, _END) for _ in range(depth))
+        while (item := pending.popleft().result()) is not _END:
+            pending.append(pool.submit(next, items, _END))
+            yield item  # type: ignore[misc]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        items.close()
