@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final, Literal, get_args
 
 import torch
-import torchvision
 from torch import Tensor, nn
+
+from models.fused_norm import norm_relu, norm_relu_pool
+from models.residual_blocks import build_resnet, convolve_stem
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 BACKBONES: Final[tuple[Backbone, ...]] = get_args(Backbone)
@@ -29,12 +31,20 @@ class HeatmapNet(nn.Module):
     32,950,095 parameters.
     """
 
+    conv1: nn.Conv2d
+    bn1: nn.BatchNorm2d
+    maxpool: nn.MaxPool2d
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, backbone: str = "resnet50", joints: int = 15) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError(f"backbone {backbone!r} is none of {', '.join(BACKBONES)}")
-        resnet = getattr(torchvision.models, backbone)(weights=None)
-        channels = resnet.fc.in_features
+        resnet = build_resnet(backbone)
+        channels: int = resnet.fc.in_features  # type: ignore[assignment, union-attr]
         for name, module in resnet.named_children():
             if name not in ("avgpool", "fc"):
                 self.add_module(name, module)
@@ -59,10 +69,12 @@ class HeatmapNet(nn.Module):
         device, dtype = image.device.type, self.final_layer.weight.dtype
         if device != "meta" and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        x = _normalized(image, dtype)
-        for module in self.children():
-            x = module(x)
-        return x
+        x = norm_relu_pool(self.bn1, self.maxpool, convolve_stem(self.conv1, _normalized(image, dtype)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for i in range(0, len(self.deconv_layers), 3):
+            x = norm_relu(self.deconv_layers[i + 1], self.deconv_layers[i](x))
+        heatmaps: Tensor = self.final_layer(x)
+        return heatmaps
 
 
 def _normalized(image: Tensor, dtype: torch.dtype) -> Tensor:

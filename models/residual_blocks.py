@@ -1,0 +1,93 @@
+"""torchvision's residual blocks and the stem of its ResNets, computed in a way that suits a GPU."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock as TorchvisionBasicBlock
+from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
+from torchvision.models.resnet import ResNet
+
+from models.fused_norm import Twins, norm_add_relu, norm_relu
+
+_STEM_CHANNELS: Final = 16
+"""Tensor cores take channels in eights at least."""
+
+
+class BasicBlock(TorchvisionBasicBlock):  # type: ignore[misc]
+    """Torchvision's block of two convolutions; in training on a GPU a block gives twins to the next one."""
+
+    twins = True
+
+    def forward(self, x: Tensor | Twins) -> Tensor | Twins:
+        """Return the block's result; the input may be twins."""
+        x, identity = x if isinstance(x, tuple) else (x, x)
+        x = norm_relu(self.bn1, self.conv1(x))
+        return norm_add_relu(self.bn2, self.conv2(x), _shortcut(self.downsample, identity), twins=self.twins)
+
+
+class Bottleneck(TorchvisionBottleneck):  # type: ignore[misc]
+    """Torchvision's block of three convolutions; in training on a GPU a block gives twins to the next one."""
+
+    twins = True
+
+    def forward(self, x: Tensor | Twins) -> Tensor | Twins:
+        """Return the block's result; the input may be twins."""
+        x, identity = x if isinstance(x, tuple) else (x, x)
+        x = norm_relu(self.bn1, self.conv1(x))
+        x = norm_relu(self.bn2, self.conv2(x))
+        return norm_add_relu(self.bn3, self.conv3(x), _shortcut(self.downsample, identity), twins=self.twins)
+
+
+def _shortcut(downsample: nn.Sequential | None, x: Tensor) -> Tensor:
+    if downsample is None:
+        return x
+    convolution, norm = downsample
+    return norm_relu(norm, convolution(x), relu=False)
+
+
+def build_resnet(backbone: str) -> nn.Module:
+    """Return torchvision's ResNet of that name, with the same random weights, made of these blocks.
+
+    Its layer4 returns a tensor, as the other layers do on a CPU.
+    """
+    block, layers = {
+        "resnet18": (BasicBlock, [2, 2, 2, 2]),
+        "resnet34": (BasicBlock, [3, 4, 6, 3]),
+        "resnet50": (Bottleneck, [3, 4, 6, 3]),
+        "resnet101": (Bottleneck, [3, 4, 23, 3]),
+        "resnet152": (Bottleneck, [3, 8, 36, 3]),
+    }[backbone]
+    resnet: nn.Module = ResNet(block, layers)
+    resnet.layer4[-1].twins = False  # type: ignore[index, union-attr]
+    return resnet
+
+
+def convolve_stem(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return a 7x7 convolution of stride 2 and padding 3; on a GPU in the form that tensor cores take.
+
+    Shapes: (B, 3, H, W) -> (B, 64, H / 2, W / 2).
+    """
+    if x.is_cuda and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
+        return _convolve_squares(x, convolution.weight)
+    y: Tensor = convolution(x)
+    return y
+
+
+def _convolve_squares(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve squares of 2x2 pixels, of which each is one with four times the channels, in steps of one.
+
+    A row of zeros before the kernel's first row and column makes it 4x4 squares large.
+    """
+    x, weight = _squares(x), _squares(F.pad(weight, (1, 0, 1, 0)))
+    more = _STEM_CHANNELS - x.shape[3]
+    x = F.pad(x, (0, more, 2, 1, 2, 1)).permute(0, 3, 1, 2)
+    return F.conv2d(x, F.pad(weight, (0, more)).permute(0, 3, 1, 2))
+
+
+def _squares(x: Tensor) -> Tensor:
+    """Return squares (B, H / 2, W / 2, 4 C) of pixels (B, C, H, W)."""
+    x = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    return x.transpose(2, 3).flatten(3)
