@@ -40,7 +40,7 @@ from loaders.system.cores import available_cores
 
 Figures = dict[str, Any]
 """What a step found: numbers by name, each with its unit where it has one."""
-GPU_TESTS: Final = ("tests/loaders/dali/test_gpu.py",)
+GPU_TESTS: Final = ("tests/loaders/dali/test_gpu.py", "tests/models/test_fused_norm.py")
 _NEVER: Final = 10**6
 _THREADS: Final = (4, 8)
 _LOADS: Final = (0.0, 0.65, 0.9, 1.0)
@@ -128,20 +128,21 @@ def steps() -> list[Step]:
         *_loading(),
         _training(train2d, 20),
         _training(compiled, 55, needs_gpu=True),
-        *(_training(dataclasses.replace(compiled, hw_decoder_load=load), 20, needs_gpu=True) for load in (0.0, 1.0)),
-        _training(dataclasses.replace(compiled, larger=True), 80, needs_gpu=True),
         _training(train3d, 15),
         _training(graphs, 25, needs_gpu=True),
         _profile(train2d, 10),
-        _profile(compiled, 15, needs_gpu=True),
-        _profile(graphs, 10, needs_gpu=True),
         *(_falling(Way(stage), 12) for stage in ("train2d", "train3d", "finetune")),
         _falling(Way("finetune", precision="fp16"), 12, needs_gpu=True),
-        _training(dataclasses.replace(train2d, precision="fp16"), 20, needs_gpu=True),
-        *(_training(dataclasses.replace(compiled, batch_size=size), 50, needs_gpu=True) for size in (256, 64, 384)),
+        _training(dataclasses.replace(train2d, larger=True), 25, needs_gpu=True),
+        *(_training(dataclasses.replace(train2d, hw_decoder_load=load), 15, needs_gpu=True) for load in (0.0, 1.0)),
+        *(_training(dataclasses.replace(train2d, batch_size=size), 15, needs_gpu=True) for size in (256, 64, 384)),
         Step("reference way: train3d", 25, partial(reference, stage="train3d")),
         Step("reference way: train2d", 25, partial(reference, stage="train2d")),
+        _training(dataclasses.replace(train2d, precision="fp16"), 20, needs_gpu=True),
+        _profile(compiled, 15, needs_gpu=True),
+        _profile(graphs, 10, needs_gpu=True),
         *_loading_by_engine_and_threads(),
+        _training(dataclasses.replace(compiled, larger=True), 80, needs_gpu=True),
         _training(dataclasses.replace(train2d, deterministic=True), 20, needs_gpu=True),
         _training(dataclasses.replace(train3d, compile="default"), 25, needs_gpu=True),
     ]
