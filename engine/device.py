@@ -75,7 +75,7 @@ def compiler_fault(device: torch.device) -> str:
         name, path = cxx_compiler()
         return "" if path else f"there is no compiler {name}: apt install g++, name yours in CXX"
     if importlib.util.find_spec("triton") is None:
-        return "there is no package triton: pip install triton"
+        return "there is no package triton, which comes with torch for Linux: pip install --force-reinstall torch"
     if torch.cuda.get_device_capability(device) < _TRITON_CAPABILITY:
         return "Triton compiles for GPUs of compute capability 7.0 and above: take a newer GPU"
     # Triton builds the functions that start its kernels, with the compiler it finds in this order
