@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,16 @@ class PoseBatch:
 
     def to(self, device: torch.device) -> PoseBatch:
         """Return the batch on ``device``; host memory is pinned first where that lets the copy overlap."""
-        return PoseBatch(**{name: _move(tensor, device) for name, tensor in self._tensors().items()})
+        return self.map(lambda tensor: _move(tensor, device))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> PoseBatch:
+        """Return the batch of what a function makes of each tensor."""
+        return PoseBatch(**{name: function(tensor) for name, tensor in self._tensors().items()})
+
+    def copy_(self, other: PoseBatch) -> None:
+        """Copy the tensors of a batch of the same shapes into this one's memory."""
+        for name, tensor in self._tensors().items():
+            tensor.copy_(getattr(other, name), non_blocking=True)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Tell torch's allocator that a stream uses the batch; see `torch.Tensor.record_stream`."""

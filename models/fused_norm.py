@@ -59,7 +59,7 @@ def _is_fused(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> boo
         and x.shape[1] % 64 == 0
         and x.numel() > x.shape[1]  # torch's error for a single value says it best
         and x.get_device() == torch.cuda.current_device()
-        and _has_kernels(x.get_device())
+        and has_kernels(x.device)
     )
 
 
@@ -68,12 +68,12 @@ def _is_rows(x: Tensor) -> bool:
 
 
 @functools.cache
-def _has_kernels(index: int) -> bool:
-    """Return whether Triton is there and finds what it compiles with; warns if not."""
+def has_kernels(device: torch.device) -> bool:
+    """Return whether Triton is there for a GPU and finds what it compiles with; warns if not."""
     try:
         from models import norm_kernels  # noqa: PLC0415 - slow to import, and not everywhere
 
-        norm_kernels.try_out(torch.device("cuda", index))
+        norm_kernels.try_out(device)
     except Exception as error:  # whatever a compiler, a driver or a GPU may lack
         warnings.warn(f"batch normalization by torch, which is slower: Triton fails: {error}", stacklevel=2)
         return False

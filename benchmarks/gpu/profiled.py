@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.peers.common import endless
 from engine.config import TrainConfig
 from engine.distributed import join_processes
 from engine.training.run import Run
@@ -27,13 +28,13 @@ _LONGEST: Final = 25
 """Kernels that are named."""
 _KINDS: Final = {
     "copies": r"memcpy|memset",
+    "loading": r"dali|nvjpeg|jpeg|nvimgcodec|huffman|idct|warp_?affine|ycbcr|upsampl",
     "fused by the compiler": r"^triton_",
     "layout": r"nchwtonhwc|nhwctonchw|transpose|layout",
     "matrix products": r"conv|gemm|xmma|cutlass|cudnn.*(fprop|dgrad|wgrad)|nvjet|implicit|dgrad|wgrad",
-    "batch norm": r"bn_|batch_?norm",
+    "batch norm": r"bn_|batch_?norm|^_(sum|finish|normalize|input_gradient|pool)",
     "optimizer": r"multi_tensor|adam|fused_",
     "pooling": r"pool",
-    "decoding and warping": r"dali|nvjpeg|jpeg|huffman|idct|warp_?affine",
     "reductions": r"reduce",
     "elementwise": r"elementwise|cat|fill|copy",
 }
@@ -45,7 +46,7 @@ def kind_of(kernel: str) -> str:
 
 
 def profile_step(config: TrainConfig) -> dict[str, Any]:
-    """Trace some steps on one batch; return milliseconds per step by kind, the longest kernels, and the idle share."""
+    """Trace some steps from shards; return milliseconds per step by kind, the longest kernels, and the idle share."""
     gpu = config.device == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
     with contextlib.ExitStack() as stack:
@@ -53,15 +54,15 @@ def profile_step(config: TrainConfig) -> dict[str, Any]:
         process = stack.enter_context(join_processes(config.device, config.distributed.timeout))
         run = Run(dataclasses.replace(config, run_dir=folder), process, claimed, build_loader)
         stack.enter_context(contextlib.closing(run))
-        batch = next(iter(run.loader))
+        batches = stack.enter_context(contextlib.closing(endless(run.loader)))
         for _ in range(_WARMUP):
-            run.update(batch)
+            run.update(next(batches))
         wait: Callable[[], None] = torch.cuda.synchronize if gpu else lambda: None
         wait()
         with profile(activities=activities, acc_events=True) as traced:
             began = time.perf_counter()
             for _ in range(_STEPS):
-                run.update(batch)
+                run.update(next(batches))
             launched = time.perf_counter() - began
             wait()
             seconds = time.perf_counter() - began

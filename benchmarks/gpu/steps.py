@@ -40,7 +40,11 @@ from loaders.system.cores import available_cores
 
 Figures = dict[str, Any]
 """What a step found: numbers by name, each with its unit where it has one."""
-GPU_TESTS: Final = ("tests/loaders/dali/test_gpu.py", "tests/models/test_fused_norm.py")
+GPU_TESTS: Final = (
+    "tests/loaders/dali/test_gpu.py",
+    "tests/models/test_fused_norm.py",
+    "tests/engine/training/test_step_graph.py",
+)
 _NEVER: Final = 10**6
 _THREADS: Final = (4, 8)
 _LOADS: Final = (0.0, 0.65, 0.9, 1.0)
@@ -70,6 +74,8 @@ class Way:
     """The larger of the two backbones."""
     precision: PrecisionName = "bf16"
     compile: CompileMode = "off"
+    graph: bool = False
+    """Record the step as a CUDA graph."""
     batch_size: int = 0
     """0 takes the setting's (samples)."""
     deterministic: bool = False
@@ -84,6 +90,7 @@ class Way:
             *(["larger backbone"] if self.larger else []),
             self.precision,
             "eager" if self.compile == "off" else self.compile,
+            *(["graph"] if self.graph else []),
             *([f"batch {self.batch_size}"] if self.batch_size else []),
             *(["deterministic"] if self.deterministic else []),
             *([] if self.hw_decoder_load is None else [f"hw_decoder_load {self.hw_decoder_load:g}"]),
@@ -111,7 +118,8 @@ class Way:
             data=setting.loading(**data),
             model=ModelConfig(backbone=setting.backbones[self.larger]),
             precision=self.precision if setting.gpu else "fp32",
-            compile=self.compile,
+            compile=self.compile if setting.gpu else "off",
+            cuda_graph=self.graph and setting.gpu,
             deterministic=self.deterministic,
             **{**common, **more},
         )
@@ -119,32 +127,35 @@ class Way:
 
 def steps() -> list[Step]:
     """Return all steps in the order of their worth."""
-    train2d, train3d = Way("train2d"), Way("train3d")
-    compiled = dataclasses.replace(train2d, compile="default")
-    graphs = dataclasses.replace(train3d, compile="reduce-overhead")
+    eager2d, eager3d = Way("train2d"), Way("train3d")
+    # what "auto" takes on a GPU
+    train2d = dataclasses.replace(eager2d, graph=True)
+    train3d = dataclasses.replace(eager3d, compile="default", graph=True)
+    larger = dataclasses.replace(train2d, larger=True)
+    finetune = Way("finetune", graph=True)
     return [
         Step("ceilings", 5, ceilings),
         Step("GPU graph against CPU graph", 90, agreement, needs_gpu=True),
         *_loading(),
         _training(train2d, 20),
-        _training(compiled, 55, needs_gpu=True),
-        _training(train3d, 15),
-        _training(graphs, 25, needs_gpu=True),
+        _training(larger, 25, needs_gpu=True),
+        _training(train3d, 30, needs_gpu=True),
+        _training(finetune, 20, needs_gpu=True),
         _profile(train2d, 10),
-        *(_falling(Way(stage), 12) for stage in ("train2d", "train3d", "finetune")),
-        _falling(Way("finetune", precision="fp16"), 12, needs_gpu=True),
-        _training(dataclasses.replace(train2d, larger=True), 25, needs_gpu=True),
+        _profile(train3d, 25, needs_gpu=True),
+        *(_falling(way, 12) for way in (train2d, train3d, finetune)),
+        _falling(dataclasses.replace(finetune, precision="fp16"), 12, needs_gpu=True),
         *(_training(dataclasses.replace(train2d, hw_decoder_load=load), 15, needs_gpu=True) for load in (0.0, 1.0)),
-        *(_training(dataclasses.replace(train2d, batch_size=size), 15, needs_gpu=True) for size in (256, 64, 384)),
+        *(_training(dataclasses.replace(train2d, batch_size=size), 15, needs_gpu=True) for size in (64, 256, 384)),
         Step("reference way: train3d", 25, partial(reference, stage="train3d")),
         Step("reference way: train2d", 25, partial(reference, stage="train2d")),
         _training(dataclasses.replace(train2d, precision="fp16"), 20, needs_gpu=True),
-        _profile(compiled, 15, needs_gpu=True),
-        _profile(graphs, 10, needs_gpu=True),
+        _training(eager2d, 20, needs_gpu=True),
+        _training(eager3d, 15),
+        _training(dataclasses.replace(eager3d, compile="reduce-overhead"), 25, needs_gpu=True),
+        _training(dataclasses.replace(eager2d, compile="default"), 55, needs_gpu=True),
         *_loading_by_engine_and_threads(),
-        _training(dataclasses.replace(compiled, larger=True), 80, needs_gpu=True),
         _training(dataclasses.replace(train2d, deterministic=True), 20, needs_gpu=True),
-        _training(dataclasses.replace(train3d, compile="default"), 25, needs_gpu=True),
     ]
 
 

@@ -12,6 +12,7 @@ from engine.config import CompileMode, TrainConfig
 from engine.device import compiler_fault
 from engine.distributed import Process
 from loaders.errors import InputError, warn_once
+from models.fused_norm import has_kernels
 
 logger = logging.getLogger(__name__)
 
@@ -19,25 +20,59 @@ GRAPH_MODES: Final = frozenset({"reduce-overhead", "max-autotune"})
 """Modes that record a step as CUDA graphs: each replay writes into the memory of the one before."""
 
 
-def choose_mode(config: TrainConfig, device: torch.device) -> CompileMode:
-    """Return the mode of torch.compile that a run takes on a device; "auto" is resolved, and warns where it cannot be.
+def choose_mode(config: TrainConfig, process: Process) -> CompileMode:
+    """Return the mode of torch.compile that a run takes; "auto" is resolved, and warns where it cannot be.
 
     Raises:
         InputError: the mode was asked for, and cannot be combined with gradient accumulation or lacks a compiler.
     """
-    mode = config.compile
+    device, mode = process.device, config.compile
     if mode == "auto":
-        if device.type != "cuda":
-            return "off"
-        # train3d's kernels are so short that starting them one by one takes longer
-        graphs = config.stage == "train3d" and config.optim.grad_accum_steps == 1
-        mode = "reduce-overhead" if graphs else "default"
+        mode = _best_mode(config, process)
     if mode == "off" or not (fault := _fault(config, mode) or compiler_fault(device)):
         return mode
     if config.compile != "auto":
         raise InputError(f"compile is {mode}, and {fault}, or take --compile off")
     warn_once("torch.compile", f"training without torch.compile, which is slower: {fault}")
     return "off"
+
+
+def _best_mode(config: TrainConfig, process: Process) -> CompileMode:
+    """Return the mode that measured fastest, see benchmarks/README.md."""
+    if process.device.type != "cuda":
+        return "off"
+    if config.stage != "train3d":
+        # our own kernels of batch normalization are faster than compiled ones; a norm over processes has none
+        fused = not config.distributed.sync_batchnorm and has_kernels(process.device)
+        return "off" if fused else "default"
+    # its kernels are so short that starting them one by one takes longer: they are recorded, here or by the compiler
+    recorded = config.cuda_graph is not False and not _graph_fault(config, process)
+    return "default" if recorded or config.optim.grad_accum_steps > 1 else "reduce-overhead"
+
+
+def choose_graph(config: TrainConfig, process: Process) -> bool:
+    """Return whether a run records its steps as a CUDA graph; ``config.compile`` is resolved.
+
+    Raises:
+        InputError: it was asked for, and cannot be.
+    """
+    fault = _graph_fault(config, process)
+    if config.cuda_graph and fault:
+        raise InputError(f"cuda_graph is asked for, and {fault}, or leave --cuda-graph out")
+    return not fault if config.cuda_graph is None else config.cuda_graph
+
+
+def _graph_fault(config: TrainConfig, process: Process) -> str:
+    """Return why a run cannot record its steps, and the remedy; or nothing."""
+    if process.device.type != "cuda":
+        return "graphs are for GPUs"
+    if process.world_size > 1:
+        return "processes exchange gradients, which a graph does not: start one process"
+    if config.optim.grad_accum_steps > 1:
+        return "a graph writes the gradients of a part over those of the part before: take --optim.grad-accum-steps 1"
+    if config.compile in GRAPH_MODES:
+        return f"compile {config.compile} records graphs of its own: take --compile default"
+    return ""
 
 
 def _fault(config: TrainConfig, mode: CompileMode) -> str:

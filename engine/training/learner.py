@@ -19,6 +19,7 @@ from engine.optimizer import OptimConfig, build_average, build_optimizer, load_o
 from engine.precision import Precision, PrecisionName
 from engine.stages import Prediction, Stage
 from engine.training.compilation import GRAPH_MODES, compiled
+from engine.training.step_graph import StepGraph
 from loaders import PoseBatch
 from loaders.errors import InputError
 
@@ -48,6 +49,7 @@ class Learner:
         distributed: DistributedConfig,
         precision: PrecisionName = "auto",
         compile_mode: CompileMode = "off",
+        cuda_graph: bool = False,
         initial_weights: Mapping[str, Path] | None = None,
     ) -> None:
         """Build the network and its optimizer; move the stage to the device.
@@ -59,6 +61,7 @@ class Learner:
             distributed: how processes work together.
             precision: type of matrix products.
             compile_mode: as `choose_mode` returns it.
+            cuda_graph: record forward and backward pass; as `choose_graph` returns it.
             initial_weights: networks, as `Stage.networks` names them, and the checkpoints that they begin with.
 
         Raises:
@@ -81,6 +84,9 @@ class Learner:
         self._average = build_average(optim, self.model)
         self._objective = process.parallel(compiled(Objective(stage, self.model), compile_mode, process), distributed)
         self._records_graphs = compile_mode in GRAPH_MODES
+        self._terms: tuple[str, ...] = ()
+        """Names of the loss's terms."""
+        self._graph = StepGraph(self._differentiate) if cuda_graph else None
         self._trainable = [p for p in self.model.parameters() if p.requires_grad]
 
     @property
@@ -110,25 +116,34 @@ class Learner:
             "loss", its terms as "loss/NAME", and "gradient_norm" if computed: before clipping, and no finite number
             where fp16 overflowed, which skips the update.
         """
-        losses: dict[str, Tensor] = {}
         if self._records_graphs:  # nothing of the step before is read any more: its memory is free
             torch.compiler.cudagraph_mark_step_begin()
+        if self._graph is None:
+            values = self._differentiate(batch)
+        else:
+            values = self._graph(batch)
+        losses = dict(zip(("loss", *(f"loss/{name}" for name in self._terms)), values.unbind(), strict=True))
+        with record_function("optimizer"):
+            norm = self._update(with_gradient_norm)
+        return losses if norm is None else losses | {"gradient_norm": norm}
+
+    def _differentiate(self, batch: PoseBatch) -> Tensor:
+        """Make the gradients of a batch; return the loss and its terms in one tensor."""
         parts = batch.split(self._config.accum_sizes(len(batch)))
+        sums: list[Tensor] = []
         for i, part in enumerate(parts):
             # processes exchange gradients once, after the last part
             with self._no_sync() if i + 1 < len(parts) else contextlib.nullcontext():
                 with record_function("forward"), self.precision.autocast():
                     _, terms = self._objective(part)
                 # also copies of what the next replay of a CUDA graph overwrites
-                terms = {name: term * (len(part) / len(batch)) for name, term in terms.items()}
-                loss = torch.stack(list(terms.values())).sum()
+                values = torch.stack(list(terms.values())) * (len(part) / len(batch))
+                loss = values.sum()
                 with record_function("backward"):
                     self.scaler.scale(loss).backward()
-            for name, value in {"loss": loss, **{f"loss/{name}": term for name, term in terms.items()}}.items():
-                losses[name] = losses[name] + value.detach() if i else value.detach()
-        with record_function("optimizer"):
-            norm = self._update(with_gradient_norm)
-        return losses if norm is None else losses | {"gradient_norm": norm}
+            sums.append(torch.cat([loss[None], values]).detach())
+            self._terms = tuple(terms)
+        return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
 
     @property
     def weights(self) -> checkpoint.Weights:
@@ -177,7 +192,8 @@ class Learner:
             nn.utils.clip_grads_with_norm_(self._trainable, self._config.max_grad_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad()
+        if self._graph is None or not self._graph.recorded:
+            self.optimizer.zero_grad()
         if self._average is not None:
             self._average.follow()
         return norm

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable
+from typing import Final
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from engine.config import TrainConfig, ignored_values, used_values
 from engine.device import choose_kernels
 from engine.distributed import Process
 from engine.stages import STAGES
-from engine.training.compilation import choose_mode
+from engine.training.compilation import choose_graph, choose_mode
 from engine.training.consistency import changes, check_processes, check_resumable
 from engine.training.learner import Learner
 from engine.training.running_means import RunningMeans
@@ -27,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 Claim = Callable[..., contextlib.AbstractContextManager[None]]
 """Takes run folder, stage, process and ``resume``; refuses, on all processes, a folder that is not the run's to use."""
+
+
+_SWITCH_INTERVAL: Final = 0.0005
+"""How long a thread keeps Python's lock while another one waits for it (seconds)."""
 
 
 class Run:
@@ -47,7 +52,8 @@ class Run:
             InputError: the data, a checkpoint, the run folder or the machine is not what the configuration needs.
         """
         choose_kernels(process.device, deterministic=config.deterministic, matmul_precision=config.matmul_precision)
-        config = dataclasses.replace(config, compile=choose_mode(config, process.device))
+        config = dataclasses.replace(config, compile=choose_mode(config, process))
+        config = dataclasses.replace(config, cuda_graph=choose_graph(config, process))
         self.config = config
         """The configuration; what "auto" compiles is resolved."""
         self.process = process
@@ -143,6 +149,7 @@ class Run:
             distributed=config.distributed,
             precision=config.precision,
             compile_mode=config.compile,
+            cuda_graph=bool(config.cuda_graph),
             initial_weights={network: path for network, path in initial.items() if path is not None},
         )
 

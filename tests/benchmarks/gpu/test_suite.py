@@ -48,9 +48,9 @@ def test_it_runs_small_without_a_gpu(data, tmp_path, capsys):
     training = found["training: train3d bf16 eager"]["figures"]
     assert training["GFLOP per image"] > 0
     assert len(training["images/s"]) == len(training["images/s, cached batch"]) == 1
-    profile = found["profile: train2d bf16 eager"]["figures"]
+    profile = found["profile: train2d bf16 eager graph"]["figures"]
     assert sum(profile["ms per step by kind"].values()) == pytest.approx(profile["ms per step, kernels"])
-    losses = found["loss falls: train3d bf16 eager"]["figures"]["loss"]
+    losses = found["loss falls: train3d bf16 default graph"]["figures"]["loss"]
     assert losses[-1] < losses[0]
     assert (tmp_path / PAGE).read_text() in shown
     assert main(["--read", str(tmp_path)]) == 0
