@@ -37,7 +37,8 @@ _UNUSED: Final[dict[StageName, set[str]]] = {
 }
 """Flags that mean nothing to a stage."""
 _DECODING: Final = {
-    *("data.backend", "data.threads", "data.prefetch", "data.on_bad_sample", "data.hw_decoder_load"),
+    *("data.backend", "data.threads", "data.prefetch", "data.on_bad_sample"),
+    *("data.decode_on", "data.hw_decoder_load"),
 }
 """Flags that mean nothing where no image is decoded."""
 

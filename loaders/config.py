@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from loaders.augment import AugmentConfig
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import cores_per_process
+
+if TYPE_CHECKING:
+    import torch
+
+_ENOUGH_CORES: Final = 8
+"""With which decoding keeps up with a GPU: 3,000 JPEGs of 70 kB a second take about four (cores)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,9 @@ class ReaderConfig:
     """Decoding threads of one process (threads); 0 shares the machine's cores, or its quota, among its processes."""
     prefetch: int = 2
     """Batches prepared ahead (batches)."""
+    decode_on: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where DALI decodes what a GPU trains on; it augments there in any case. "auto" takes the CPU if this process has 8
+    cores or more: a GPU that trains keeps the many small kernels of its own decoder waiting."""
     hw_decoder_load: float = 0.65
     """Share of JPEGs given to the GPU's JPEG engine, where it has one (0 to 1); the default is DALI's."""
     checksums: bool = False
@@ -45,6 +54,12 @@ class ReaderConfig:
             prefetch=Range(1),
             hw_decoder_load=Range(0, 1),
         )
+
+    def decodes_on_gpu(self, device: torch.device) -> bool:
+        """Return whether batches for a device are decoded by a GPU."""
+        if device.type != "cuda":
+            return False
+        return self.decode_on == "gpu" or (self.decode_on == "auto" and self.thread_count() < _ENOUGH_CORES)
 
     def thread_count(self) -> int:
         """Return the number of decoding threads of this process."""

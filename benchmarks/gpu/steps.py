@@ -48,6 +48,7 @@ GPU_TESTS: Final = (
 _NEVER: Final = 10**6
 _THREADS: Final = (4, 8)
 _LOADS: Final = (0.0, 0.65, 0.9, 1.0)
+_ON_THE_GPU: Final = tuple((("decode_on", "gpu"), ("hw_decoder_load", load)) for load in (0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Way:
     batch_size: int = 0
     """0 takes the setting's (samples)."""
     deterministic: bool = False
-    hw_decoder_load: float | None = None
-    """None takes the loader's own."""
+    decoding: tuple[tuple[str, Any], ...] = ()
+    """Flags of the loader, beside its own choice."""
 
     @property
     def name(self) -> str:
@@ -93,7 +94,7 @@ class Way:
             *(["graph"] if self.graph else []),
             *([f"batch {self.batch_size}"] if self.batch_size else []),
             *(["deterministic"] if self.deterministic else []),
-            *([] if self.hw_decoder_load is None else [f"hw_decoder_load {self.hw_decoder_load:g}"]),
+            *(f"{name} {value}" for name, value in self.decoding),
         ]
         return " ".join(words)
 
@@ -103,9 +104,6 @@ class Way:
 
     def config(self, setting: Setting, **more: Any) -> TrainConfig:
         """Return it as a configuration of the trainer."""
-        data: dict[str, Any] = {"batch_size": self.size(setting)}
-        if self.hw_decoder_load is not None:
-            data["hw_decoder_load"] = self.hw_decoder_load
         common: dict[str, Any] = {
             "run_dir": Path(),
             "epochs": _NEVER,
@@ -115,7 +113,7 @@ class Way:
         }
         return TrainConfig(
             stage=self.stage,
-            data=setting.loading(**data),
+            data=setting.loading(batch_size=self.size(setting), **dict(self.decoding)),
             model=ModelConfig(backbone=setting.backbones[self.larger]),
             precision=self.precision if setting.gpu else "fp32",
             compile=self.compile if setting.gpu else "off",
@@ -145,7 +143,7 @@ def steps() -> list[Step]:
         _profile(train3d, 25, needs_gpu=True),
         *(_falling(way, 12) for way in (train2d, train3d, finetune)),
         _falling(dataclasses.replace(finetune, precision="fp16"), 12, needs_gpu=True),
-        *(_training(dataclasses.replace(train2d, hw_decoder_load=load), 15, needs_gpu=True) for load in (0.0, 1.0)),
+        *(_training(dataclasses.replace(train2d, decoding=flags), 15, needs_gpu=True) for flags in _ON_THE_GPU),
         *(_training(dataclasses.replace(train2d, batch_size=size), 15, needs_gpu=True) for size in (64, 256, 384)),
         Step("reference way: train3d", 25, partial(reference, stage="train3d")),
         Step("reference way: train2d", 25, partial(reference, stage="train2d")),
@@ -189,7 +187,13 @@ def _loading() -> list[Step]:
 def _loading_by_engine_and_threads() -> list[Step]:
     return [
         *(
-            _load(f"DALI, augmented, hw_decoder_load {load:g}", needs_gpu=True, backend="dali", hw_decoder_load=load)
+            _load(
+                f"DALI, augmented, on the GPU, hw_decoder_load {load:g}",
+                needs_gpu=True,
+                backend="dali",
+                decode_on="gpu",
+                hw_decoder_load=load,
+            )
             for load in _LOADS
         ),
         *(

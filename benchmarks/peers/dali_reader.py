@@ -36,6 +36,7 @@ def dali_reader(
         jitters_color=False,
         device="gpu" if gpu else "cpu",
         hw_decoder_load=ReaderConfig.hw_decoder_load,
+        decodes_on_gpu=gpu,
     )
 
     @pipeline_def  # type: ignore[untyped-decorator]

@@ -44,6 +44,8 @@ class GraphSpec:
     device: str
     """"cpu" or "gpu"."""
     hw_decoder_load: float
+    decodes_on_gpu: bool = False
+    """Decode there as well, where ``device`` is "gpu"."""
     normalize: bool = False
     """Normalize smooth images to -1..1, float32 CHW; otherwise they stay HWC bytes."""
 
@@ -173,9 +175,9 @@ def _decode(data: Any, kind: ImageSpec, spec: GraphSpec) -> Any:
     if not kind.encoded:
         return data.gpu() if spec.device == "gpu" else data
     memory = _BYTES_PER_PIXEL * spec.stored.width * spec.stored.height
-    return fn.decoders.image(
+    image: Any = fn.decoders.image(
         data,
-        device="mixed" if spec.device == "gpu" else "cpu",
+        device="mixed" if spec.decodes_on_gpu else "cpu",
         output_type=types.RGB if kind.smooth else types.ANY_DATA,
         dtype=types.UINT16 if kind.bits == 16 else types.UINT8,
         hw_decoder_load=spec.hw_decoder_load,
@@ -189,3 +191,4 @@ def _decode(data: Any, kind: ImageSpec, spec: GraphSpec) -> Any:
         # the CPU decoder's chroma, on the GPU too
         jpeg_fancy_upsampling=True,
     )
+    return image.gpu() if spec.device == "gpu" and not spec.decodes_on_gpu else image

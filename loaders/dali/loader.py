@@ -79,6 +79,7 @@ class DaliLoader(Loader):
             jitters_color=self.augment.jitters_color and "image" in self.members,
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=config.hw_decoder_load,
+            decodes_on_gpu=config.decodes_on_gpu(self.device),
             normalize=self.dtype == "float32",
         )
         self._upcoming = self._prepare([])

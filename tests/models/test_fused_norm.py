@@ -206,6 +206,7 @@ def compare_with_torch(monkeypatch, model, x, tolerance):
 @pytest.mark.parametrize(("block", "planes"), [(BasicBlock, 64), (Bottleneck, 64)])
 def test_fused_blocks_learn_what_torchs_do(fused, monkeypatch, block, planes):
     torch.manual_seed(0)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     width = planes * block.expansion
     downsample = nn.Sequential(nn.Conv2d(64, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
     blocks = nn.Sequential(block(64, planes, 2, downsample), block(width, planes), block(width, planes))

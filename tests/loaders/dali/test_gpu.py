@@ -41,7 +41,7 @@ def load(config, device, **kwargs):
 
 def data(shards, **flags):
     """Return how to load; few threads, since each sets memory aside when a loader starts."""
-    return DataConfig(**{"shards": shards, "backend": "dali", "threads": 2, **flags})
+    return DataConfig(**{"shards": shards, "backend": "dali", "threads": 2, "decode_on": "gpu", **flags})
 
 
 def difference(a, b, *, scale=1.0):
@@ -70,6 +70,8 @@ PLAIN = AugmentConfig()
 CASES = {
     "JPEG": ("jpeg", PLAIN, {"hw_decoder_load": 0.0}),
     "JPEG by the engine": ("jpeg", PLAIN, {"hw_decoder_load": 1.0}),
+    "JPEG by the CPU": ("jpeg", PLAIN, {"decode_on": "cpu"}),
+    "JPEG by the CPU, augmented": ("jpeg", AUGMENT, {"decode_on": "cpu"}),
     "JPEG, augmented": ("jpeg", AUGMENT, {}),
     "JPEG, resized": ("jpeg", PLAIN, {"image_size": 64}),
     "JPEG, resized, augmented": ("jpeg", AUGMENT, {"image_size": 64}),
@@ -93,7 +95,7 @@ def test_images_and_labels_are_those_of_the_cpu(sets, case):
         assert a.image.is_contiguous(memory_format=torch.channels_last)
         for name in ("index", "meta", "joints_2d", "joints_3d"):
             assert torch.equal(getattr(a, name).cpu(), getattr(b, name)), name
-        if form in {"png", "raw"} and not augment.moves:
+        if (form in {"png", "raw"} or flags.get("decode_on") == "cpu") and not augment.moves:
             assert torch.equal(a.image.cpu(), b.image)
         check_close(a.image, b.image)
 
@@ -128,18 +130,19 @@ def test_world_positions_are_exact(sets, form, image_size, augment):
         assert same > 0.97 if augment.moves else same == 1
 
 
-@pytest.mark.parametrize("hw_decoder_load", [0.0, 1.0])
-def test_an_image_cut_in_its_middle_is_named_or_decoded(tmp_path, hw_decoder_load):
-    """As on the CPU: what the decoder refuses is named, what it fills up is delivered."""
+@pytest.mark.parametrize("flags", [{"hw_decoder_load": 0.0}, {"hw_decoder_load": 1.0}, {"decode_on": "cpu"}])
+def test_an_image_cut_in_its_middle_costs_no_other(tmp_path, flags):
+    """The GPU's decoder fills up what is missing; the CPU's refuses it, as it does for a CPU."""
     shards = make_shard_set(tmp_path / "shards", {"train": 12}, image_size=96)
     shard_set = ShardSet(shards, "train")
     offset, size = shard_set.span(5, "rgba.jpg")
     with (shards / "train" / shard_set.shards[1].name).open("r+b") as stream:
         stream.seek(offset + size // 2)
         stream.write(bytes(size - size // 2))
-    config = data(shards, batch_size=4, on_bad_sample="skip", hw_decoder_load=hw_decoder_load)
-    seen = [torch.cat([batch.index for batch in load(config, device)]).tolist() for device in (DEVICE, "cpu")]
-    assert seen[0] == seen[1]
+    config = data(shards, batch_size=4, on_bad_sample="skip", **flags)
+    seen = torch.cat([batch.index.cpu() for batch in load(config, DEVICE)]).tolist()
+    others = [index for index in range(12) if index != 5]
+    assert seen == (others if config.decode_on == "cpu" else list(range(12)))
 
 
 def test_a_batch_outlives_those_after_it(sets):
