@@ -35,8 +35,8 @@ class ReaderConfig:
     prefetch: int = 2
     """Batches prepared ahead (batches)."""
     decode_on: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where DALI decodes what a GPU trains on; it augments there in any case. "auto" takes the CPU if this process has 8
-    cores or more: a GPU that trains keeps the many small kernels of its own decoder waiting."""
+    """Where DALI decodes what a GPU trains on; it augments there in any case. "auto" takes the CPU if this process has
+    8 cores or more: a GPU that trains keeps the many small kernels of its own decoder waiting."""
     hw_decoder_load: float = 0.65
     """Share of JPEGs given to the GPU's JPEG engine, where it has one (0 to 1); the default is DALI's."""
     checksums: bool = False
