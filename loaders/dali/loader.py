@@ -99,7 +99,9 @@ class DaliLoader(Loader):
             blocks = [usable[first : first + self._at_once] for first in range(0, len(usable), self._at_once)]
             wholes = [np.concatenate(block) for block in blocks]
             started = [indices for indices in wholes if len(indices)]
-            self._upcoming = run_ahead(self._prepare(started), READ_AHEAD, "read")
+            self._upcoming = self._prepare(started)
+            if self.encoded:
+                self._upcoming = run_ahead(self._upcoming, READ_AHEAD, "read")
             try:
                 self._source.start(self._spec, started, self._feed)
                 for block, indices in zip(blocks, wholes, strict=True):
