@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +13,8 @@ from loaders import PoseBatch
 
 _WARMUP: Final = 3
 """Steps before the recording, in which kernels are chosen and compiled (steps)."""
+_AHEAD: Final = 2
+"""Most replays that the host is ahead of the device (steps); it could start hundreds, each of which keeps a batch."""
 
 
 class StepGraph:
@@ -27,6 +30,7 @@ class StepGraph:
         self._calls = 0
         self._batch: PoseBatch | None = None
         self._losses: Tensor | None = None
+        self._begun: deque[torch.cuda.Event] = deque()
 
     @property
     def recorded(self) -> bool:
@@ -46,7 +50,13 @@ class StepGraph:
         else:
             self._batch.copy_(batch)
         self._graph.replay()
-        return self._losses.clone()
+        losses = self._losses.clone()
+        done = torch.cuda.Event(blocking=True)
+        done.record()
+        self._begun.append(done)
+        if len(self._begun) > _AHEAD:
+            self._begun.popleft().synchronize()
+        return losses
 
     def _run_apart(self, batch: PoseBatch) -> Tensor:
         """Compute on another stream, as a recording does, so that autograd holds nothing of the stream in use."""
