@@ -106,7 +106,7 @@ class Learner:
             group["lr"] = rate
 
     def step(self, batch: PoseBatch, *, with_gradient_norm: bool = False) -> dict[str, Tensor]:
-        """Update the weights by one batch. Nothing here waits for the device.
+        """Update the weights by one batch. Nothing here waits for the device, but a graph for its replay before last.
 
         Args:
             batch: what to learn from.
