@@ -14,9 +14,9 @@ from loaders.config import DataConfig
 from loaders.errors import InputError
 from loaders.format.shard_set import ShardSet
 
-_BATCHES_AT_ONCE: Final = 64
-"""Most batches whose labels are made and moved to the device together, which divides the host's work per step
-(batches). An epoch begins with one and doubles, so that its first step does not wait for many."""
+_SAMPLES_AT_ONCE: Final = 2048
+"""Labels that are made and moved to the device together, which divides the host's work per step (samples). Many more no
+longer fit the cache, and took 1.6 times as long each."""
 
 
 def build_loader(
@@ -95,13 +95,13 @@ class LabelLoader(Loader):
         self._pose, self._meta = self.shard_set.labels()
 
     def _load(self, plan: list[Indices]) -> Blocks:
-        first, size = 0, 1
+        first, size, most = 0, 1, max(1, _SAMPLES_AT_ONCE // self.config.batch_size)
         while first < len(plan):
             block = plan[first : first + size]
             indices = np.concatenate(block)
             labels = self._label_batch(self._pose[indices], self._meta[indices], indices, self._draw(indices))
             yield labels.to(self.device).split([len(part) for part in block])
-            first, size = first + size, min(2 * size, _BATCHES_AT_ONCE)
+            first, size = first + size, min(2 * size, most)
 
 
 class CachedBatchLoader(Loader):
