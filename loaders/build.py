@@ -15,9 +15,9 @@ from loaders.errors import InputError
 from loaders.format.shard_set import ShardSet
 
 _SAMPLES_AT_ONCE: Final = 2048
-"""Labels that are made and moved to the device together, which divides the host's work per step (samples). Many more no
-longer fit the cache, and took 1.6 times as long each. An epoch begins with one batch and doubles, so that its first step
-does not wait for many."""
+"""Labels that are made and moved to the device together, which divides the host's work per step (samples). Many more
+no longer fit the cache, and took 1.6 times as long each. An epoch begins with one batch and doubles, so that its first
+step does not wait for many."""
 
 
 def build_loader(
