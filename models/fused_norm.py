@@ -90,8 +90,8 @@ class _FusedNorm(torch.autograd.Function):
         from models.norm_kernels import compute_statistics, normalize  # noqa: PLC0415
 
         stats = compute_statistics(x, norm)
-        y = normalize(x, residual, stats, weight, bias, relu=relu)
-        ctx.save_for_backward(x, None if residual is None else y, stats, weight, bias)
+        y, signs = normalize(x, residual, stats, weight, bias, relu=relu)
+        ctx.save_for_backward(x, signs, stats, weight, bias)
         ctx.relu = relu
         ctx.set_materialize_grads(False)
         return y if residual is None else (y, y.view_as(y))
@@ -104,9 +104,9 @@ class _FusedNorm(torch.autograd.Function):
         given = [g.contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]
         if not given:
             return (None,) * 6
-        x, y, *params = ctx.saved_tensors
+        x, signs, *params = ctx.saved_tensors
         twin = given[1] if len(given) > 1 else None
-        sums = sum_gradients(given[0], twin, x, y, params, relu=ctx.relu)
+        sums = sum_gradients(given[0], twin, x, signs, params, relu=ctx.relu)
         # a residual's gradient is behind ReLU already
         masked, g = (ctx.relu, given[0]) if sums.residual is None else (False, sums.residual)
         dx = input_gradient(g, x, sums.means, params, relu=masked)

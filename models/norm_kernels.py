@@ -88,9 +88,29 @@ def _finish_statistics(
 
 
 @triton.jit
+def _bytes(start, C, BM: tl.constexpr, BC: tl.constexpr):
+    """Return where the signs lie of a tile whose rows start at an element."""
+    columns = tl.program_id(0) % (C // BC) * (BC // 8) + tl.arange(0, BC // 8)
+    return start // 8 + tl.arange(0, BM)[:, None] * (C // 8) + columns[None, :]
+
+
+@triton.jit
 def _normalize(
-    x, residual, y, stats, weight, bias, M, C, RELU: tl.constexpr, ADD: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr
+    x,
+    residual,
+    y,
+    signs,
+    stats,
+    weight,
+    bias,
+    M,
+    C,
+    RELU: tl.constexpr,
+    ADD: tl.constexpr,
+    BM: tl.constexpr,
+    BC: tl.constexpr,
 ):
+    """Write y; with ADD also a bit for each of its values that ReLU let through, of eight channels in a byte."""
     tiles = C // BC
     # the last rows first: they were summed last, and are still in the cache
     tile = tl.cdiv(M, BM) - 1 - tl.program_id(0) // tiles
@@ -107,7 +127,12 @@ def _normalize(
     if ADD:
         value += added
     if RELU:
-        value = tl.where(value < 0.0, 0.0, value)  # unlike a maximum, it keeps what is no number
+        value = tl.where(value <= 0.0, 0.0, value)  # unlike a maximum, it keeps what is no number
+    if ADD:
+        # a float above zero is an integer above zero, which takes fewer registers than comparing once more
+        bits = tl.minimum(value.to(tl.uint32, bitcast=True), 1) << (tl.arange(0, BC) % 8)[None, :]
+        byte = tl.sum(tl.reshape(bits, [BM, BC // 8, 8]), axis=2).to(tl.uint8)
+        tl.store(signs + _bytes(start, C, BM, BC), byte, mask=inside)
     tl.store(y + start + offsets, value.to(y.dtype.element_ty), mask=inside)
 
 
@@ -116,7 +141,7 @@ def _sum_gradients(
     dy,
     twin,
     x,
-    y,
+    signs,
     g,
     stats,
     weight,
@@ -133,7 +158,7 @@ def _sum_gradients(
 ):
     """Sum g and g (x - mean) over rows, where g = dy behind ReLU; with ADD, also write g.
 
-    With ADD, ReLU is known from y, else computed again from x: each reads least.
+    With ADD, ReLU is known from signs, else computed again from x: each reads least.
     """
     tiles = C // BC
     splits = tl.num_programs(0) // tiles
@@ -159,8 +184,9 @@ def _sum_gradients(
                 # rounded as a sum that is stored
                 gradient = (gradient.to(tl.float32) + other.to(tl.float32)).to(dy.dtype.element_ty)
             if ADD:
-                output = tl.load(y + tile + offsets, mask=inside, other=0.0)
-                gradient = tl.where(output <= 0.0, 0.0, gradient)
+                byte = tl.load(signs + _bytes(tile, C, BM, BC), mask=inside, other=0)
+                byte = tl.reshape(tl.broadcast_to(byte[:, :, None], [BM, BC // 8, 8]), [BM, BC])
+                gradient = tl.where((byte >> tl.arange(0, BC) % 8) & 1 == 0, 0.0, gradient)
                 tl.store(g + tile + offsets, gradient, mask=inside)
             elif RELU:
                 gradient = tl.where(value * scale + shift <= 0.0, 0.0, gradient)
@@ -263,16 +289,23 @@ def compute_statistics(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     return stats
 
 
-def normalize(x: Tensor, residual: Tensor | None, stats: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
-    """Return the normalized tensor (N, C, H, W), plus the residual, and without what is negative if ``relu``."""
+def normalize(
+    x: Tensor, residual: Tensor | None, stats: Tensor, weight: Tensor, bias: Tensor, *, relu: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the normalized tensor (N, C, H, W), plus the residual, and without what is negative if ``relu``.
+
+    With a residual there also are signs: bits of what is above zero, (N H W, C / 8) bytes.
+    """
     channels = x.shape[1]
     rows = x.numel() // channels
     launch = _launch(rows, channels, x.device)
     y = torch.empty_like(x)
+    add = residual is not None
+    signs = torch.empty(rows, channels // 8, dtype=torch.uint8, device=x.device) if add else None
     _normalize[launch.grids[2]](
-        x, residual, y, stats, weight, bias, rows, channels, RELU=relu, ADD=residual is not None, **launch.each
+        x, residual, y, signs, stats, weight, bias, rows, channels, RELU=relu, ADD=add, **launch.each
     )
-    return y
+    return y, signs
 
 
 def try_out(device: torch.device) -> None:
@@ -296,7 +329,7 @@ def sum_gradients(
     dy: Tensor,
     twin: Tensor | None,
     x: Tensor,
-    y: Tensor | None,
+    signs: Tensor | None,
     params: tuple[Tensor, Tensor, Tensor],
     *,
     relu: bool,
@@ -308,7 +341,7 @@ def sum_gradients(
         dy: gradient of the result (N, C, H, W).
         twin: another one, to be added; only with a residual.
         x: what was normalized.
-        y: the result if a residual was added.
+        signs: those of the result if a residual was added.
         params: statistics, weight and bias.
         relu: whether what is negative was taken away.
         rows: how many rows were normalized, if x is a selection of them, outside of which the gradient is zero.
@@ -319,10 +352,10 @@ def sum_gradients(
     launch = _launch(given, channels, x.device)
     partial = torch.empty(2, launch.splits, channels, device=x.device)
     means, dweight, dbias = torch.empty_like(stats), torch.empty_like(weight), torch.empty_like(bias)
-    g = None if y is None else torch.empty_like(x)
+    g = None if signs is None else torch.empty_like(x)
     sums, finish, _ = launch.grids
     _sum_gradients[sums](
-        *(dy, twin, x, y, g, stats, weight, bias, partial, given, channels),
+        *(dy, twin, x, signs, g, stats, weight, bias, partial, given, channels),
         **{"RELU": relu, "ADD": g is not None, "TWIN": twin is not None},
         **(launch.gradients if g is None else launch.residual_gradients),
     )

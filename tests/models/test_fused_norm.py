@@ -110,6 +110,8 @@ def test_fused_steps_are_torchs(fused, dtype, shape, residual, relu):
     close(y, expected, tolerance)
     for leaf, leaf64 in zip([x, added], leaves, strict=False):
         close(leaf.grad, leaf64.grad, tolerance)
+    if residual:
+        assert torch.equal(added.grad, torch.where(y > 0, dy, 0))
     for name in ("weight", "bias"):
         close(getattr(norm, name).grad, getattr(norm64, name).grad, tolerance)
     for name in ("running_mean", "running_var"):
