@@ -18,6 +18,9 @@ from torch import Tensor, nn
 CHANNELS: Final = 64
 """Channels come in multiples of it."""
 
+Params = tuple[Tensor, Tensor, Tensor]
+"""Statistics, weight and bias."""
+
 _ELEMENTS: Final = 8192
 """Of a tile: 32 for each of 256 threads, so that a thread waits for four loads of 16 bytes at a time."""
 _WARPS: Final = 8
@@ -103,14 +106,21 @@ def _normalize(
     stats,
     weight,
     bias,
+    other_stats,
+    other_weight,
+    other_bias,
     M,
     C,
     RELU: tl.constexpr,
     ADD: tl.constexpr,
+    BOTH: tl.constexpr,
     BM: tl.constexpr,
     BC: tl.constexpr,
 ):
-    """Write y; with ADD also a bit for each of its values that ReLU let through, of eight channels in a byte."""
+    """Write y; with ADD also a bit for each of its values that ReLU let through, of eight channels in a byte.
+
+    With BOTH, what is added is normalized too.
+    """
     tiles = C // BC
     # the last rows first: they were summed last, and are still in the cache
     tile = tl.cdiv(M, BM) - 1 - tl.program_id(0) // tiles
@@ -124,6 +134,10 @@ def _normalize(
     mean = tl.load(stats + columns)[None, :]
     scale = (tl.load(stats + C + columns) * tl.load(weight + columns))[None, :]
     value = (value - mean) * scale + tl.load(bias + columns)[None, :]
+    if BOTH:
+        added -= tl.load(other_stats + columns)[None, :]
+        added *= (tl.load(other_stats + C + columns) * tl.load(other_weight + columns))[None, :]
+        added += tl.load(other_bias + columns)[None, :]
     if ADD:
         value += added
     if RELU:
@@ -290,11 +304,12 @@ def compute_statistics(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 
 
 def normalize(
-    x: Tensor, residual: Tensor | None, stats: Tensor, weight: Tensor, bias: Tensor, *, relu: bool
+    x: Tensor, params: Params, residual: Tensor | None = None, residual_params: Params | None = None, *, relu: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return the normalized tensor (N, C, H, W), plus the residual, and without what is negative if ``relu``.
 
-    With a residual there also are signs: bits of what is above zero, (N H W, C / 8) bytes.
+    A residual is normalized too if it has parameters. With one there also are signs: bits of what is above zero,
+    (N H W, C / 8) bytes.
     """
     channels = x.shape[1]
     rows = x.numel() // channels
@@ -302,8 +317,11 @@ def normalize(
     y = torch.empty_like(x)
     add = residual is not None
     signs = torch.empty(rows, channels // 8, dtype=torch.uint8, device=x.device) if add else None
+    both = residual_params is not None
     _normalize[launch.grids[2]](
-        x, residual, y, signs, stats, weight, bias, rows, channels, RELU=relu, ADD=add, **launch.each
+        *(x, residual, y, signs, *params, *(residual_params or params), rows, channels),
+        **{"RELU": relu, "ADD": add, "BOTH": both},
+        **launch.each,
     )
     return y, signs
 
@@ -330,7 +348,7 @@ def sum_gradients(
     twin: Tensor | None,
     x: Tensor,
     signs: Tensor | None,
-    params: tuple[Tensor, Tensor, Tensor],
+    params: Params,
     *,
     relu: bool,
     rows: int | None = None,
@@ -342,7 +360,7 @@ def sum_gradients(
         twin: another one, to be added; only with a residual.
         x: what was normalized.
         signs: those of the result if a residual was added.
-        params: statistics, weight and bias.
+        params: what x was normalized with.
         relu: whether what is negative was taken away.
         rows: how many rows were normalized, if x is a selection of them, outside of which the gradient is zero.
     """
@@ -365,7 +383,7 @@ def sum_gradients(
     return Sums(dweight, dbias, means, g)
 
 
-def input_gradient(g: Tensor, x: Tensor, means: Tensor, params: tuple[Tensor, Tensor, Tensor], *, relu: bool) -> Tensor:
+def input_gradient(g: Tensor, x: Tensor, means: Tensor, params: Params, *, relu: bool) -> Tensor:
     """Return the gradient of x, given that of the normalized tensor; of what is behind ReLU if ``relu``."""
     channels = x.shape[1]
     rows = x.numel() // channels

@@ -25,7 +25,7 @@ class BasicBlock(TorchvisionBasicBlock):  # type: ignore[misc]
         """Return the block's result; the input may be twins."""
         x, identity = x if isinstance(x, tuple) else (x, x)
         x = norm_relu(self.bn1, self.conv1(x))
-        return norm_add_relu(self.bn2, self.conv2(x), _shortcut(self.downsample, identity), twins=self.twins)
+        return norm_add_relu(self.bn2, self.conv2(x), *_shortcut(self.downsample, identity), twins=self.twins)
 
 
 class Bottleneck(TorchvisionBottleneck):  # type: ignore[misc]
@@ -38,14 +38,15 @@ class Bottleneck(TorchvisionBottleneck):  # type: ignore[misc]
         x, identity = x if isinstance(x, tuple) else (x, x)
         x = norm_relu(self.bn1, self.conv1(x))
         x = norm_relu(self.bn2, self.conv2(x))
-        return norm_add_relu(self.bn3, self.conv3(x), _shortcut(self.downsample, identity), twins=self.twins)
+        return norm_add_relu(self.bn3, self.conv3(x), *_shortcut(self.downsample, identity), twins=self.twins)
 
 
-def _shortcut(downsample: nn.Sequential | None, x: Tensor) -> Tensor:
+def _shortcut(downsample: nn.Sequential | None, x: Tensor) -> tuple[Tensor, nn.Module | None]:
+    """Return what is added to a block's result, and the norm that it is yet to go through."""
     if downsample is None:
-        return x
+        return x, None
     convolution, norm = downsample
-    return norm_relu(norm, convolution(x), relu=False)
+    return convolution(x), norm
 
 
 def build_resnet(backbone: str) -> nn.Module:

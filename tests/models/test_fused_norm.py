@@ -136,6 +136,31 @@ def test_a_large_mean_does_not_cancel(fused):
 
 @pytest.mark.gpu
 @need_kernels
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("shape", [(1, 64, 45, 67), (2, 256, 5, 7)])
+def test_a_residual_has_its_norm(fused, dtype, shape):
+    torch.manual_seed(0)
+    branches = [(make_norm(shape[1]), activations(shape, dtype, scale, 0.5)) for scale in (2.0, 0.3)]
+    norms64, leaves, results = zip(*[exact(norm, x, None, relu=False) for norm, x in branches], strict=True)
+    (norm, x), (residual_norm, residual) = branches
+    y = norm_add_relu(norm, x, residual, residual_norm)
+    expected = F.relu(results[0] + results[1])
+    dy = torch.randn_like(y) * (expected > 0.05)
+    y.backward(dy)
+    expected.backward(dy.double())
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    close(y, expected, TOLERANCES[dtype])
+    for (norm, x), norm64, (x64,) in zip(branches, norms64, leaves, strict=True):
+        close(x.grad, x64.grad, TOLERANCES[dtype])
+        for name in ("weight", "bias"):
+            close(getattr(norm, name).grad, getattr(norm64, name).grad, TOLERANCES[dtype])
+        for name in ("running_mean", "running_var"):
+            close(getattr(norm, name), getattr(norm64, name), 1e-5)
+        assert norm.num_batches_tracked == 1
+
+
+@pytest.mark.gpu
+@need_kernels
 def test_gradients_of_twins_are_added(fused):
     torch.manual_seed(0)
     shape = (1, 64, 12, 12)
