@@ -67,13 +67,19 @@ def _is_fused(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> boo
         and norm.weight.dtype == torch.float32
         and x.shape[1] % 64 == 0
         and x.numel() > x.shape[1]  # torch's error for a single value says it best
-        and x.get_device() == torch.cuda.current_device()
-        and has_kernels(x.device)
+        and runs_kernels(x)
     )
 
 
 def _is_rows(x: Tensor) -> bool:
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def runs_kernels(x: Tensor) -> bool:
+    """Return whether Triton's kernels can be started for a tensor: on the current GPU, and not by torch.compile."""
+    if not x.is_cuda or torch.compiler.is_compiling() or x.get_device() != torch.cuda.current_device():
+        return False
+    return has_kernels(x.device)
 
 
 @functools.cache
@@ -175,7 +181,7 @@ class _FusedPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         from models.norm_kernels import compute_statistics  # noqa: PLC0415
-        from models.pool_kernels import normalize_and_pool  # noqa: PLC0415
+        from models.stem_kernels import normalize_and_pool  # noqa: PLC0415
 
         stats = compute_statistics(x, norm)
         y, largest, places = normalize_and_pool(x, stats, weight, bias)
@@ -186,7 +192,7 @@ class _FusedPool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         from models.norm_kernels import sum_gradients  # noqa: PLC0415
-        from models.pool_kernels import pooled_input_gradient  # noqa: PLC0415
+        from models.stem_kernels import pooled_input_gradient  # noqa: PLC0415
 
         x, largest, places, stats, weight, bias = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)

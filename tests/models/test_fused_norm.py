@@ -12,7 +12,7 @@ from torch import nn
 from models import fused_norm
 from models.fused_norm import norm_add_relu, norm_relu, norm_relu_pool
 from models.heatmap_net import HeatmapNet
-from models.residual_blocks import BasicBlock, Bottleneck
+from models.residual_blocks import BasicBlock, Bottleneck, _normalized, _pad_squares, _squares
 
 IN_INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not IN_INTERPRETER else "cpu"
@@ -203,6 +203,25 @@ def test_fused_pooling_is_torchs(fused, dtype, size):
     for name in ("weight", "bias"):
         close(getattr(norm, name).grad, getattr(norm64, name).grad, tolerance)
     assert norm.num_batches_tracked == 1
+
+
+@pytest.mark.gpu
+@need_kernels
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_the_stem_gets_the_same_squares_to_the_bit(dtype, memory_format):
+    from models.stem_kernels import normalize_squares
+
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (2, 3, 18, 26), dtype=torch.uint8)
+    image.view(-1)[:256] = torch.arange(256)
+    image = image.to(DEVICE).contiguous(memory_format=memory_format)
+    squares = normalize_squares(image, dtype)
+    assert squares.is_contiguous(memory_format=torch.channels_last)
+    expected = _pad_squares(_squares(_normalized(image, dtype)))
+    # the interpreter cuts bfloat16 off instead of rounding it
+    tolerance = 2**-8 if IN_INTERPRETER and dtype == torch.bfloat16 else 0
+    torch.testing.assert_close(squares, expected, atol=tolerance, rtol=0)
 
 
 def gradients_of(model, x, state):
