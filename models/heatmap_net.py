@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fused_norm import norm_relu, norm_relu_pool
-from models.residual_blocks import build_resnet, convolve_stem
+from models.residual_blocks import build_resnet, convolve_in_eights, convolve_stem
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 BACKBONES: Final[tuple[Backbone, ...]] = get_args(Backbone)
@@ -73,7 +73,7 @@ class HeatmapNet(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         for i in range(0, len(self.deconv_layers), 3):
             x = norm_relu(self.deconv_layers[i + 1], self.deconv_layers[i](x))
-        heatmaps: Tensor = self.final_layer(x)
+        heatmaps: Tensor = convolve_in_eights(self.final_layer, x) if x.is_cuda else self.final_layer(x)
         return heatmaps
 
 

@@ -83,6 +83,14 @@ def convolve_stem(convolution: nn.Conv2d, image: Tensor, dtype: torch.dtype) -> 
     return _convolve_squares(normalize_squares(image, dtype), convolution.weight)
 
 
+def convolve_in_eights(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return a 1x1 convolution, for which a GPU computes channels in eights: those too many are cut off."""
+    more = -convolution.out_channels % 8
+    weight = F.pad(convolution.weight, (0, 0, 0, 0, 0, 0, 0, more))
+    bias = F.pad(convolution.bias, (0, more))  # type: ignore[arg-type]
+    return F.conv2d(x, weight, bias)[:, : convolution.out_channels]
+
+
 def _normalized(image: Tensor, dtype: torch.dtype) -> Tensor:
     """Return bytes as values of -1 to 1 in the type that the network computes in, rounded to it once."""
     x = image.to(dtype)
