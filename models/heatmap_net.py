@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fused_norm import norm_relu, norm_relu_pool
-from models.residual_blocks import build_resnet, convolve_stem
+from models.residual_blocks import build_resnet, convolve_in_eights, convolve_stem
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 BACKBONES: Final[tuple[Backbone, ...]] = get_args(Backbone)
@@ -69,21 +69,12 @@ class HeatmapNet(nn.Module):
         device, dtype = image.device.type, self.final_layer.weight.dtype
         if device != "meta" and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        x = norm_relu_pool(self.bn1, self.maxpool, convolve_stem(self.conv1, _normalized(image, dtype)))
+        x = norm_relu_pool(self.bn1, self.maxpool, convolve_stem(self.conv1, image, dtype))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         for i in range(0, len(self.deconv_layers), 3):
             x = norm_relu(self.deconv_layers[i + 1], self.deconv_layers[i](x))
-        heatmaps: Tensor = self.final_layer(x)
+        heatmaps: Tensor = convolve_in_eights(self.final_layer, x) if x.is_cuda else self.final_layer(x)
         return heatmaps
-
-
-def _normalized(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return bytes as values of -1 to 1 in the type that the network computes in, rounded to it once."""
-    x = image.to(dtype)
-    if dtype == torch.float32:  # to the bit what a loader makes of them
-        return x.div_(127.5).sub_(1)
-    # eight bits hold k - 127.5 exactly, but not k / 127.5, whose rounding would be half a gray level
-    return x.sub_(127.5).div_(127.5)
 
 
 def _upsample(channels: int) -> list[nn.Module]:

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 CHANNELS: Final = 64
 """Channels come in multiples of it."""
 
+Params = tuple[Tensor, Tensor, Tensor]
+"""Statistics, weight and bias."""
+
 _ELEMENTS: Final = 8192
 """Of a tile: 32 for each of 256 threads, so that a thread waits for four loads of 16 bytes at a time."""
 _WARPS: Final = 8
@@ -88,9 +91,36 @@ def _finish_statistics(
 
 
 @triton.jit
+def _bytes(start, C, BM: tl.constexpr, BC: tl.constexpr):
+    """Return where the signs lie of a tile whose rows start at an element."""
+    columns = tl.program_id(0) % (C // BC) * (BC // 8) + tl.arange(0, BC // 8)
+    return start // 8 + tl.arange(0, BM)[:, None] * (C // 8) + columns[None, :]
+
+
+@triton.jit
 def _normalize(
-    x, residual, y, stats, weight, bias, M, C, RELU: tl.constexpr, ADD: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr
+    x,
+    residual,
+    y,
+    signs,
+    stats,
+    weight,
+    bias,
+    other_stats,
+    other_weight,
+    other_bias,
+    M,
+    C,
+    RELU: tl.constexpr,
+    ADD: tl.constexpr,
+    BOTH: tl.constexpr,
+    BM: tl.constexpr,
+    BC: tl.constexpr,
 ):
+    """Write y; with ADD also a bit for each of its values that ReLU let through, of eight channels in a byte.
+
+    With BOTH, what is added is normalized too.
+    """
     tiles = C // BC
     # the last rows first: they were summed last, and are still in the cache
     tile = tl.cdiv(M, BM) - 1 - tl.program_id(0) // tiles
@@ -104,10 +134,19 @@ def _normalize(
     mean = tl.load(stats + columns)[None, :]
     scale = (tl.load(stats + C + columns) * tl.load(weight + columns))[None, :]
     value = (value - mean) * scale + tl.load(bias + columns)[None, :]
+    if BOTH:
+        added -= tl.load(other_stats + columns)[None, :]
+        added *= (tl.load(other_stats + C + columns) * tl.load(other_weight + columns))[None, :]
+        added += tl.load(other_bias + columns)[None, :]
     if ADD:
         value += added
     if RELU:
-        value = tl.where(value < 0.0, 0.0, value)  # unlike a maximum, it keeps what is no number
+        value = tl.where(value <= 0.0, 0.0, value)  # unlike a maximum, it keeps what is no number
+    if ADD:
+        # a float above zero is an integer above zero, which takes fewer registers than comparing once more
+        bits = tl.minimum(value.to(tl.uint32, bitcast=True), 1) << (tl.arange(0, BC) % 8)[None, :]
+        byte = tl.sum(tl.reshape(bits, [BM, BC // 8, 8]), axis=2).to(tl.uint8)
+        tl.store(signs + _bytes(start, C, BM, BC), byte, mask=inside)
     tl.store(y + start + offsets, value.to(y.dtype.element_ty), mask=inside)
 
 
@@ -116,7 +155,7 @@ def _sum_gradients(
     dy,
     twin,
     x,
-    y,
+    signs,
     g,
     stats,
     weight,
@@ -133,7 +172,7 @@ def _sum_gradients(
 ):
     """Sum g and g (x - mean) over rows, where g = dy behind ReLU; with ADD, also write g.
 
-    With ADD, ReLU is known from y, else computed again from x: each reads least.
+    With ADD, ReLU is known from signs, else computed again from x: each reads least.
     """
     tiles = C // BC
     splits = tl.num_programs(0) // tiles
@@ -159,8 +198,9 @@ def _sum_gradients(
                 # rounded as a sum that is stored
                 gradient = (gradient.to(tl.float32) + other.to(tl.float32)).to(dy.dtype.element_ty)
             if ADD:
-                output = tl.load(y + tile + offsets, mask=inside, other=0.0)
-                gradient = tl.where(output <= 0.0, 0.0, gradient)
+                byte = tl.load(signs + _bytes(tile, C, BM, BC), mask=inside, other=0)
+                byte = tl.reshape(tl.broadcast_to(byte[:, :, None], [BM, BC // 8, 8]), [BM, BC])
+                gradient = tl.where((byte >> tl.arange(0, BC) % 8) & 1 == 0, 0.0, gradient)
                 tl.store(g + tile + offsets, gradient, mask=inside)
             elif RELU:
                 gradient = tl.where(value * scale + shift <= 0.0, 0.0, gradient)
@@ -263,16 +303,27 @@ def compute_statistics(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     return stats
 
 
-def normalize(x: Tensor, residual: Tensor | None, stats: Tensor, weight: Tensor, bias: Tensor, *, relu: bool) -> Tensor:
-    """Return the normalized tensor (N, C, H, W), plus the residual, and without what is negative if ``relu``."""
+def normalize(
+    x: Tensor, params: Params, residual: Tensor | None = None, residual_params: Params | None = None, *, relu: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the normalized tensor (N, C, H, W), plus the residual, and without what is negative if ``relu``.
+
+    A residual is normalized too if it has parameters. With one there also are signs: bits of what is above zero,
+    (N H W, C / 8) bytes.
+    """
     channels = x.shape[1]
     rows = x.numel() // channels
     launch = _launch(rows, channels, x.device)
     y = torch.empty_like(x)
+    add = residual is not None
+    signs = torch.empty(rows, channels // 8, dtype=torch.uint8, device=x.device) if add else None
+    both = residual_params is not None
     _normalize[launch.grids[2]](
-        x, residual, y, stats, weight, bias, rows, channels, RELU=relu, ADD=residual is not None, **launch.each
+        *(x, residual, y, signs, *params, *(residual_params or params), rows, channels),
+        **{"RELU": relu, "ADD": add, "BOTH": both},
+        **launch.each,
     )
-    return y
+    return y, signs
 
 
 def try_out(device: torch.device) -> None:
@@ -296,8 +347,8 @@ def sum_gradients(
     dy: Tensor,
     twin: Tensor | None,
     x: Tensor,
-    y: Tensor | None,
-    params: tuple[Tensor, Tensor, Tensor],
+    signs: Tensor | None,
+    params: Params,
     *,
     relu: bool,
     rows: int | None = None,
@@ -308,8 +359,8 @@ def sum_gradients(
         dy: gradient of the result (N, C, H, W).
         twin: another one, to be added; only with a residual.
         x: what was normalized.
-        y: the result if a residual was added.
-        params: statistics, weight and bias.
+        signs: those of the result if a residual was added.
+        params: what x was normalized with.
         relu: whether what is negative was taken away.
         rows: how many rows were normalized, if x is a selection of them, outside of which the gradient is zero.
     """
@@ -319,10 +370,10 @@ def sum_gradients(
     launch = _launch(given, channels, x.device)
     partial = torch.empty(2, launch.splits, channels, device=x.device)
     means, dweight, dbias = torch.empty_like(stats), torch.empty_like(weight), torch.empty_like(bias)
-    g = None if y is None else torch.empty_like(x)
+    g = None if signs is None else torch.empty_like(x)
     sums, finish, _ = launch.grids
     _sum_gradients[sums](
-        *(dy, twin, x, y, g, stats, weight, bias, partial, given, channels),
+        *(dy, twin, x, signs, g, stats, weight, bias, partial, given, channels),
         **{"RELU": relu, "ADD": g is not None, "TWIN": twin is not None},
         **(launch.gradients if g is None else launch.residual_gradients),
     )
@@ -332,7 +383,7 @@ def sum_gradients(
     return Sums(dweight, dbias, means, g)
 
 
-def input_gradient(g: Tensor, x: Tensor, means: Tensor, params: tuple[Tensor, Tensor, Tensor], *, relu: bool) -> Tensor:
+def input_gradient(g: Tensor, x: Tensor, means: Tensor, params: Params, *, relu: bool) -> Tensor:
     """Return the gradient of x, given that of the normalized tensor; of what is behind ReLU if ``relu``."""
     channels = x.shape[1]
     rows = x.numel() // channels

@@ -12,7 +12,7 @@ from torch import nn
 from models import fused_norm
 from models.fused_norm import norm_add_relu, norm_relu, norm_relu_pool
 from models.heatmap_net import HeatmapNet
-from models.residual_blocks import BasicBlock, Bottleneck
+from models.residual_blocks import BasicBlock, Bottleneck, _normalized, _pad_squares, _squares
 
 IN_INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not IN_INTERPRETER else "cpu"
@@ -110,6 +110,8 @@ def test_fused_steps_are_torchs(fused, dtype, shape, residual, relu):
     close(y, expected, tolerance)
     for leaf, leaf64 in zip([x, added], leaves, strict=False):
         close(leaf.grad, leaf64.grad, tolerance)
+    if residual:
+        assert torch.equal(added.grad, torch.where(y > 0, dy, 0))
     for name in ("weight", "bias"):
         close(getattr(norm, name).grad, getattr(norm64, name).grad, tolerance)
     for name in ("running_mean", "running_var"):
@@ -130,6 +132,31 @@ def test_a_large_mean_does_not_cancel(fused):
     close(y, expected, 1e-4)
     close(x.grad, x64.grad, 1e-4)
     close(norm.running_var, norm64.running_var, 1e-4)
+
+
+@pytest.mark.gpu
+@need_kernels
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("shape", [(1, 64, 45, 67), (2, 256, 5, 7)])
+def test_a_residual_has_its_norm(fused, dtype, shape):
+    torch.manual_seed(0)
+    branches = [(make_norm(shape[1]), activations(shape, dtype, scale, 0.5)) for scale in (2.0, 0.3)]
+    norms64, leaves, results = zip(*[exact(norm, x, None, relu=False) for norm, x in branches], strict=True)
+    (norm, x), (residual_norm, residual) = branches
+    y = norm_add_relu(norm, x, residual, residual_norm)
+    expected = F.relu(results[0] + results[1])
+    dy = torch.randn_like(y) * (expected > 0.05)
+    y.backward(dy)
+    expected.backward(dy.double())
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    close(y, expected, TOLERANCES[dtype])
+    for (norm, x), norm64, (x64,) in zip(branches, norms64, leaves, strict=True):
+        close(x.grad, x64.grad, TOLERANCES[dtype])
+        for name in ("weight", "bias"):
+            close(getattr(norm, name).grad, getattr(norm64, name).grad, TOLERANCES[dtype])
+        for name in ("running_mean", "running_var"):
+            close(getattr(norm, name), getattr(norm64, name), 1e-5)
+        assert norm.num_batches_tracked == 1
 
 
 @pytest.mark.gpu
@@ -176,6 +203,25 @@ def test_fused_pooling_is_torchs(fused, dtype, size):
     for name in ("weight", "bias"):
         close(getattr(norm, name).grad, getattr(norm64, name).grad, tolerance)
     assert norm.num_batches_tracked == 1
+
+
+@pytest.mark.gpu
+@need_kernels
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_the_stem_gets_the_same_squares_to_the_bit(dtype, memory_format):
+    from models.stem_kernels import normalize_squares
+
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (2, 3, 18, 26), dtype=torch.uint8)
+    image.view(-1)[:256] = torch.arange(256)
+    image = image.to(DEVICE).contiguous(memory_format=memory_format)
+    squares = normalize_squares(image, dtype)
+    assert squares.is_contiguous(memory_format=torch.channels_last)
+    expected = _pad_squares(_squares(_normalized(image, dtype)))
+    # the interpreter cuts bfloat16 off instead of rounding it
+    tolerance = 2**-8 if IN_INTERPRETER and dtype == torch.bfloat16 else 0
+    torch.testing.assert_close(squares, expected, atol=tolerance, rtol=0)
 
 
 def gradients_of(model, x, state):

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from models.heatmap_net import HeatmapNet
-from models.residual_blocks import _convolve_squares
+from models.residual_blocks import _convolve_squares, _pad_squares, _squares, convolve_in_eights
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
@@ -33,9 +33,20 @@ def test_the_stem_by_squares_is_the_same_convolution(height, width):
     torch.manual_seed(0)
     convolution = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False).double()
     x = torch.randn(2, 3, height, width, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    expected, actual = convolution(x), _convolve_squares(x, convolution.weight)
+    expected, actual = convolution(x), _convolve_squares(_pad_squares(_squares(x)), convolution.weight)
     assert actual.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(actual, expected, atol=1e-13, rtol=0)
     dy = torch.randn_like(expected)
     gradients = [torch.autograd.grad((y * dy).sum(), convolution.weight)[0] for y in (actual, expected)]
     torch.testing.assert_close(*gradients, atol=1e-11, rtol=0)
+
+
+def test_a_convolution_in_eights_is_the_same():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(64, 15, 1).double()
+    x = torch.randn(2, 64, 5, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    results = convolve_in_eights(convolution, x), convolution(x)
+    torch.testing.assert_close(*results, atol=1e-13, rtol=0)
+    dy = torch.randn_like(results[1])
+    leaves = x, convolution.weight, convolution.bias
+    torch.testing.assert_close(*(torch.autograd.grad(y, leaves, dy) for y in results), atol=1e-12, rtol=0)

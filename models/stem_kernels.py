@@ -1,4 +1,7 @@
-"""Triton kernels of batch normalization, ReLU and maximum pooling: the large normalized tensor is never stored."""
+"""Triton kernels of a ResNet's stem: what it convolves, and batch normalization, ReLU and maximum pooling behind it.
+
+The large normalized tensor is never stored.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,28 @@ from torch import Tensor
 
 _LAUNCH: Final[dict[str, Any]] = {"BM": 32, "BC": 64, "num_warps": 8, "enable_fp_fusion": True}
 """Tiles of 32 rows: 8 elements for each thread, which waits for the loads of all nine places at a time."""
+_SQUARES: Final = 128
+"""A tile of bytes, in squares: as many elements."""
+
+
+@triton.jit
+def _normalize_squares(
+    image, y, M, sample_step, channel_step, row_step, column_step, H: tl.constexpr, W: tl.constexpr, BM: tl.constexpr
+):
+    """Write squares of 2x2 pixels as 16 channels, 4 of them zero, with 2 zero squares before and 1 behind."""
+    square = tl.program_id(0) * BM + tl.arange(0, BM)[:, None]
+    channel = tl.arange(0, 16)[None, :]
+    height: tl.constexpr = H // 2 + 3
+    width: tl.constexpr = W // 2 + 3
+    row = (square // width % height - 2) * 2 + channel // 6
+    column = (square % width - 2) * 2 + channel // 3 % 2
+    inside = (square < M) & (channel < 12) & (row >= 0) & (row < H) & (column >= 0) & (column < W)
+    start = image + (square // (width * height)).to(tl.int64) * sample_step
+    source = start + channel % 3 * channel_step + row * row_step + column * column_step
+    # the factor is rounded, but in 16 bits the values are those of a division
+    value = (tl.load(source, mask=inside, other=0).to(tl.float32) - 127.5) * (1 / 127.5)
+    target = y + square.to(tl.int64) * 16 + channel
+    tl.store(target, tl.where(inside, value, 0.0).to(y.dtype.element_ty), mask=square < M)
 
 
 @triton.jit
@@ -107,6 +132,18 @@ def _input_gradient(
     scale = tl.load(stats + C + columns) * tl.load(weight + columns)
     gradient -= tl.load(means + columns) + value * tl.load(means + C + columns)
     tl.store(dx + offsets, (gradient * scale).to(dx.dtype.element_ty), mask=inside)
+
+
+def normalize_squares(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return bytes (B, 3, H, W) as -1 to 1 in a type of 16 bits: padded squares (B, 16, H / 2 + 3, W / 2 + 3)."""
+    samples, _, height, width = image.shape
+    shape = samples, 16, height // 2 + 3, width // 2 + 3
+    y = torch.empty(shape, dtype=dtype, device=image.device, memory_format=torch.channels_last)
+    squares = y.numel() // 16
+    _normalize_squares[(triton.cdiv(squares, _SQUARES),)](
+        image, y, squares, *image.stride(), height, width, BM=_SQUARES
+    )
+    return y
 
 
 def normalize_and_pool(x: Tensor, stats: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
