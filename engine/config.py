@@ -68,8 +68,8 @@ class TrainConfig(Command):
     compile: CompileMode = "auto"
     """Mode of torch.compile; auto is off on a CPU, and on a GPU for train2d and finetune, whose batch normalization has
     kernels of its own. The first steps of train3d then take a minute."""
-    cuda_graph: bool | None = None
-    """Record forward and backward pass as one CUDA graph, which the host starts by a single call. None does so on a GPU
+    cuda_graph: Literal["auto", "always", "never"] = "auto"
+    """Record forward and backward pass as one CUDA graph, which the host starts by a single call; auto does so on a GPU
     for one process without gradient accumulation."""
     deterministic: bool = False
     """On a GPU, take kernels that give the same bits every time; torch warns of those that do not. Slower: otherwise

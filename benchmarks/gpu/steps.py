@@ -117,7 +117,7 @@ class Way:
             model=ModelConfig(backbone=setting.backbones[self.larger]),
             precision=self.precision if setting.gpu else "fp32",
             compile=self.compile if setting.gpu else "off",
-            cuda_graph=self.graph and setting.gpu,
+            cuda_graph="always" if self.graph and setting.gpu else "never",
             deterministic=self.deterministic,
             **{**common, **more},
         )

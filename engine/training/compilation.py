@@ -46,7 +46,7 @@ def _best_mode(config: TrainConfig, process: Process) -> CompileMode:
         fused = not config.distributed.sync_batchnorm and has_kernels(process.device)
         return "off" if fused else "default"
     # its kernels are so short that starting them one by one takes longer: they are recorded, here or by the compiler
-    recorded = config.cuda_graph is not False and not _graph_fault(config, process)
+    recorded = config.cuda_graph != "never" and not _graph_fault(config, process)
     return "default" if recorded or config.optim.grad_accum_steps > 1 else "reduce-overhead"
 
 
@@ -57,9 +57,9 @@ def choose_graph(config: TrainConfig, process: Process) -> bool:
         InputError: it was asked for, and cannot be.
     """
     fault = _graph_fault(config, process)
-    if config.cuda_graph and fault:
-        raise InputError(f"cuda_graph is asked for, and {fault}, or leave --cuda-graph out")
-    return not fault if config.cuda_graph is None else config.cuda_graph
+    if config.cuda_graph == "always" and fault:
+        raise InputError(f"cuda_graph is always, and {fault}, or leave --cuda-graph out")
+    return config.cuda_graph != "never" and not fault
 
 
 def _graph_fault(config: TrainConfig, process: Process) -> str:

@@ -53,7 +53,7 @@ class Run:
         """
         choose_kernels(process.device, deterministic=config.deterministic, matmul_precision=config.matmul_precision)
         config = dataclasses.replace(config, compile=choose_mode(config, process))
-        config = dataclasses.replace(config, cuda_graph=choose_graph(config, process))
+        config = dataclasses.replace(config, cuda_graph="always" if choose_graph(config, process) else "never")
         self.config = config
         """The configuration; what "auto" compiles is resolved."""
         self.process = process
@@ -149,7 +149,7 @@ class Run:
             distributed=config.distributed,
             precision=config.precision,
             compile_mode=config.compile,
-            cuda_graph=bool(config.cuda_graph),
+            cuda_graph=config.cuda_graph == "always",
             initial_weights={network: path for network, path in initial.items() if path is not None},
         )
 

@@ -57,7 +57,7 @@ def test_auto_follows_stage_device_and_processes(machine):
     assert chosen(TWO, stage="train2d") == ("off", False)
     assert chosen(TWO, stage="train3d") == ("reduce-overhead", False)
     assert chosen(GPU, stage="train3d", parts=2) == ("default", False)
-    assert chosen(GPU, stage="train3d", cuda_graph=False) == ("reduce-overhead", False)
+    assert chosen(GPU, stage="train3d", cuda_graph="never") == ("reduce-overhead", False)
     assert chosen(CPU, stage="train3d") == ("off", False)
     assert chosen(GPU, compile="reduce-overhead") == ("reduce-overhead", False)
     # a norm over all processes has no kernels of ours
@@ -74,8 +74,8 @@ def test_auto_follows_stage_device_and_processes(machine):
     ],
 )
 def test_a_graph_that_cannot_be_recorded_is_refused(machine, process, flags, reason):
-    with pytest.raises(InputError, match=f"^cuda_graph is asked for, and .*{reason}, or leave --cuda-graph out"):
-        chosen(process, cuda_graph=True, **flags)
+    with pytest.raises(InputError, match=f"^cuda_graph is always, and .*{reason}, or leave --cuda-graph out"):
+        chosen(process, cuda_graph="always", **flags)
 
 
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
