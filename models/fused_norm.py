@@ -86,9 +86,9 @@ def runs_kernels(x: Tensor) -> bool:
 def has_kernels(device: torch.device) -> bool:
     """Return whether Triton is there for a GPU and finds what it compiles with; warns if not."""
     try:
-        from models import norm_kernels  # noqa: PLC0415 - slow to import, and not everywhere
+        from models.kernels.norm import try_out  # noqa: PLC0415 - slow to import, and not everywhere
 
-        norm_kernels.try_out(device)
+        try_out(device)
     except Exception as error:  # whatever a compiler, a driver or a GPU may lack
         warnings.warn(f"batch normalization by torch, which is slower: Triton fails: {error}", stacklevel=2)
         return False
@@ -102,7 +102,7 @@ class _FusedNorm(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - as torch calls it
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d, relu: bool
     ) -> Tensor | Twins:
-        from models.norm_kernels import compute_statistics, normalize  # noqa: PLC0415
+        from models.kernels.norm import compute_statistics, normalize  # noqa: PLC0415
 
         stats = compute_statistics(x, norm)
         y, signs = normalize(x, (stats, weight, bias), residual, relu=relu)
@@ -114,7 +114,7 @@ class _FusedNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        from models.norm_kernels import input_gradient, sum_gradients  # noqa: PLC0415
+        from models.kernels.norm import input_gradient, sum_gradients  # noqa: PLC0415
 
         dy, twin = _dense(gradients)
         if dy is None:
@@ -142,7 +142,7 @@ class _FusedNorms(torch.autograd.Function):
         norm: nn.BatchNorm2d,
         residual_norm: nn.BatchNorm2d,
     ) -> Twins:
-        from models.norm_kernels import compute_statistics, normalize  # noqa: PLC0415
+        from models.kernels.norm import compute_statistics, normalize  # noqa: PLC0415
 
         params = compute_statistics(x, norm), weight, bias
         residual_params = compute_statistics(residual, residual_norm), residual_weight, residual_bias
@@ -154,7 +154,7 @@ class _FusedNorms(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        from models.norm_kernels import input_gradient, sum_gradients  # noqa: PLC0415
+        from models.kernels.norm import input_gradient, sum_gradients  # noqa: PLC0415
 
         dy, twin = _dense(gradients)
         if dy is None:
@@ -180,8 +180,8 @@ class _FusedPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        from models.norm_kernels import compute_statistics  # noqa: PLC0415
-        from models.stem_kernels import normalize_and_pool  # noqa: PLC0415
+        from models.kernels.norm import compute_statistics  # noqa: PLC0415
+        from models.kernels.stem import normalize_and_pool  # noqa: PLC0415
 
         stats = compute_statistics(x, norm)
         y, largest, places = normalize_and_pool(x, stats, weight, bias)
@@ -191,8 +191,8 @@ class _FusedPool(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        from models.norm_kernels import sum_gradients  # noqa: PLC0415
-        from models.stem_kernels import pooled_input_gradient  # noqa: PLC0415
+        from models.kernels.norm import sum_gradients  # noqa: PLC0415
+        from models.kernels.stem import pooled_input_gradient  # noqa: PLC0415
 
         x, largest, places, stats, weight, bias = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)

@@ -78,7 +78,7 @@ def convolve_stem(convolution: nn.Conv2d, image: Tensor, dtype: torch.dtype) -> 
     halves = dtype in (torch.bfloat16, torch.float16)
     if not (convolution.training and halves and image.shape[1] == 3 and runs_kernels(image)):
         return _convolve_squares(_pad_squares(_squares(_normalized(image, dtype))), convolution.weight)
-    from models.stem_kernels import normalize_squares  # noqa: PLC0415 - Triton is not everywhere
+    from models.kernels.stem import normalize_squares  # noqa: PLC0415 - Triton is not everywhere
 
     return _convolve_squares(normalize_squares(image, dtype), convolution.weight)
 

@@ -210,7 +210,7 @@ def test_fused_pooling_is_torchs(fused, dtype, size):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 def test_the_stem_gets_the_same_squares_to_the_bit(dtype, memory_format):
-    from models.stem_kernels import normalize_squares
+    from models.kernels.stem import normalize_squares
 
     torch.manual_seed(0)
     image = torch.randint(0, 256, (2, 3, 18, 26), dtype=torch.uint8)
