@@ -77,8 +77,8 @@ def main(flags: SuiteFlags) -> int:
 def _run(flags: SuiteFlags, found: Journal, scratch: Path, end: float) -> int:
     """Do the steps; return how many failed."""
     began = time.monotonic()
-    frames = unpack(prepare(flags.data or scratch / "data"), scratch)
-    setting = choose(frames, scratch)
+    frames, labels = unpack(prepare(flags.data or scratch / "data"), scratch)
+    setting = choose(frames, labels, scratch)
     found.note("frames", "done", time.monotonic() - began)
     failed = 0
     with contextlib.closing(Worker(setting, flags.out / journal.LOGS)) as worker:

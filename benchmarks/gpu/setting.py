@@ -21,6 +21,8 @@ _EXTRACTED: Final = 32
 """Frames as they were extracted, for the reference way and for raw shards: 11 MB."""
 _REPEAT: Final = 64
 """How often the shard set is strung together, so that ends of epochs are rare (times)."""
+_REPEAT_LABELS: Final = 1024
+"""The same for train3d (times)."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Setting:
     """What is measured on, and how long."""
 
     frames: data.Frames
+    labels: Path
+    """The shard set of JPEGs with longer epochs, for train3d, which would else begin ten a second."""
     scratch: Path
     """For what nobody keeps."""
     gpu: bool
@@ -47,19 +51,19 @@ class Setting:
         """Where everything is measured."""
         return torch.device("cuda", 0) if self.gpu else torch.device("cpu")
 
-    def loading(self, *, raw: bool = False, **flags: object) -> DataConfig:
+    def loading(self, *, raw: bool = False, labels_alone: bool = False, **flags: object) -> DataConfig:
         """Return how batches are loaded: augmented as ``configs/`` say."""
-        root = self.frames.raw if raw else self.frames.jpeg
+        root = self.labels if labels_alone else self.frames.raw if raw else self.frames.jpeg
         values = {"batch_size": self.batch_size, "image_size": self.image_size, "augment": data.AUGMENT, **flags}
         return DataConfig(shards=root, **values)  # type: ignore[arg-type]
 
 
-def choose(frames: data.Frames, scratch: Path) -> Setting:
+def choose(frames: data.Frames, labels: Path, scratch: Path) -> Setting:
     """Return what this machine can measure: small and short without a GPU, where the numbers mean nothing."""
     if torch.cuda.is_available():
         length = Length(seconds=1.0, warmup=0.4, steps=5)
-        return Setting(frames, scratch, True, 368, 128, ("resnet50", "resnet101"), length, 3, 60)
-    return Setting(frames, scratch, False, 64, 4, ("resnet18", "resnet18"), Length(steps=1), 1, 30)
+        return Setting(frames, labels, scratch, True, 368, 128, ("resnet50", "resnet101"), length, 3, 60)
+    return Setting(frames, labels, scratch, False, 64, 4, ("resnet18", "resnet18"), Length(steps=1), 1, 30)
 
 
 def prepare(folder: Path, image_size: int = 368) -> data.Frames:
@@ -75,12 +79,13 @@ def prepare(folder: Path, image_size: int = 368) -> data.Frames:
     return data.Frames(jpeg, dataset=dataset)
 
 
-def unpack(frames: data.Frames, scratch: Path, image_size: int = 368) -> data.Frames:
-    """Return the frames as they are measured: JPEG shards strung together, and raw shards beside them."""
+def unpack(frames: data.Frames, scratch: Path, image_size: int = 368) -> tuple[data.Frames, Path]:
+    """Return the frames as they are measured: JPEG shards strung together, raw shards, and shards for their labels."""
     assert frames.dataset
-    jpeg, raw = scratch / "jpeg", scratch / "raw"
-    shutil.copytree(frames.jpeg, jpeg)
-    data.repeat_shards(jpeg, _REPEAT)
+    jpeg, raw, labels = scratch / "jpeg", scratch / "raw", scratch / "labels"
+    for root, times in ((jpeg, _REPEAT), (labels, _REPEAT_LABELS)):
+        shutil.copytree(frames.jpeg, root)
+        data.repeat_shards(root, times)
     data.shard(frames.dataset, raw, "raw", image_size)
     data.repeat_shards(raw, _REPEAT * _FRAMES // _EXTRACTED)
-    return data.Frames(jpeg, raw=raw, dataset=frames.dataset)
+    return data.Frames(jpeg, raw=raw, dataset=frames.dataset), labels

@@ -113,7 +113,9 @@ class Way:
         }
         return TrainConfig(
             stage=self.stage,
-            data=setting.loading(batch_size=self.size(setting), **dict(self.decoding)),
+            data=setting.loading(
+                labels_alone=self.stage == "train3d", batch_size=self.size(setting), **dict(self.decoding)
+            ),
             model=ModelConfig(backbone=setting.backbones[self.larger]),
             precision=self.precision if setting.gpu else "fp32",
             compile=self.compile if setting.gpu else "off",

@@ -8,6 +8,7 @@ from statistics import median
 
 import pytest
 
+from benchmarks.gpu import journal
 from benchmarks.harness import RESULTS, interval, rates_in_turn, ratios
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +107,25 @@ def test_the_full_rows_show_what_was_published():
         low, high = interval(row.ratios(), 0)
         expected[what] = [rounded(median(row.rates())), f"{median(row.ratios()):.3g} ({low:.3g} to {high:.3g})"]
     assert table(BENCHMARKS, "Full rows") == expected
+
+
+ON_A_GPU = {
+    "train2d, ResNet-50": "train2d bf16 eager graph",
+    "train2d, ResNet-101": "train2d larger backbone bf16 eager graph",
+    "train3d": "train3d bf16 default graph",
+}
+"""Rows of README.md, and the trainings of the GPU suite."""
+
+
+def test_the_rows_of_a_gpu_are_those_of_the_suite():
+    _, lines = journal.read(RESULTS / "gpu")
+    found = {line["step"].removeprefix("training: "): line["figures"] for line in lines if "figures" in line}
+    shown = dict(re.findall(r"^\| (train[23]d.*?) \| (.*) \|$", FRONT.partition("On one NVIDIA H200")[2], re.MULTILINE))
+    expected = {}
+    for row, training in ON_A_GPU.items():
+        rates, cached = found[training]["images/s"], found[training]["images/s, cached batch"]
+        expected[row] = f"{rounded(median(rates))} | {median(ratios(rates, cached)):.3f}"
+    assert shown == expected
 
 
 @pytest.mark.parametrize(
