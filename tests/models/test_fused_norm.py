@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from torch import nn
 
 from models import fused_norm
@@ -22,7 +24,9 @@ need_kernels = pytest.mark.skipif(DEVICE == "cpu" and not IN_INTERPRETER, reason
 
 @pytest.mark.slow
 def test_kernels_in_the_interpreter():
-    pytest.importorskip("triton")
+    triton = pytest.importorskip("triton")
+    if Version(triton.__version__) < Version("3.9") and Version(np.__version__) >= Version("2.4"):
+        pytest.skip("the interpreter of an older Triton takes an array for a number, which NumPy refuses since 2.4")
     command = [
         sys.executable,
         "-m",
