@@ -71,10 +71,10 @@ def prepare(folder: Path, image_size: int = 368) -> data.Frames:
     jpeg, dataset = folder / "jpeg", folder / "dataset"
     if not (jpeg / FILE_NAME).exists():
         shutil.rmtree(folder, ignore_errors=True)
-        data.synthesize(folder / "dataset", _FRAMES)
-        data.add_grain(folder / "dataset", data.GRAIN)
-        data.shard(folder / "dataset", jpeg, "jpeg", image_size)
-        shutil.rmtree(folder / "dataset")
+        data.synthesize(dataset, _FRAMES)
+        data.add_grain(dataset, data.GRAIN)
+        data.shard(dataset, jpeg, "jpeg", image_size)
+        shutil.rmtree(dataset)
         data.synthesize(dataset, _EXTRACTED)
     return data.Frames(jpeg, dataset=dataset)
 

@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable
-from typing import Final
 
 from torch import Tensor
 
@@ -28,10 +27,6 @@ logger = logging.getLogger(__name__)
 
 Claim = Callable[..., contextlib.AbstractContextManager[None]]
 """Takes run folder, stage, process and ``resume``; refuses, on all processes, a folder that is not the run's to use."""
-
-
-_SWITCH_INTERVAL: Final = 0.0005
-"""How long a thread keeps Python's lock while another one waits for it (seconds)."""
 
 
 class Run:
@@ -55,7 +50,7 @@ class Run:
         config = dataclasses.replace(config, compile=choose_mode(config, process))
         config = dataclasses.replace(config, cuda_graph="always" if choose_graph(config, process) else "never")
         self.config = config
-        """The configuration; what "auto" compiles is resolved."""
+        """The configuration; what is "auto" about compiling and recording is resolved."""
         self.process = process
         self.used_config = used_values(config)
         """The configuration as plain values."""
