@@ -267,12 +267,14 @@ class Loader(ABC):
         self, pose: NDArray[np.float32], meta: NDArray[np.int32], indices: Indices, augmentation: Augmentation | None
     ) -> PoseBatch:
         joints_2d = self.shard_set.camera.transfer(pose[..., :2], self.camera).astype(np.float32)
-        joints_3d = pose[..., 2:] - pose[:, NECK : NECK + 1, 2:]
+        points = pose[..., 2:]
         if augmentation is not None:
-            joints_2d, joints_3d = augmentation.move_joints(joints_2d, joints_3d, self.camera)
+            joints_2d, points = augmentation.move_joints(joints_2d, points, self.camera)
+        visible = self.camera.visibility(joints_2d, points)
         return PoseBatch(
             joints_2d=torch.from_numpy(joints_2d),
-            joints_3d=torch.from_numpy(joints_3d),
+            joints_3d=torch.from_numpy(points - points[:, NECK : NECK + 1]),
+            visible=torch.from_numpy(visible),
             meta=torch.from_numpy(meta),
             index=torch.from_numpy(np.ascontiguousarray(indices)),
         )

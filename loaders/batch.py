@@ -17,6 +17,8 @@ class PoseBatch:
     """(B, 16, 2) float32, pixels of ``image``."""
     joints_3d: Tensor
     """(B, 16, 3) float32, metres, camera frame, Neck subtracted."""
+    visible: Tensor
+    """(B, 16) uint8: `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE`, with ``image`` as it is augmented."""
     meta: Tensor
     """(B, 4) int32: subject, environment, frame, action."""
     index: Tensor

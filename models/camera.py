@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 
+UNSEEN: Final = 0
+"""Visibility of a joint that the lens does not show: its position in the image means nothing."""
+IN_LENS: Final = 1
+"""Visibility of a joint that the lens shows, outside the image."""
+IN_IMAGE: Final = 2
+"""Visibility of a joint in the image."""
+
 
 @dataclass(frozen=True)
 class FisheyeCamera:
@@ -38,6 +45,8 @@ class FisheyeCamera:
     """Principal point, vertical (pixels)."""
     distortion: tuple[float, float, float, float]
     """k1..k4 (radians to the powers -2, -4, -6, -8)."""
+    lens_angle: float = 90.0
+    """Largest angle to the optical axis that the lens shows (degrees); beyond it images are black."""
 
     def project(self, points: Floats) -> NDArray[np.float64]:
         """Project camera-frame points (..., 3), any unit, to pixels (..., 2). Behind the camera is fine."""
@@ -94,6 +103,21 @@ class FisheyeCamera:
         """Return the camera of the center square, resized to ``size`` x ``size`` pixels."""
         side = min(self.width, self.height)
         return self.crop_and_resize((self.width - side) // 2, (self.height - side) // 2, side, size)
+
+    def visibility(self, pixels: Floats, points: Floats) -> NDArray[np.uint8]:
+        """Return of each joint (...,) whether it can be seen: `UNSEEN`, `IN_LENS` or `IN_IMAGE`.
+
+        What stands in the way, the wearer's own body above all, is not considered.
+
+        Args:
+            pixels: (..., 2), where the joints are in this camera's image.
+            points: (..., 3), the joints in the camera frame, any unit.
+        """
+        points = np.asarray(points)
+        # the cosine of the angle to the axis, times the distance
+        in_lens = points[..., 2] >= np.cos(np.radians(self.lens_angle)) * np.linalg.norm(points, axis=-1)
+        in_image = ((pixels >= -0.5) & (pixels <= [self.width - 0.5, self.height - 0.5])).all(-1)
+        return np.asarray(in_lens * (IN_LENS + in_image), np.uint8)
 
     def _distort(self, theta: Any) -> NDArray[np.float64]:
         k1, k2, k3, k4 = self.distortion

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine.stages import STAGES, ModelConfig, StageName
 from loaders import PoseBatch
+from models.camera import IN_IMAGE
 from models.heatmap_net import Backbone
 from models.skeleton import JOINTS
 
@@ -39,6 +40,7 @@ def count(stage: StageName, backbone: Backbone, image_size: int, batch_size: int
             image=torch.zeros(batch_size, 3, image_size, image_size, dtype=torch.uint8) if built.outputs else None,
             joints_2d=torch.zeros(batch_size, len(JOINTS), 2),
             joints_3d=torch.zeros(batch_size, len(JOINTS), 3),
+            visible=torch.full((batch_size, len(JOINTS)), IN_IMAGE, dtype=torch.uint8),
             meta=torch.zeros(batch_size, 4, dtype=torch.int32),
             index=torch.zeros(batch_size, dtype=torch.int64),
         )

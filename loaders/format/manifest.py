@@ -70,6 +70,8 @@ class Manifest:
     environments: tuple[str, ...]
     actions: tuple[str, ...]
     splits: dict[str, Split]
+    generated: bool = False
+    """Whether any frame was made by ``tools.synthesize``."""
 
     @property
     def image_member(self) -> str | None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.camera import XR_EGOPOSE, euler_to_rotation, world_to_camera
+from models.camera import IN_IMAGE, IN_LENS, UNSEEN, XR_EGOPOSE, euler_to_rotation, world_to_camera
 
 angles = st.floats(-180, 180)
 
@@ -54,3 +54,14 @@ def test_world_to_camera_sees_what_is_in_front():
     # the modelling software's camera looks along -z with y up
     matrix = world_to_camera(np.array([10.0, 20, 30]), np.zeros(3))
     np.testing.assert_allclose(matrix @ [11, 22, 25, 1], [1, -2, 5, 1])
+
+
+def test_a_joint_is_seen_up_to_the_lenss_angle_and_in_the_image_within_its_border():
+    def visibility(degrees, pixel):
+        point = [np.sin(np.radians(degrees)), 0, np.cos(np.radians(degrees))]
+        return int(XR_EGOPOSE.visibility(np.array(pixel, np.float32), np.array(point, np.float32)))
+
+    assert visibility(89.9, (1279.4, -0.4)) == IN_IMAGE
+    assert visibility(89.9, (1279.6, 5)) == visibility(89.9, (5, -0.6)) == IN_LENS
+    # behind the lens the polynomial folds back: the label is in the image and means nothing
+    assert visibility(90.1, (640, 400)) == visibility(170, (640, 400)) == UNSEEN

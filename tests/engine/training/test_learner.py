@@ -20,6 +20,7 @@ from engine.stages import STAGES, ModelConfig
 from engine.training.learner import Objective
 from engine.training.trainer import Trainer
 from loaders import PoseBatch, ShardSet
+from models.camera import IN_IMAGE
 from tests.engine.training_runs import flags, read_metrics, run, same, weights
 from tests.shard_factory import make_shard_set
 
@@ -151,6 +152,7 @@ def test_a_stages_network_and_loss_are_one_graph(stage):
         image=torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
         joints_2d=joints[..., :2],
         joints_3d=joints[..., 2:],
+        visible=torch.full((2, 16), IN_IMAGE, dtype=torch.uint8),
         meta=torch.zeros(2, 4, dtype=torch.int32),
         index=torch.arange(2),
     )

@@ -9,7 +9,7 @@ from engine.optimizer import OptimConfig
 from engine.stages import STAGES, ModelConfig
 from engine.training.learner import Learner
 from loaders import PoseBatch
-from models.camera import XR_EGOPOSE
+from models.camera import IN_IMAGE, XR_EGOPOSE
 from models.skeleton import NECK
 from tests.shard_factory import random_pose
 
@@ -27,6 +27,7 @@ def batches():
         yield PoseBatch(
             joints_2d=torch.from_numpy(joints_2d).to(device),
             joints_3d=torch.from_numpy(joints_3d - joints_3d[:, NECK : NECK + 1]).to(device),
+            visible=torch.full((BATCH, 16), IN_IMAGE, dtype=torch.uint8, device=device),
             meta=torch.zeros(BATCH, 4, dtype=torch.int32, device=device),
             index=torch.arange(BATCH, device=device) + number * BATCH,
             image=image.to(device),
