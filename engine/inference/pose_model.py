@@ -14,7 +14,7 @@ from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders.codecs import Image
 from loaders.errors import InputError
-from loaders.preprocessing import center_square, resize
+from loaders.preprocessing import cut, resize
 from models.heatmaps import decode_heatmaps
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
@@ -60,7 +60,7 @@ class View:
 
     def cut(self, image: Image) -> Image:
         """Return the square (side, side, 3) of ``image`` (height, width, 3), upright."""
-        return np.rot90(center_square(image), -self.rotate // 90)
+        return np.rot90(cut(image, "square"), -self.rotate // 90)
 
     def to_image(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
         """Map pixels (..., 2) of the network's image back to the image."""
@@ -111,7 +111,7 @@ class PoseModel:
 
     def preprocess(self, square: Image) -> Image:
         """Return a square (side, side, 3) as the network takes it: stored and loaded like its training images."""
-        return resize(self.preprocessing.apply(square) if self.preprocessing else square, self.image_size)
+        return resize(self.preprocessing.as_stored(square) if self.preprocessing else square, self.image_size)
 
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:
         """Return the poses of n images, given the squares that `View.cut` and `preprocess` made of them."""

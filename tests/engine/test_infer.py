@@ -317,7 +317,7 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
 def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
     """The circle is that of the training images, wherever the center square lies and however it is rotated."""
     model = load_model(world.checkpoint, device="cpu")
-    expected = XR_EGOPOSE.center_square(64)
+    expected = XR_EGOPOSE.cropped("square", 64)
     circle = model.preprocessing.image_circle
     assert model.preprocessing.image_size == 64
     assert (circle.x, circle.y) == pytest.approx((expected.cx, expected.cy), abs=1)
