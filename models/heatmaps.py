@@ -15,7 +15,7 @@ SIGMA: Final = 2.0
 
 
 def select_heatmap_joints(joints: Tensor) -> Tensor:
-    """Return of values per joint (B, 16, ...) those of the joints that have a heatmap (B, 15, ...), `HEATMAP_JOINTS`."""
+    """Return of (B, 16, ...) the joints that have a heatmap (B, 15, ...), `HEATMAP_JOINTS`."""
     # slices, because indices would be copied to the device
     return torch.cat([joints[:, :HEAD], joints[:, HEAD + 1 :]], dim=1)
 
