@@ -26,7 +26,7 @@ _PNG_CHANNELS: Final = {0: 1, 2: 3, 6: 4}
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _PNG_TAIL: Final = 4096
 """How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
-_PNG_HEADER: Final = 33
+PNG_HEADER: Final = 33
 """Bytes of a PNG's signature and its first chunk."""
 
 
@@ -116,7 +116,7 @@ class PngLayout(NamedTuple):
 
 def png_layout(data: Bytes) -> PngLayout:
     """Return what a PNG's header says. Raises ValueError if OpenCV and DALI would not decode its values as they are."""
-    if len(data) < _PNG_HEADER:
+    if len(data) < PNG_HEADER:
         raise ValueError("not a PNG")
     bits, kind = int(data[24]), int(data[25])
     if bits not in (8, 16) or kind not in _PNG_CHANNELS:
@@ -131,7 +131,7 @@ def stored_size(data: Bytes, member: str) -> tuple[int, int]:
     """
     if member.endswith(".jpg"):
         return simplejpeg.decode_jpeg_header(data)[:2]  # type: ignore[no-any-return]
-    if data[:16].tobytes() != _PNG_BEGINS or len(data) < _PNG_HEADER:
+    if data[:16].tobytes() != _PNG_BEGINS or len(data) < PNG_HEADER:
         raise ValueError("not a PNG")
     if _PNG_END not in data[-_PNG_TAIL:].tobytes():
         raise ValueError("it ends too early")

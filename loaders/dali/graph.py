@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 
-from loaders.codecs import PngLayout
+from loaders.codecs import PNG_HEADER, PngLayout
 from models.camera import FisheyeCamera
 
 _BYTES_PER_PIXEL: Final = 8
@@ -84,7 +84,7 @@ def sequential_graph(
 ) -> tuple[Any, ...]:
     """Return the bytes (n,) of each label, the images of ``spec``, and the headers of the encoded ones.
 
-    Headers are the stored sizes (H, W, C), then the bit depths (1,) of those that have a layout.
+    Headers are the stored sizes (H, W, C), then the first bytes (n,) of those that have a layout.
 
     Args:
         feed: returns the matrices.
@@ -105,19 +105,19 @@ def sequential_graph(
     )
     outputs = list(read) if isinstance(read, list | tuple) else [read]
     labels = outputs[: len(outputs) - len(spec.images)]
-    inputs, sizes, bits = [], [], []
+    inputs, sizes, begins = [], [], []
     for data, kind in zip(outputs[len(labels) :], spec.images, strict=True):
         if kind.encoded:
             size = fn.peek_image_shape(data)
             sizes.append(size)
             if kind.layout:
-                bits.append(data[24:25])
+                begins.append(data[:PNG_HEADER])
             # nothing is cut: this only makes the decoder wait until the header has been read, see random_access_graph
             inputs.append(data[size[0] - size[0] :])
         else:
             shape = (spec.stored.height, spec.stored.width, 3)
             inputs.append(fn.reshape(data[-math.prod(shape) :], shape=shape, layout="HWC"))
-    return *labels, *_images(inputs, _external(feed, (), spec), spec), *sizes, *bits
+    return *labels, *_images(inputs, _external(feed, (), spec), spec), *sizes, *begins
 
 
 @pipeline_def  # type: ignore[untyped-decorator]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.base import Indices
-from loaders.codecs import Bytes, PngLayout
+from loaders.codecs import Bytes, PngLayout, png_layout
 from loaders.dali.graph import Feed, GraphSpec, random_access_graph, sequential_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.errors import InputError
@@ -104,7 +104,7 @@ class SequentialSource:
         self._shard_set = shard_set
         self._members = tuple(members)
         self._labels = (POSE, META, *((ROT,) if rot else ()))
-        self._layouts: list[tuple[str, PngLayout]] = []
+        self._layouts: list[PngLayout] = []
         self._pipelines = pipelines
         self._open.add(self)
         self._allow_open(sum(len(one._shard_set.shards) for one in self._open if one.pipeline is None))
@@ -118,8 +118,7 @@ class SequentialSource:
         # the reader delivers whole batches only: short ones are filled up here, and cut again;
         # by one sample, since the reader opens a tar again whenever the order comes back to it
         padded = [np.pad(indices, (0, self._pipelines.batch_size - len(indices)), "edge") for indices in batches]
-        kinds = zip(self._members, spec.images, strict=True)
-        self._layouts = [(member, kind.layout) for member, kind in kinds if kind.layout]
+        self._layouts = [kind.layout for kind in spec.images if kind.layout]
         members = [*self._labels, *self._members]
         self.pipeline = self._build_reader(np.concatenate(padded), members, feed, spec)
 
@@ -130,19 +129,22 @@ class SequentialSource:
         # of different lengths
         rot = [np.array(outputs[2][row]) for row in range(len(indices))] if ROT in self._labels else ()
         images, headers = outputs[begin : begin + len(self._members)], outputs[begin + len(self._members) :]
-        self._check_headers([np.asarray(header.as_tensor()) for header in headers])
+        try:
+            self._check_headers([np.asarray(header.as_tensor()) for header in headers])
+        except ValueError as error:
+            raise PipelineError(str(error)) from None
         return Labels(decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE), rot), images
 
     def _check_headers(self, headers: list[NDArray[Any]]) -> None:
         """Compare what a stream read of images' headers with what they should be. Raises PipelineError."""
         encoded = [member for member in self._members if not member.endswith(".npy")]
-        sizes = dict(zip(encoded, headers, strict=False))
         camera = self._shard_set.camera
-        for size in sizes.values():
+        for size in headers[: len(encoded)]:
             if (size[:, :2] != (camera.height, camera.width)).any():
                 raise PipelineError("an image has another size than the manifest says")
-        for (member, layout), bits in zip(self._layouts, headers[len(encoded) :], strict=True):
-            if (sizes[member][:, 2] != layout.channels).any() or (bits != layout.bits).any():
+        for layout, begins in zip(self._layouts, headers[len(encoded) :], strict=True):
+            # the same few bytes in all of them, as a rule
+            if any(png_layout(begin) != layout for begin in np.unique(begins, axis=0)):
                 raise PipelineError("a PNG has other pixels than the first one")
 
     def encoded(self, indices: Indices, member: str) -> list[Bytes]:
