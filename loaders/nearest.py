@@ -46,12 +46,16 @@ class NearestPixels:
 
     def move_batch(self, images: Tensor, warps: Warp | None) -> Tensor:
         """Return stored images (n, H, W, C) as loaded ones (n, S, S, C), on their device; the same pixels as `move`."""
-        if images.device.type == "cpu":
-            stored = images.numpy()
-            moved = np.empty((len(stored), self.size, self.size, stored.shape[3]), stored.dtype)
-            for i, image in enumerate(stored):
-                self.move(image, None if warps is None else warps[i], moved[i])
-            return torch.from_numpy(moved)
+        if images.device.type != "cpu":
+            return self.gather(images, warps)
+        stored = images.numpy()
+        moved = np.empty((len(stored), self.size, self.size, stored.shape[3]), stored.dtype)
+        for i, image in enumerate(stored):
+            self.move(image, None if warps is None else warps[i], moved[i])
+        return torch.from_numpy(moved)
+
+    def gather(self, images: Tensor, warps: Warp | None) -> Tensor:
+        """As `move_batch`, by operations of torch."""
         n, height, width, channels = images.shape
         if warps is None:
             columns, rows = torch.from_numpy(self._unwarped).to(images.device).long().unbind(-1)

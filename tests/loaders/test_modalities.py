@@ -25,7 +25,7 @@ WAYS = {
     "sequential": {"backend": "dali", "access": "sequential"},
 }
 MOVED = AugmentConfig(rotation=180, horizontal_flip=0.5)
-SETS = [("jpeg", "square"), ("raw", "lens"), ("source", "square"), ("source", "lens"), ("source", "full")]
+SETS = [("jpeg", "square"), ("raw", "lens"), ("source", "square"), ("source", "full")]
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,14 @@ def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modalities")
     return {
         (form, crop): make_shard_set(
-            folder / form / crop, {"train": 7}, image_size=96, image_format=form, crop=crop, components=COMPONENTS
+            folder / form / crop, {"train": 5}, image_size=96, image_format=form, crop=crop, components=COMPONENTS
         )
         for form, crop in SETS
     }
 
 
 def load(root, way, *, outputs=EXACT, training=False, **flags):
-    config = DataConfig(shards=root, batch_size=3, **WAYS[way], **flags)
+    config = DataConfig(shards=root, batch_size=2, **WAYS[way], **flags)
     loader = build_loader(config, "train", outputs=outputs, training=training)
     try:
         return list(loader), loader
@@ -67,7 +67,7 @@ def one_shard(tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("image_size", [None, 96, 60])
+@pytest.mark.parametrize("image_size", [None, 60])
 @pytest.mark.parametrize("which", SETS)
 def test_values_are_those_stored_under_each_pixels_center(sets, way, which, image_size):
     batches, loader = load(sets[which], way, image_size=image_size)

@@ -97,7 +97,9 @@ def write_frame(
         if modality == "json":
             path.write_text(json.dumps(frame_json(points, pixels, action=f"Boxing_mixamo_com_{frame % 2}")))
         elif modality == "rot":
-            path.write_text("{}")
+            angles = random.uniform(-180, 180, (len(FILE_JOINTS), 3)).tolist()
+            named = zip(FILE_JOINTS, angles, strict=True)
+            path.write_text(json.dumps([{"name": f"mixamorig:{name}", "rot": rot} for name, rot in named]))
         else:
             assert cv2.imwrite(str(path), contents[modality])
 

@@ -25,7 +25,12 @@ def sets(tmp_path_factory):
     root = tmp_path_factory.mktemp("gpu")
     return {
         form: make_shard_set(
-            root / form, {"train": 23}, image_size=96, image_format=form, components=("rgba", "worldp")
+            root / form,
+            {"train": 23},
+            image_size=96,
+            image_format=form,
+            crop="full" if form == "source" else "square",
+            components=("rgba", "worldp", "depth", "objectId", "rot"),
         )
         for form in ("jpeg", "png", "raw", "source")
     }
@@ -117,17 +122,33 @@ def test_blobs_stay_under_their_joints(sets, form, backend):
 
 @pytest.mark.parametrize(
     ("form", "image_size", "augment"),
-    [("jpeg", 96, PLAIN), ("jpeg", 96, AUGMENT), ("source", 96, PLAIN), ("jpeg", 64, PLAIN)],
+    [
+        ("jpeg", 96, PLAIN),
+        ("jpeg", 96, AUGMENT),
+        ("source", 96, PLAIN),
+        ("source", 96, AUGMENT),
+        ("source", None, PLAIN),
+        ("jpeg", 64, PLAIN),
+    ],
 )
-def test_world_positions_are_exact(sets, form, image_size, augment):
-    config = data(sets[form], batch_size=5, image_size=image_size, augment=augment)
-    on_gpu, on_cpu = (load(config, device, training=True, outputs=("worldp",)) for device in (DEVICE, "cpu"))
+@pytest.mark.parametrize("access", ACCESS)
+def test_values_that_are_no_colors_are_exact(sets, form, image_size, augment, access):
+    exact = {"worldp": torch.uint16, "depth": torch.uint16, "object_id": torch.uint8}
+    config = data(sets[form], batch_size=5, image_size=image_size, augment=augment, access=access)
+    on_gpu, on_cpu = (load(config, device, training=True, outputs=tuple(exact)) for device in (DEVICE, "cpu"))
     for a, b in zip(on_gpu, on_cpu, strict=True):
-        assert a.worldp.dtype == torch.uint16
-        same = (a.worldp.cpu().to(torch.int32) == b.worldp.to(torch.int32)).float().mean().item()
-        sys.stdout.write(f"same {same:.4%}\n")
-        # nearest neighbor: where the two round a position differently, a neighbor is taken
-        assert same > 0.97 if augment.moves else same == 1
+        for name, dtype in exact.items():
+            assert getattr(a, name).dtype == dtype
+            assert getattr(a, name).device == torch.device(DEVICE)
+            assert torch.equal(getattr(a, name).cpu(), getattr(b, name)), name
+
+
+@pytest.mark.parametrize("backend", ["dali", "torch"])
+def test_rotations_are_those_of_the_cpu(sets, backend):
+    config = data(sets["jpeg"], batch_size=5, backend=backend)
+    for a, b in zip(*(load(config, device, outputs=("image", "rot")) for device in (DEVICE, "cpu")), strict=True):
+        assert a.rot.device == torch.device(DEVICE)
+        torch.testing.assert_close(a.rot.cpu(), b.rot, atol=0, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("flags", [{"hw_decoder_load": 0.0}, {"hw_decoder_load": 1.0}, {"decode_on": "cpu"}])

@@ -109,8 +109,8 @@ def test_a_frame_number_beyond_32_bits_is_skipped(
     [
         ((os.fsdecode(b"Zo\xeb"), "Zo\\xeb"), "the name of its folder cannot be printed"),
         (("two\nlines", "two\\nlines"), "the name of its folder cannot be printed"),
-        (["s" * 75] * 2, "the names of its folders are too long for a tar: 1 characters too many"),
-        (["s" * 255] * 2, "the names of its folders are too long for a tar: 181 characters too many"),
+        (["s" * 73] * 2, "the names of its folders are too long for a tar: 1 characters too many"),
+        (["s" * 255] * 2, "the names of its folders are too long for a tar: 183 characters too many"),
     ],
 )
 def test_a_subject_whose_name_no_sample_can_bear_is_skipped(
@@ -131,7 +131,7 @@ def test_a_subject_whose_name_no_sample_can_bear_is_skipped(
 
 def test_the_longest_name_that_a_tar_holds_is_taken(data: TinyDataset, tmp_path: Path) -> None:
     subject = data.root / "TrainSet" / "female_001_a_a"
-    subject.rename(subject.with_name("s" * 74))
+    subject.rename(subject.with_name("s" * 72))
     assert make(data.root, tmp_path / "set", *COMPONENTS) == OK
     assert len(ShardSet(tmp_path / "set", "train", checksums=True)) == 3
     assert check(tmp_path / "set", "--root", str(data.root)) == OK

@@ -38,6 +38,7 @@ def test_its_reader_reads_what_ours_reads(page: dict[str, Any], shards: Path, sp
         assert sample["key"] == ours.key(index)
         np.testing.assert_array_equal(sample["joints_2d"], pose[index, :, :2])
         np.testing.assert_array_equal(sample["joints_3d"], pose[index, :, 2:])
+        assert sample["visible"].tolist() == list(ours.member(index, "visible.npy")[-16:])
         subject, environment, frame, action = meta[index].tolist()
         assert sample["frame"] == frame
         for name, number in (("subject", subject), ("environment", environment), ("action", action)):

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import tarfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from loaders.format.manifest import Manifest
+from loaders import DataConfig, build_loader
+from loaders.format.manifest import FILE_NAME, Manifest
 from loaders.format.shard_set import ShardSet
-from models.camera import XR_EGOPOSE
-from tests.tools.shard_runs import make, numpy_of, tree
+from models.camera import IN_IMAGE, IN_LENS, UNSEEN, XR_EGOPOSE, Crop
+from models.skeleton import JOINTS
+from tests.shard_factory import write_shard
+from tests.tools.shard_runs import check, make, numpy_of, tree
 from tests.tools.tiny_dataset import TinyDataset, make_dataset, world_positions
 from tools.dataset.layout import read_labels
 
@@ -24,11 +30,11 @@ def test_a_sample_holds_the_members_in_order_with_their_types_and_values(dataset
         with tarfile.open(tar_path) as tar:
             members = tar.getmembers()
             content = {member.name: tar.extractfile(member).read() for member in members}  # type: ignore[union-attr]
-        for at in range(0, len(members), 5):
-            group = [member.name.partition(".") for member in members[at : at + 5]]
+        for at in range(0, len(members), 6):
+            group = [member.name.partition(".") for member in members[at : at + 6]]
             key = group[0][0]
             assert [(k, extension) for k, _, extension in group] == [
-                (key, name) for name in ("rgba.jpg", "json", "worldp.png", "pose.npy", "meta.npy")
+                (key, name) for name in ("rgba.jpg", "json", "worldp.png", "pose.npy", "meta.npy", "visible.npy")
             ]
             meta, pose = numpy_of(content[f"{key}.meta.npy"]), numpy_of(content[f"{key}.pose.npy"])
             assert (meta.dtype, meta.shape, pose.dtype, pose.shape) == (np.int32, (4,), np.float32, (16, 5))
@@ -43,6 +49,11 @@ def test_a_sample_holds_the_members_in_order_with_their_types_and_values(dataset
             u, v = labels.joints_2d.T
             np.testing.assert_allclose(pose[:, 0], (u - 240 + 0.5) * 368 / 800 - 0.5, atol=1e-4)
             np.testing.assert_allclose(pose[:, 1], (v + 0.5) * 368 / 800 - 0.5, atol=1e-4)
+            visible = numpy_of(content[f"{key}.visible.npy"])
+            assert (visible.dtype, visible.shape) == (np.uint8, (16,))
+            # in the cropped image or beside it; the camera sees all of these joints
+            inside = ((pose[:, :2] >= -0.5) & (pose[:, :2] <= 367.5)).all(1)
+            np.testing.assert_array_equal(visible, np.where(inside, IN_IMAGE, IN_LENS))
             assert source.split == tar_path.parent.name
             seen.add(key)
         assert {(m.uid, m.gid, m.mtime, m.mode, m.uname) for m in members} == {(0, 0, 0, 0o644, "")}
@@ -142,6 +153,124 @@ def test_worldp_keeps_its_depth_channels_and_place(shards: Path) -> None:
     under = np.floor(place).astype(int)
     expected = world_positions()[under][:, 240 + under]
     np.testing.assert_array_equal(stored[~tie][:, ~tie], expected[~tie][:, ~tie])
+
+
+ALL = ("--components", "rgba", "json", "worldp", "depth", "objectId", "rot")
+
+
+@pytest.mark.parametrize("crop", ["square", "lens", "full"])
+@pytest.mark.parametrize("image_format", ["png", "source"])
+def test_every_modality_is_cropped_like_the_image_and_keeps_its_values(
+    tmp_path: Path, crop: Crop, image_format: str
+) -> None:
+    data = make_dataset(tmp_path / "data", 2, subjects=[("train", "female_001_a_a")])
+    data.file("rot", 2).unlink()
+    # all kinds of values
+    depth = np.arange(800 * 1280, dtype=np.uint32).reshape(800, 1280).astype(np.uint16)
+    assert cv2.imwrite(str(data.file("depth", 1)), depth)
+    assert cv2.imwrite(str(data.file("depth", 2)), depth)
+    flags = (*ALL, "--crop", crop, "--image-format", image_format, "--image-size", "160")
+    assert make(data.root, tmp_path / "set", *flags) == 0
+    assert check(tmp_path / "set", "--deep", "--root", str(data.root)) == 0
+    split = ShardSet(tmp_path / "set", "train")
+    assert split.members == (
+        *("rgba.png", "json", "worldp.png", "depth.png", "objectId.png", "rot.json"),
+        *("pose.npy", "meta.npy", "visible.npy"),
+    )
+    assert split.manifest.preprocessing.crop == crop
+    left, top, side = XR_EGOPOSE.window(crop)
+    for index in range(2):
+        frame = int(split.meta([index])[0, 2])
+        if frame == 1:
+            assert split.member(index, "rot.json").tobytes() == data.file("rot", 1).read_bytes()
+        else:
+            assert json.loads(split.member(index, "rot.json").tobytes()) is None
+        for modality in ("worldp", "depth", "objectId"):
+            stored = cv2.imdecode(split.member(index, f"{modality}.png"), cv2.IMREAD_UNCHANGED)
+            file = cv2.imread(str(data.file(modality, frame)), cv2.IMREAD_UNCHANGED)
+            assert stored is not None
+            assert file is not None
+            if image_format == "source":
+                np.testing.assert_array_equal(stored, file)
+                continue
+            padded = np.zeros((2560, 2560, *file.shape[2:]), file.dtype)
+            padded[880:1680, 640:1920] = file
+            place = (np.arange(160) + 0.5) * side / 160
+            tie = place == np.round(place)  # halfway between two pixels, either will do
+            under = np.floor(place).astype(int)
+            expected = padded[880 + top + under][:, 640 + left + under]
+            assert stored.dtype == file.dtype
+            np.testing.assert_array_equal(stored[~tie][:, ~tie], expected[~tie][:, ~tie])
+
+
+@pytest.mark.parametrize("crop", ["square", "lens", "full"])
+def test_visibility_is_that_of_the_crop(tmp_path: Path, crop: Crop) -> None:
+    data = make_dataset(tmp_path / "data", 1, subjects=[("train", "female_001_a_a")], modalities=("rgba", "json"))
+    content = json.loads(data.file("json", 1).read_text())
+    names = [joint["name"].removeprefix("mixamorig:") for joint in content["joints"]]
+    # in the middle; left of the square; above the frame; behind the lens, its label folded back into the middle
+    places = {"Neck": (0, 0, 50), "LeftHand": (-50, 0, 6), "Head": (0, -50, 6), "RightHand": (0, 30, -60)}
+    points = np.tile([0.0, 0.0, 50.0], (len(names), 1))
+    for name, place in places.items():
+        points[names.index(name)] = place
+    pixels = XR_EGOPOSE.project(points)
+    data.edit_json(1, pts2d_fisheye=pixels.T.tolist(), pts3d_fisheye=points.T.tolist())
+    for image_format in ("jpeg", "source"):
+        flags = ("--components", "rgba", "--crop", crop, "--image-format", image_format)
+        assert make(data.root, tmp_path / image_format, *flags) == 0
+        split = ShardSet(tmp_path / image_format, "train")
+        visible = dict(zip(JOINTS, numpy_of(split.member(0, "visible.npy").tobytes()).tolist(), strict=True))
+        wide = IN_LENS if crop == "square" else IN_IMAGE
+        seen = {"Neck": IN_IMAGE, "LeftHand": wide, "Head": wide, "RightHand": UNSEEN}
+        assert {name: visible[name] for name in places} == seen
+
+
+@pytest.mark.parametrize(("mark", "generated"), [({}, False), ({"generated": True}, True), ({"generated": 1}, False)])
+def test_the_manifest_says_whether_frames_were_generated(
+    tmp_path: Path, mark: dict[str, object], generated: bool
+) -> None:
+    data = make_dataset(tmp_path / "data", 2, subjects=[("train", "female_001_a_a")], modalities=("json",))
+    data.edit_json(2, **mark)
+    assert make(data.root, tmp_path / "set", "--components", "json") == 0
+    assert Manifest.read(tmp_path / "set").generated is generated
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "source"])
+def test_a_set_of_version_2_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str], image_format: str) -> None:
+    """As version 2 wrote it: no visibility, no mark, no lens angle; a source set was called full and is a square."""
+    data = make_dataset(tmp_path / "data", 3, subjects=[("train", "female_001_a_a")])
+    assert make(data.root, tmp_path / "new", "--image-format", image_format) == 0
+    new = ShardSet(tmp_path / "new", "train")
+    old = tmp_path / "old"
+    (old / "train").mkdir(parents=True)
+    samples = [
+        (new.key(i), {name: new.member(i, name).tobytes() for name in new.members if name != "visible.npy"})
+        for i in range(3)
+    ]
+    shard = write_shard(old / "train" / "train-000000.tar", samples)
+    content = json.loads((tmp_path / "new" / FILE_NAME).read_text())
+    content["version"] = 2
+    content["splits"]["train"]["shards"] = [dataclasses.asdict(shard)]
+    del content["generated"], content["camera"]["lens_angle"]
+    if image_format == "source":
+        content["preprocessing"]["crop"] = "full"
+    (old / FILE_NAME).write_text(json.dumps(content))
+    manifest = Manifest.read(old)
+    assert manifest.preprocessing == new.manifest.preprocessing
+    assert (manifest.version, manifest.generated, manifest.camera) == (2, False, new.camera)
+    assert Manifest.read(old).to_json() == manifest.to_json()
+    assert check(old, "--deep", "--root", str(data.root)) == 0
+    loaded = [
+        list(
+            build_loader(DataConfig(shards=folder, batch_size=3, backend="torch"), "train", outputs=("image", "worldp"))
+        )
+        for folder in (old, tmp_path / "new")
+    ]
+    for name, tensor in vars(loaded[0][0]).items():
+        assert tensor is None or torch.equal(tensor, getattr(loaded[1][0], name)), name
+    capsys.readouterr()
+    assert make(data.root, old, "--image-format", image_format) == 2
+    assert "holds a finished shard set with format version 2, not 3: give another --output" in capsys.readouterr().err
 
 
 def test_the_order_is_global_and_depends_on_the_seed(dataset: TinyDataset, shards: Path, tmp_path: Path) -> None:
