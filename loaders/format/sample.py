@@ -127,11 +127,19 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
         "joints_3d": pose[:, 2:] - pose[NECK, 2:],
         "meta": _decode_member(sample, META),
     }
-    names = {**dict.fromkeys(IMAGE_MEMBERS.values(), "image"), **_DECODED_NAMES}
-    return decoded | {names[member]: _decode_member(sample, member) for member in sample if member in names}
+    return decoded | {
+        _DECODED[member.lower()]: _decode_member(sample, member) for member in sample if member.lower() in _DECODED
+    }
 
 
-_DECODED_NAMES: Final = {WORLDP: "worldp", DEPTH: "depth", OBJECT_ID: "object_id", ROT: "rot", VISIBLE: "visible"}
+_DECODED: Final = {
+    **dict.fromkeys(IMAGE_MEMBERS.values(), "image"),
+    WORLDP: "worldp",
+    DEPTH: "depth",
+    OBJECT_ID.lower(): "object_id",  # webdataset lowers the names of members
+    ROT: "rot",
+    VISIBLE: "visible",
+}
 
 
 def _decode_member(sample: dict[str, Any], member: str) -> NDArray[Any]:
@@ -142,8 +150,8 @@ def _decode_member(sample: dict[str, Any], member: str) -> NDArray[Any]:
             return np.load(io.BytesIO(sample[member]), allow_pickle=False)  # type: ignore[no-any-return]
         if member == ROT:
             return read_rotations(sample[member])
-        if member in EXACT_MEMBERS:
-            return decode_exact(np.frombuffer(sample[member], np.uint8))
-        return decode_stored(np.frombuffer(sample[member], np.uint8), member)
+        if member in IMAGE_MEMBERS.values():
+            return decode_stored(np.frombuffer(sample[member], np.uint8), member)
+        return decode_exact(np.frombuffer(sample[member], np.uint8))
     except (ValueError, EOFError) as error:
         raise InputError(f"{sample['__key__']}.{member} cannot be decoded ({error}): copy its shard again") from None

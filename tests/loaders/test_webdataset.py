@@ -17,10 +17,10 @@ def decoded(root, split):
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "png", "raw", "source"])
-@pytest.mark.parametrize("components", [("rgba", "worldp"), ("rgba",)])
+@pytest.mark.parametrize("components", [("rgba", "worldp", "depth", "objectId", "rot"), ("rgba",)])
 def test_decoded_samples_are_those_of_our_loader(tmp_path, image_format, components):
     root = make_shard_set(tmp_path / "set", {"val": 9}, image_size=64, image_format=image_format, components=components)
-    outputs = ["image", "worldp"][: len(components)]
+    outputs = ["image", "worldp", "depth", "object_id", "rot"][: len(components)]
     loader = build_loader(DataConfig(shards=root, batch_size=9, backend="torch"), "val", outputs=outputs)
     (batch,) = loader
     found = decoded(root, "val")
@@ -28,13 +28,17 @@ def test_decoded_samples_are_those_of_our_loader(tmp_path, image_format, compone
     left, top = (camera.width - side) // 2, (camera.height - side) // 2
     assert [sample["__key__"] for sample in found] == [loader.shard_set.key(index) for index in range(9)]
     for row, sample in enumerate(found):
-        assert set(sample) == {"__key__", *outputs, "joints_2d", "joints_3d", "meta"}
+        assert set(sample) == {"__key__", *outputs, "joints_2d", "joints_3d", "meta", "visible"}
         for name in outputs:
+            if name == "rot":
+                np.testing.assert_array_equal(sample["rot"], batch.rot[row].numpy())
+                continue
             square = sample[name][top : top + side, left : left + side]
             np.testing.assert_array_equal(square, getattr(batch, name)[row].permute(1, 2, 0).numpy())
         np.testing.assert_array_equal(sample["joints_3d"], batch.joints_3d[row].numpy())
         np.testing.assert_allclose(sample["joints_2d"] - [left, top], batch.joints_2d[row].numpy(), atol=1e-4)
         np.testing.assert_array_equal(sample["meta"], batch.meta[row].numpy())
+        np.testing.assert_array_equal(sample["visible"], batch.visible[row].numpy())
         assert sample["joints_3d"].dtype == sample["joints_2d"].dtype == np.float32
     loader.close()
 

@@ -52,5 +52,5 @@ def test_the_index_is_what_wds2idx_writes(shards: Path, tmp_path: Path) -> None:
             creator.create_index()
         assert (tmp_path / "idx").read_text() == tar.with_suffix(".idx").read_text()
         index = read_index(tar.with_suffix(".idx"), entry)
-        assert len(index.members) == 5
-        assert index.spans.shape == (entry.samples, 5, 2)
+        assert len(index.members) == 6
+        assert index.spans.shape == (entry.samples, 6, 2)

@@ -116,7 +116,8 @@ def test_labels_that_point_nowhere_are_found(shards: Path, capsys: pytest.Captur
 def test_values_are_compared_with_the_dataset(
     dataset: TinyDataset, shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overwrite(shards, "pose.npy", np.array([1e4], "<f4").tobytes(), at=128)
+    u = ShardSet(shards, "train").pose([0])[0, 0, 0]
+    overwrite(shards, "pose.npy", np.array([u + 0.25], "<f4").tobytes(), at=128)
     assert check(shards) == 0
     capsys.readouterr()
     assert check(shards, "--root", str(dataset.root)) == 1
@@ -127,6 +128,17 @@ def test_values_are_compared_with_the_dataset(
     overwrite(shards, "pose.npy", np.array([np.nan], "<f4").tobytes(), at=128)
     assert check(shards) == 1
     assert "not finite" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("joint", [0, 15])
+def test_another_visibility_than_the_poses_is_found(
+    shards: Path, capsys: pytest.CaptureFixture[str], joint: int
+) -> None:
+    assert check(shards) == 0
+    overwrite(shards, "visible.npy", b"\0", at=128 + joint)
+    capsys.readouterr()
+    assert check(shards) == 1
+    assert "its visibility is not that of its pose" in capsys.readouterr().out
 
 
 def test_labels_where_no_body_reaches_are_found(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
