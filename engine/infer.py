@@ -111,7 +111,7 @@ def main(config: InferConfig) -> int:
     path = config.output / "predictions.json"
     started = time.perf_counter()
     with (
-        writing_predictions(path, str(config.checkpoint), folder) as file,
+        writing_predictions(path, str(config.checkpoint), folder, model.head_of(config.rotate)) as file,
         progress_bar(total=expected, unit="image") as bar,
         ExitStack() as open_video,
     ):
@@ -125,6 +125,10 @@ def main(config: InferConfig) -> int:
         f"{file.entries} of {file.entries + len(file.unreadable)} images in {seconds:.1f} s: "
         f"{file.entries / seconds:.1f} images/s\npredictions: {path}\n"
     )
+    if (distance := file.median_distance) is not None:
+        sys.stdout.write(f"poses projected into the images lie {distance:.1f} px from the heatmaps' peaks (median)\n")
+    elif model.head is None:
+        logger.info("no poses in the camera frame: the checkpoint does not say where the head is")
     for fault in drawings.faults:
         logger.warning("not written: %s", fault)
     return CHECK_FAILED if file.unreadable or drawings.faults else OK
