@@ -106,7 +106,8 @@ def main(config: InferConfig) -> int:
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
     circle_of = mask_circle(config.mask_circle, model.preprocessing)
     videos = {source.name: Video(source.path) for source in inputs if source.is_video}
-    jobs = reading_jobs(inputs, videos, Preparation(model.preprocess, config.rotate, circle_of, config.images))
+    prepare = Preparation(model.preprocess, partial(model.view, rotate=config.rotate), circle_of, config.images)
+    jobs = reading_jobs(inputs, videos, prepare)
     expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
     path = config.output / "predictions.json"
     started = time.perf_counter()

@@ -61,10 +61,8 @@ class Loader(ABC):
         self.training = training
         self.dtype = dtype
         self.augment = config.augment if training else AugmentConfig()
-        self.crop = min(shard_set.camera.width, shard_set.camera.height)
-        """Side of the center square of a stored image (pixels)."""
-        self.image_size = config.image_size or self.crop
-        self.camera = shard_set.camera.center_square(self.image_size)
+        self.image_size = config.image_size or shard_set.window[2]
+        self.camera = shard_set.seen_camera(self.image_size)
         """The camera of the loaded images, before augmentation."""
         self.skipped: dict[int, str] = {}
         """Samples skipped because they cannot be decoded: position in the split -> shard, key, member, offset."""

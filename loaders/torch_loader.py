@@ -21,7 +21,7 @@ from loaders.augment import Augmentation
 from loaders.base import READ_AHEAD, Blocks, Indices, Loader, channels_first
 from loaders.codecs import decode_stored, png_bits
 from loaders.format.shard_set import image_data
-from loaders.preprocessing import center_square, resize
+from loaders.preprocessing import cut_window, resize
 from loaders.system.threads import run_ahead
 
 _Pixels = NDArray[Any]
@@ -74,8 +74,8 @@ class TorchLoader(Loader):
         pinned = self.device.type == "cuda" and torch.cuda.is_available()
         self._memory = {output: RecycledArrays(*self._shape_and_dtype(output), pinned) for output in self.members}
         self._steps = {output: self._steps_of(output) for output in self.members}
-        stored = self.shard_set.camera
-        self._in_place = {output: not steps and stored.width == stored.height for output, steps in self._steps.items()}
+        cuts = self.shard_set.manifest.preprocessing.format == "source"
+        self._in_place = {output: not steps and not cuts for output, steps in self._steps.items()}
         """Whether images are decoded into the batch itself."""
         self._threads = self.config.thread_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
@@ -97,11 +97,12 @@ class TorchLoader(Loader):
         return (n, size, size, 3), np.dtype(f"uint{bits}")
 
     def _steps_of(self, output: str) -> list[_Step]:
-        """Return what is done to the center square of a stored image; a step with nothing to do is absent."""
+        """Return what is done to the crop of a stored image; a step with nothing to do is absent."""
         smooth, size, steps = output == "image", (self.image_size, self.image_size), list[_Step]()
-        if self.crop != self.image_size and smooth:
+        resizes = self.shard_set.window[2] != self.image_size
+        if resizes and smooth:
             steps.append(lambda image, out, _: resize(image, self.image_size, out))
-        elif self.crop != self.image_size:
+        elif resizes:
             nearest = cv2.INTER_NEAREST_EXACT
             steps.append(lambda image, out, _: cv2.resize(image, size, out, interpolation=nearest))
         if self.augment.moves:
@@ -178,7 +179,7 @@ class TorchLoader(Loader):
     def _make(self, row: _Row) -> None:
         """Decode, crop, resize, warp, color and normalize an image; the last step writes into the batch."""
         steps, in_place = self._steps[row.output], self._in_place[row.output]
-        image = self._center_square(row, row.out if in_place else self._scratch())
+        image = self._cropped(row, row.out if in_place else self._scratch())
         for step in steps:
             image = step(image, row.out if step is steps[-1] else None, row)
         if not (steps or np.may_share_memory(image, row.out)):
@@ -191,8 +192,8 @@ class TorchLoader(Loader):
             self._own.scratch = np.empty((camera.height, camera.width, 3), np.uint8)
         return self._own.scratch  # type: ignore[no-any-return]
 
-    def _center_square(self, row: _Row, memory: _Pixels) -> _Pixels:
-        """Return the center square (S, S, 3) of a stored image, a JPEG's in ``memory``.
+    def _cropped(self, row: _Row, memory: _Pixels) -> _Pixels:
+        """Return the crop (S, S, 3) of a stored image, a JPEG's in ``memory``.
 
         Raises:
             ValueError: it cannot be decoded, or has another size.
@@ -205,7 +206,7 @@ class TorchLoader(Loader):
                 raise ValueError(f"cannot be decoded ({error})") from None
         if fault := self._size_fault(*image.shape[:2]):
             raise ValueError(fault)
-        return center_square(image)
+        return cut_window(image, self.shard_set.window)
 
 
 class RecycledArrays:

@@ -29,7 +29,7 @@ from loaders.format.sample import (
 )
 from loaders.format.shard_set import ShardSet
 from loaders.preprocessing import Format, Preprocessing
-from models.camera import XR_EGOPOSE, FisheyeCamera
+from models.camera import XR_EGOPOSE, Crop, FisheyeCamera
 from models.skeleton import JOINTS
 
 ACTIONS = (
@@ -59,6 +59,7 @@ def make_shard_set(
     image_size: int = 64,
     samples_per_shard: int = 4,
     image_format: Format = "jpeg",
+    crop: Crop = "square",
     components: Sequence[str] = ("rgba",),
     actions: Sequence[str] = ACTIONS,
     subjects_per_split: int = 1,
@@ -72,6 +73,7 @@ def make_shard_set(
         image_size: side of the stored image (pixels); "source" images are 1280x800.
         samples_per_shard: so many in each but the last.
         image_format: jpeg, png, raw or source.
+        crop: what a network sees of a frame.
         components: among rgba, json, worldp.
         actions: names that the samples take in turn.
         subjects_per_split: number of subjects whom the samples belong to in turn.
@@ -79,7 +81,7 @@ def make_shard_set(
     """
     counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
     random = np.random.default_rng(seed)
-    preprocessing = Preprocessing.of(image_format, image_size, _QUALITY, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(image_format, crop, image_size, _QUALITY, XR_EGOPOSE)
     camera = preprocessing.camera(XR_EGOPOSE)
     subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts) * subjects_per_split))
     described = {}

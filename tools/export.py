@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from engine.cli.command import OK, Command, command
 from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
-from loaders.preprocessing import center_square, resize
+from loaders.preprocessing import cut, resize
 from loaders.system.files import appearing
 from models.lifting_net import LiftingNet
 from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
@@ -150,7 +150,7 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     renderer = Renderer()
     frames = FrameGenerator("male_008_a_a", 1, count, 0).frames(1, count)
     images = [renderer.render(frame.scene).color[:, :, ::-1] for frame in frames]
-    return np.stack([resize(center_square(image), size) for image in images]).transpose(0, 3, 1, 2)
+    return np.stack([resize(cut(image, "square"), size) for image in images]).transpose(0, 3, 1, 2)
 
 
 def _check_onnx() -> None:

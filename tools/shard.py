@@ -87,7 +87,7 @@ class ShardFlags(Command):
 def main(flags: ShardFlags) -> int:
     """Write the shard set."""
     components = tuple(name for name in get_args(Component) if name in flags.components)
-    preprocessing = Preprocessing.of(flags.image_format, flags.image_size, flags.quality, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(flags.image_format, "square", flags.image_size, flags.quality, XR_EGOPOSE)
     workers = flags.workers or available_cores()
     plan = make_plan(flags.dataset, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
     _check_plan(flags, plan)

@@ -15,8 +15,8 @@ from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders.codecs import Image
 from loaders.errors import InputError
-from loaders.preprocessing import center_square, resize
-from models.camera import IN_IMAGE, UNSEEN, XR_EGOPOSE
+from loaders.preprocessing import crop_window, cut_window, resize
+from models.camera import IN_IMAGE, UNSEEN, XR_EGOPOSE, Crop
 from models.head import HeadPosition
 from models.heatmaps import decode_heatmaps
 from models.skeleton import HEATMAP_JOINTS, JOINTS
@@ -55,7 +55,8 @@ class Poses:
 class View:
     """How an image becomes the network's square, and how positions are mapped back.
 
-    The center square is cut out, never squeezed: of a 1280x800 frame the columns 240 to 1040, as in training.
+    The image is taken for a copy of the dataset's frames of another size, and the crop of training is cut out of it: it
+    is never squeezed, and what lies beyond the image is black.
     """
 
     width: int
@@ -64,26 +65,43 @@ class View:
     """Height of the image (pixels)."""
     rotate: Rotation = 0
     """How far the image is rotated clockwise before the network gets it (degrees)."""
+    crop: Crop = "square"
+    """What is cut out of the image, once it is rotated."""
+    stored_size: int | None = None
+    """Side of images that are taken for the square itself, since shards store it so (pixels); None if none are."""
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """Left, top and side of the square in the rotated image (pixels)."""
+        width, height = self._upright
+        if width == height == self.stored_size:
+            return 0, 0, width
+        return crop_window(width, height, self.crop)
 
     @property
     def side(self) -> int:
         """Side of the square (pixels)."""
-        return min(self.width, self.height)
+        return self.window[2]
 
     def cut(self, image: Image) -> Image:
         """Return the square (side, side, 3) of ``image`` (height, width, 3), upright."""
-        return np.rot90(center_square(image), -self.rotate // 90)
+        return cut_window(np.rot90(image, -self.rotate // 90), self.window)
 
     def to_image(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
         """Map pixels (..., 2) of the network's image back to the image."""
-        middle = (size - 1) / 2
-        upright = (joints_2d - middle) @ self._rotation_back().T + middle
-        corner = [(self.width - self.side) // 2, (self.height - self.side) // 2]
-        return np.asarray((upright + 0.5) * (self.side / size) - 0.5 + corner)
+        left, top, side = self.window
+        upright = (joints_2d + 0.5) * (side / size) - 0.5 + [left, top]
+        center, upright_center = (np.array([self.width, self.height]) - 1) / 2, (np.array(self._upright) - 1) / 2
+        return np.asarray((upright - upright_center) @ self._rotation_back().T + center)
 
     def to_camera(self, joints_3d: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Rotate a pose (..., 3) back about the camera's axis."""
         return np.asarray(np.concatenate([joints_3d[..., :2] @ self._rotation_back().T, joints_3d[..., 2:]], axis=-1))
+
+    @property
+    def _upright(self) -> tuple[int, int]:
+        """Width and height of the rotated image (pixels)."""
+        return (self.height, self.width) if self.rotate % 180 else (self.width, self.height)
 
     def _rotation_back(self) -> NDArray[np.float64]:
         cos, sin = {0: (1.0, 0.0), 90: (0.0, 1.0), 180: (-1.0, 0.0), 270: (0.0, -1.0)}[self.rotate]
@@ -106,7 +124,8 @@ class PoseModel:
         """What was done to the training images; None if it is not known."""
         self.head = loaded.head
         """Where Head was in the camera frame of the training split; None if it is not known."""
-        self._camera = XR_EGOPOSE.center_square(self.image_size)
+        self._crop = self.preprocessing.crop if self.preprocessing else "square"
+        self._camera = XR_EGOPOSE.cropped(self._crop, self.image_size)
         self._model = loaded.model
         self._precision = precision
 
@@ -114,15 +133,22 @@ class PoseModel:
         """Return the poses of n images.
 
         Args:
-            images: (n, H, W, 3) uint8 RGB, or n images (H, W, 3) of different sizes. The center square counts.
+            images: (n, H, W, 3) uint8 RGB, or n images (H, W, 3) of different sizes. They are taken for the dataset's
+                frames, or their center squares, of whatever size; what counts is the crop that the network was trained
+                on. Squares of the size that shards stored are taken for that crop itself.
             rotate: rotate the images clockwise first, for cameras that are mounted otherwise (degrees). Results are
                 rotated back to the images as they were given.
         """
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise ValueError(f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
-        views = [View(image.shape[1], image.shape[0], rotate) for image in images]
+        views = [self.view(image, rotate) for image in images]
         return self.predict([self.preprocess(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
+
+    def view(self, image: Image, rotate: Rotation = 0) -> View:
+        """Return how an image (H, W, 3) becomes the network's square."""
+        stored = self.preprocessing if self.preprocessing and self.preprocessing.format != "source" else None
+        return View(image.shape[1], image.shape[0], rotate, self._crop, stored.image_size if stored else None)
 
     def head_of(self, rotate: Rotation) -> HeadPosition | None:
         """Return where Head is in the camera frame of images that are rotated clockwise first (degrees)."""
@@ -133,7 +159,7 @@ class PoseModel:
 
     def preprocess(self, square: Image) -> Image:
         """Return a square (side, side, 3) as the network takes it: stored and loaded like its training images."""
-        return resize(self.preprocessing.apply(square) if self.preprocessing else square, self.image_size)
+        return resize(self.preprocessing.as_stored(square) if self.preprocessing else square, self.image_size)
 
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:
         """Return the poses of n images, given the squares that `View.cut` and `preprocess` made of them."""

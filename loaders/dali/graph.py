@@ -36,6 +36,8 @@ class GraphSpec:
     images: tuple[ImageSpec, ...]
     stored: FisheyeCamera
     """The camera of the stored images; its width and height are theirs."""
+    window: tuple[int, int, int]
+    """Left, top and side of the square that is cut out of them (pixels); what lies beyond an image is zero."""
     image_size: int
     moves: bool
     """Warp each image by its own matrix."""
@@ -147,9 +149,9 @@ def _images(inputs: list[Any], matrices: list[Any], spec: GraphSpec) -> tuple[An
 def build_image(data: Any, kind: ImageSpec, spec: GraphSpec, warp: Any, color: Any) -> Any:
     """Add one image's steps to the pipeline being defined, from its bytes to pixels, and return the node."""
     image = _decode(data, kind, spec)
-    side = min(spec.stored.width, spec.stored.height)
-    if spec.stored.width != spec.stored.height:
-        image = fn.crop(image, crop=(side, side))
+    left, top, side = spec.window
+    if spec.window != (0, 0, spec.stored.width):
+        image = fn.slice(image, start=(top, left), shape=(side, side), axis_names="HW", out_of_bounds_policy="pad")
     if kind.bits == 16:
         # the CPU's warp knows int16 only; nearest neighbor moves the bits untouched
         image = fn.reinterpret(image, dtype=types.INT16)

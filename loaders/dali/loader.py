@@ -73,6 +73,7 @@ class DaliLoader(Loader):
         self._spec = GraphSpec(
             images=tuple(self._image_spec(output, member) for output, member in self.members.items()),
             stored=stored,
+            window=self.shard_set.window,
             image_size=self.image_size,
             # DALI drops inputs that no image needs, and asks for none if all are dropped
             moves=self.augment.moves and bool(self.members),

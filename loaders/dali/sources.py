@@ -149,7 +149,9 @@ class SequentialSource:
     def _read(self, indices: Indices, member: str) -> list[Bytes]:
         """Return a member's bytes of some samples, read apart from the epoch. Raises InputError."""
         camera = self._shard_set.camera
-        spec = GraphSpec((), camera, 1, moves=False, jitters_color=False, device="cpu", hw_decoder_load=0)
+        spec = GraphSpec(
+            (), camera, self._shard_set.window, 1, moves=False, jitters_color=False, device="cpu", hw_decoder_load=0
+        )
         try:
             pipeline = self._build_reader(indices, [member], tuple, spec, len(indices))
             (read,) = self._pipelines.run(pipeline)

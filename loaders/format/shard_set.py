@@ -16,6 +16,7 @@ from loaders.format.index import IndexEntry, ShardIndex, compare_headers, index_
 from loaders.format.manifest import Manifest, Shard
 from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, decode_arrays, encoded_size
 from loaders.system.open_files import map_file, read_ahead
+from models.camera import FisheyeCamera
 
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -54,6 +55,9 @@ class ShardSet:
         self.folder = root / split
         self.shards = self.manifest.splits[split].shards
         self.camera = self.manifest.camera
+        """The camera of the stored images."""
+        self.window = self.manifest.preprocessing.window(self.camera)
+        """Left, top and side of the square that a network sees, in pixels of the stored images."""
         self.fingerprint = self.manifest.fingerprint(split)
         self.remote = remote
         self._maps: dict[int, Bytes] = {}
@@ -75,6 +79,10 @@ class ShardSet:
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self._spans)
+
+    def seen_camera(self, size: int) -> FisheyeCamera:
+        """Return the camera of what a network sees of the stored images, resized to ``size`` x ``size`` pixels."""
+        return self.camera.crop_and_resize(*self.window, size)
 
     def read(self, indices: Indices, name: str) -> list[Bytes]:
         """Return the bytes of a member of each sample, as read-only views into the mapped tars."""

@@ -49,7 +49,8 @@ def run(finetuned, folder, output, *more):
 
 
 def prepare(size=64, *, circle=None):
-    return Preparation(lambda square: resize(square, size), 0, lambda view: circle, keep_canvas=True)
+    view_of = lambda image: View(image.shape[1], image.shape[0])  # noqa: E731
+    return Preparation(lambda square: resize(square, size), view_of, lambda view: circle, keep_canvas=True)
 
 
 def same(a, b, **tolerance):
@@ -317,7 +318,7 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
 def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
     """The circle is that of the training images, wherever the center square lies and however it is rotated."""
     model = load_model(world.checkpoint, device="cpu")
-    expected = XR_EGOPOSE.center_square(64)
+    expected = XR_EGOPOSE.cropped("square", 64)
     circle = model.preprocessing.image_circle
     assert model.preprocessing.image_size == 64
     assert (circle.x, circle.y) == pytest.approx((expected.cx, expected.cy), abs=1)

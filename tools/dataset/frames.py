@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from loaders.codecs import encode, swap_red_and_blue
 from loaders.errors import Failure, printable
 from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_meta, encode_pose, sample_key
-from loaders.preprocessing import Preprocessing, center_square
+from loaders.preprocessing import Preprocessing, cut
 from models.camera import XR_EGOPOSE
 from tools.dataset.layout import FrameError, Recording, differ, read_labels
 
@@ -122,7 +122,7 @@ def encode_worldp(content: bytes, preprocessing: Preprocessing) -> bytes:
         return content
     size = preprocessing.image_size, preprocessing.image_size
     # the exact kind takes the pixel under each center; INTER_NEAREST itself is off by up to half a pixel
-    return encode(cv2.resize(center_square(positions), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
+    return encode(cv2.resize(cut(positions, preprocessing.crop), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
 
 
 def decode_png(modality: str, content: bytes) -> NDArray[Any]:

@@ -21,7 +21,7 @@ SMOOTH = cv2.GaussianBlur(PIXELS, (0, 0), 8)
 
 
 def stored_as(image_format: Format, size: int = 368) -> Preprocessing:
-    return Preprocessing.of(image_format, size, 95, XR_EGOPOSE)
+    return Preprocessing.of(image_format, "square", size, 95, XR_EGOPOSE)
 
 
 def png(image: NDArray[Any] | PIL.Image.Image, **options: Any) -> bytes:
