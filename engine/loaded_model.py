@@ -15,7 +15,7 @@ from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing
-from models.camera import XR_EGOPOSE
+from models.camera import XR_EGOPOSE, Crop
 from models.head import HeadPosition
 from models.heatmap_net import Backbone, heatmap_size
 
@@ -50,6 +50,11 @@ class LoadedModel:
     """What was done to the training images; None if it is not known."""
     head: HeadPosition | None
     """Where Head is in the camera frame of the training images; None if it is not known."""
+
+    @property
+    def crop(self) -> Crop:
+        """What the network sees of a frame; where that is not known, the center square, as in the reference code."""
+        return self.preprocessing.crop if self.preprocessing else "square"
 
     @property
     def backbone(self) -> str | None:

@@ -38,9 +38,7 @@ def make_resume_state(**changes: Any) -> checkpoint.ResumeState:
     return dataclasses.replace(state, **changes)
 
 
-def make_checkpoint(
-    path: Path, stage: str = "finetune", *, image_size: int = 64, seed: int = 0, **more: Any
-) -> Path:
+def make_checkpoint(path: Path, stage: str = "finetune", *, image_size: int = 64, seed: int = 0, **more: Any) -> Path:
     """Write what a training run with a ResNet-18 leaves, as far as others than the trainer read it.
 
     Args:

@@ -25,6 +25,7 @@ from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
 from loaders.preprocessing import cut, resize
 from loaders.system.files import appearing
+from models.camera import XR_EGOPOSE
 from models.lifting_net import LiftingNet
 from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
 from tools.synthesis.frame_generator import FrameGenerator
@@ -212,12 +213,16 @@ def _example(loaded: LoadedModel) -> Tensor:
 
 def _metadata(loaded: LoadedModel) -> dict[str, str]:
     """Return what a user of the file must know, as it is written into it."""
+    size, (left, top, side) = loaded.stage.image_size, XR_EGOPOSE.window(loaded.crop)
+    frame = f"{XR_EGOPOSE.width}x{XR_EGOPOSE.height} frame"
     facts = {
         "checkpoint": str(loaded.source),
+        "crop": loaded.crop,
+        "image": f"{size}x{size} RGB of the {side}x{side} px of a {frame} at left {left}, top {top}, black beyond it",
         "heatmap_joints": json.dumps([JOINTS[joint] for joint in HEATMAP_JOINTS]),
         "joints_3d": f"{json.dumps(JOINTS)}, metres relative to Neck, {_AXES}",
     }
-    if loaded.head is not None:
+    if loaded.head is not None and "joints_3d_camera" in output_names(loaded):
         facts["joints_3d_camera"] = f"the same joints in the camera frame, metres, {_AXES}; Head lies at head.mean"
         facts["head"] = json.dumps({"mean": loaded.head.mean, "spread": loaded.head.spread, "unit": "metres"})
     return facts

@@ -124,7 +124,7 @@ class PoseModel:
         """What was done to the training images; None if it is not known."""
         self.head = loaded.head
         """Where Head was in the camera frame of the training split; None if it is not known."""
-        self._crop = self.preprocessing.crop if self.preprocessing else "square"
+        self._crop = loaded.crop
         self._camera = XR_EGOPOSE.cropped(self._crop, self.image_size)
         self._model = loaded.model
         self._precision = precision
