@@ -46,11 +46,14 @@ class InferConfig(Command):
     checkpoint: Path
     """Checkpoint of a finetuned network, ours or of the reference code."""
     input: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--input-dir",))]
-    """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. The center square counts."""
+    """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. Images of any size are taken for the
+    dataset's frames or their center squares, enlarged or reduced; the network gets the crop that it was trained on."""
     output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
     """Folder for predictions.json and images/; what it holds of these is replaced."""
     rotate: Rotation = 0
-    """Rotate images clockwise before the network gets them (degrees); results are rotated back."""
+    """Rotate images clockwise before the network gets them (degrees); results are rotated back. The networks know
+    images with the wearer's chin at the top edge, the feet near the middle, and the left arm on the right side. If yours
+    have the chin at the bottom edge, give 180, at the left edge 90, at the right edge 270."""
     mask_circle: str | None = None
     """Make images black outside a circle, as the training images are: auto takes the circle of the training images,
     x,y,r is a circle in the input (pixels)."""
@@ -83,7 +86,9 @@ def load_model(
 
     ``model(images)`` takes uint8 RGB images (n, H, W, 3), or n images of different sizes, and returns
     `engine.inference.pose_model.Poses`: joints_3d (n, 16, 3) in metres relative to Neck, joints_2d (n, 15, 2) in
-    pixels of the images, and the confidence (n, 15).
+    pixels of the images, and the confidence (n, 15). If the checkpoint says where the head is, also joints_3d_camera
+    (n, 16, 3) in metres in the camera frame, its projection projected_2d (n, 16, 2) into the images, and the distance
+    (n, 15) of that to joints_2d (pixels).
 
     Args:
         checkpoint: of a finetuned network, ours or of the reference code.
