@@ -51,9 +51,9 @@ class InferConfig(Command):
     output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
     """Folder for predictions.json and images/; what it holds of these is replaced."""
     rotate: Rotation = 0
-    """Rotate images clockwise before the network gets them (degrees); results are rotated back. The networks know
-    images with the wearer's chin at the top edge, the feet near the middle, and the left arm on the right side. If yours
-    have the chin at the bottom edge, give 180, at the left edge 90, at the right edge 270."""
+    """Rotate images clockwise before the network gets them (degrees); results are rotated back. Networks know
+    images with the wearer's chin at the top edge, the feet near the middle, and the left arm on the right side. Where
+    the chin is at the bottom edge, give 180; at the left edge, 90; at the right edge, 270."""
     mask_circle: str | None = None
     """Make images black outside a circle, as the training images are: auto takes the circle of the training images,
     x,y,r is a circle in the input (pixels)."""
