@@ -28,8 +28,9 @@ from engine.device import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
 from engine.inference.inputs import Job, find_inputs, in_order, one_behind, reading_jobs
 from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
-from engine.inference.pose_model import PoseModel, Poses, Rotation
+from engine.inference.pose_model import PoseModel, Poses
 from engine.inference.video import Video
+from engine.inference.view import Rotation
 from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
 from loaders.errors import InputError
@@ -51,9 +52,9 @@ class InferConfig(Command):
     output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
     """Folder for predictions.json and images/; what it holds of these is replaced."""
     rotate: Rotation = 0
-    """Rotate images clockwise before the network gets them (degrees); results are rotated back. Networks know
-    images with the wearer's chin at the top edge, the feet near the middle, and the left arm on the right side. Where
-    the chin is at the bottom edge, give 180; at the left edge, 90; at the right edge, 270."""
+    """Rotate images clockwise before the network gets them (degrees); results are rotated back. Networks know images
+    with the wearer's chin at the top edge, the feet near the middle, and the left arm on the right side. Where the chin
+    is at the bottom edge, give 180; at the left edge, 90; at the right edge, 270."""
     mask_circle: str | None = None
     """Make images black outside a circle, as the training images are: auto takes the circle of the training images,
     x,y,r is a circle in the input (pixels)."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from engine.inference.pose_model import View
+from engine.inference.view import View
 from loaders.codecs import Image, decode
 from loaders.errors import InputError
 from loaders.preprocessing import Circle, Preprocessing

@@ -10,7 +10,8 @@ from PIL import Image
 from engine.evaluate import main as evaluate
 from engine.infer import load_model, main
 from engine.inference.images import Preparation, read_image
-from engine.inference.pose_model import PoseModel, View
+from engine.inference.pose_model import PoseModel
+from engine.inference.view import View
 from loaders import InputError, ShardSet
 from loaders.codecs import decode, encode
 from loaders.preprocessing import Circle, resize

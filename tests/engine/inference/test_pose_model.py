@@ -11,6 +11,7 @@ from engine.inference.pose_model import PoseModel
 from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision
 from engine.stages import STAGES, ModelConfig
+from loaders.codecs import decode
 from loaders.preprocessing import Circle, Preprocessing, cut, resize
 from models.camera import XR_EGOPOSE
 from models.head import HeadPosition
@@ -45,12 +46,12 @@ class DotFinder(nn.Module):
         return self.encoder(torch.stack([x, y], -1)), self.pose.expand(len(image), -1, -1), None
 
 
-def trained_on(crop, points, *, head=True, size=SIZE, circle=None):
+def trained_on(crop, points, *, head=True, **stored):
     """Return a model that finds dots, says the pose of points in the camera frame, and was trained on a crop."""
     stage = STAGES["finetune"](ModelConfig(backbone="resnet18"), SIZE)
     network = DotFinder(stage, (points - points[NECK]).astype(np.float32))
     place = HeadPosition(tuple(points[HEAD].tolist()), (0.01, 0.02, 0.03)) if head else None
-    preprocessing = Preprocessing(crop, size, "png", None, circle)
+    preprocessing = Preprocessing(**{"crop": crop, "image_size": SIZE, "format": "png", "quality": None, **stored})
     return PoseModel(LoadedModel(None, stage, network, {}, preprocessing, place), Precision.choose("fp32", CPU))
 
 
@@ -145,7 +146,7 @@ def test_without_the_heads_place_there_is_no_camera_frame():
 def test_a_square_of_the_stored_size_is_the_crop_itself(crop, quarters):
     pixels, points = scene()
     stored = resize(cut(painted(pixels), crop), 300)
-    poses = trained_on(crop, points, size=300)([np.rot90(stored, quarters)], rotate=90 * quarters)
+    poses = trained_on(crop, points, image_size=300)([np.rot90(stored, quarters)], rotate=90 * quarters)
     expected = XR_EGOPOSE.transfer(pixels, XR_EGOPOSE.cropped(crop, 300))
     expected = counterclockwise(expected - 149.5, quarters) + 149.5
     np.testing.assert_allclose(poses.projected_2d[0], expected, atol=0.01)
@@ -153,19 +154,31 @@ def test_a_square_of_the_stored_size_is_the_crop_itself(crop, quarters):
     np.testing.assert_allclose(poses.joints_2d[0][shown], expected[SEEN][shown], atol=0.4)
 
 
+@pytest.mark.parametrize("crop", ["square", "lens", "full"])
+def test_the_network_gets_what_shards_store(crop):
+    """To the same bits, JPEG included, also of a frame that lies on its side."""
+    frame = np.random.default_rng(0).integers(0, 256, (800, 1280, 3), np.uint8)
+    model = trained_on(crop, scene()[1], format="jpeg", quality=90)
+    stored = decode(np.frombuffer(model.preprocessing.encode(frame), np.uint8))
+    for quarters in range(4):
+        given = np.rot90(frame, quarters)
+        np.testing.assert_array_equal(model.preprocess(model.view(given, 90 * quarters).cut(given)), stored)
+
+
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 def test_the_circle_of_the_training_images_is_mapped_to_the_image(crop, quarters):
     stored = XR_EGOPOSE.cropped(crop, 368)
     _, points = scene()
-    model = trained_on(crop, points, size=368, circle=Circle(stored.cx, stored.cy, 459 * stored.fx / XR_EGOPOSE.fx))
+    circle = Circle(stored.cx, stored.cy, 459 * stored.fx / XR_EGOPOSE.fx)
+    model = trained_on(crop, points, image_size=368, image_circle=circle)
     for width in (1280, 800):
         given = np.rot90(np.zeros((800, width, 3), np.uint8), quarters)
-        circle = mask_circle("auto", model.preprocessing)(model.view(given, 90 * quarters))
+        found = mask_circle("auto", model.preprocessing)(model.view(given, 90 * quarters))
         offset = np.array([XR_EGOPOSE.cx, XR_EGOPOSE.cy]) - [639.5, 399.5]
         middle = (np.array(given.shape[1::-1]) - 1) / 2
-        np.testing.assert_allclose([circle.x, circle.y], counterclockwise(offset, quarters) + middle, atol=1e-6)
-        assert circle.radius == pytest.approx(459)
+        np.testing.assert_allclose([found.x, found.y], counterclockwise(offset, quarters) + middle, atol=1e-6)
+        assert found.radius == pytest.approx(459)
 
 
 @pytest.mark.parametrize(
