@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ class View:
     stored_size: int | None = None
     """Side of images that are taken for the square itself, since shards store it so (pixels); None if none are."""
 
-    @property
+    @functools.cached_property
     def window(self) -> tuple[int, int, int]:
         """Left, top and side of the square in the rotated image (pixels)."""
         width, height = self._upright
