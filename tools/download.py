@@ -88,7 +88,7 @@ def _download(flags: DownloadFlags) -> int:
         needs = spaces(subjects, flags.output, flags.extract, delete=flags.delete_parts)
         if flags.dry_run:
             show_forecast(subjects, needs, server, delete=flags.delete_parts)
-            return CHECK_FAILED if any(subject.faults for subject in subjects) else OK
+            return CHECK_FAILED if any(subject.lacking for subject in subjects) else OK
         for warning in warnings(needs):
             raise Failure(warning)
         report = download(subjects, server, flags.connections)
@@ -97,9 +97,9 @@ def _download(flags: DownloadFlags) -> int:
 
 
 def _say(flags: DownloadFlags, subjects: Sequence[Subject], report: Report) -> None:
-    known = [f"{name}: note: lacks files in the release itself; tools.validate names them" for name in INCOMPLETE]
-    notes = report.notes + [note for note in known if note.partition(":")[0] in {subject.name for subject in subjects}]
-    lines = [*report.faults, *notes]
+    known = [subject.name for subject in subjects if subject.name in INCOMPLETE]
+    lines = [*report.faults, *report.notes]
+    lines += [f"{name}: note: the release itself lacks files of it; tools.validate names them" for name in known]
     lines.append(
         f"{flags.output}: {report.fetched} parts fetched, {report.here} were there already, "
         f"{report.lacking} cannot be; {report.rate / 1e6:.1f} MB/s"

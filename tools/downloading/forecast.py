@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,50 +33,45 @@ class Space:
 
 
 def spaces(subjects: Sequence[Subject], parts: Path, dataset: Path | None, *, delete: bool) -> list[Space]:
-    """Return the room that is needed, by disk.
+    """Return the room that is needed beside what is there, by disk.
 
     What is unpacked takes at least as much as its archive. Where parts are deleted, those of two subjects are there at
     once: one that is being unpacked, and the next one.
     """
     todo = [subject for subject in subjects if not subject.is_ready]
     missing = [subject.missing for subject in todo]
-    for_parts = max((sum(missing[at : at + 2]) for at in range(len(todo))), default=0) if delete else sum(missing)
-    found = [Space(Destination(parts), for_parts)]
+    of_parts = max((sum(missing[at : at + 2]) for at in range(len(todo))), default=0) if delete else sum(missing)
+    archives = Destination(parts)
     if dataset is None:
-        return found
-    tree = Space(Destination(dataset, "--extract"), sum(subject.size for subject in todo if not subject.faults))
-    if tree.destination.nearest().stat().st_dev != found[0].destination.nearest().stat().st_dev:
-        return [*found, tree]
-    if delete:  # what is deleted makes room for what is unpacked: in the end all trees are there, and the last parts
-        last = missing[-1] if missing else 0
-        return [Space(tree.destination, max(for_parts, tree.needed - sum(map(_here, todo)) + last))]
-    return [Space(found[0].destination, for_parts + tree.needed)]
+        return [Space(archives, of_parts)]
+    tree = Destination(dataset, "--extract")
+    of_tree = sum(subject.size for subject in todo if not subject.lacking)
+    if tree.nearest().stat().st_dev != archives.nearest().stat().st_dev:
+        return [Space(archives, of_parts), Space(tree, of_tree)]
+    if not delete:
+        return [Space(archives, of_parts + of_tree)]
+    # in the end, before the last parts are deleted, all is unpacked; deleted parts that are here now have made room
+    deleted = sum(subject.size - subject.missing for subject in todo[:-1])
+    return [Space(archives, max(of_parts, of_tree + sum(missing[-1:]) - deleted))]
 
 
 def show_forecast(subjects: Sequence[Subject], needs: Sequence[Space], server: Server, *, delete: bool) -> None:
     """Write what the run will do to standard output."""
     todo = [subject for subject in subjects if not subject.is_ready]
-    parts = [part for subject in todo for part in subject.parts]
-    missing = [part for part in parts if not part.is_here and not part.fault]
-    size = sum(part.missing for part in missing)
+    to_fetch = [part for subject in todo for part in subject.to_fetch]
+    size = sum(part.missing for part in to_fetch)
     rows = [*((subject.name, _said_of(subject, delete=delete)) for subject in subjects), ("", "")]
-    rows.append(("to fetch", f"{counted(len(missing), 'part')}, {format_bytes(size)}"))
-    if here := sum(part.is_here for part in parts):
+    rows.append(("to fetch", f"{counted(len(to_fetch), 'part')}, {format_bytes(size)}"))
+    if here := sum(part.is_here for subject in todo for part in subject.parts):
         rows.append(("there already", counted(here, "part")))
-    if faulty := sum(bool(part.fault) for part in parts):
-        rows.append(("cannot be", counted(faulty, "part")))
+    if lacking := sum(len(subject.lacking) for subject in todo):
+        rows.append(("cannot be", counted(lacking, "part")))
     for need in needs:
-        rows.append(
-            (
-                f"space, {need.destination.flag}",
-                f"at least {format_bytes(need.needed)}; {format_bytes(need.destination.free)} are free",
-            )
-        )
-    if missing and (rate := _measure(missing[0].url, server)):
-        rows.append(
-            ("time", f"about {tqdm.format_interval(size / rate)} at the {rate / 1e6:.1f} MB/s of one connection; "
-             "several may be faster")
-        )  # fmt: skip
+        free = format_bytes(need.destination.free)
+        rows.append((f"space, {need.destination.flag}", f"at least {format_bytes(need.needed)}; {free} are free"))
+    if to_fetch and (rate := _measure(to_fetch[0].url, server)):
+        duration = tqdm.format_interval(size / rate)
+        rows.append(("time", f"about {duration} at the {rate / 1e6:.1f} MB/s of one connection, or less with several"))
     show(rows, warnings(needs))
 
 
@@ -89,18 +83,15 @@ def warnings(needs: Sequence[Space]) -> Iterator[str]:
 
 def _said_of(subject: Subject, *, delete: bool) -> str:
     if subject.is_ready:
-        left = delete and any(os.path.lexists(part.path) for part in subject.parts)
+        left = delete and any(part.path.exists() for part in subject.parts)
         return f"unpacked already{', parts to compare and delete' if left else ''}"
-    if subject.faults:
-        return f"incomplete: {'; '.join(subject.faults)}"
-    missing = [part for part in subject.parts if not part.is_here]
-    if not missing:
+    if subject.lacking:
+        return f"incomplete: {'; '.join(f'{part.path.name}: {part.fault}' for part in subject.lacking)}"
+    if not subject.to_fetch:
         return "all parts are there"
-    return f"to fetch, {len(missing)} of {counted(len(subject.parts), 'part')}: {format_bytes(subject.missing)}"
-
-
-def _here(subject: Subject) -> int:
-    return subject.size - subject.missing
+    return (
+        f"to fetch, {len(subject.to_fetch)} of {counted(len(subject.parts), 'part')}: {format_bytes(subject.missing)}"
+    )
 
 
 def _measure(url: str, server: Server) -> float:

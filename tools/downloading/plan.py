@@ -65,9 +65,14 @@ class Subject:
         return 0 if self.is_ready else sum(part.missing for part in self.parts)
 
     @property
-    def faults(self) -> list[str]:
-        """What the server does not give, in words."""
-        return [f"{part.path.name}: {part.fault}" for part in self.parts if part.fault]
+    def to_fetch(self) -> list[Part]:
+        """Parts that the server gives and that are not here."""
+        return [part for part in self.parts if not part.is_here and not part.fault]
+
+    @property
+    def lacking(self) -> list[Part]:
+        """Parts that the server does not give."""
+        return [part for part in self.parts if part.fault]
 
 
 def wanted_subjects(

@@ -150,7 +150,7 @@ class Server:
                     silent = isinstance(error, requests.ConnectionError | requests.Timeout)
                     kind = UnreachableError if silent and not furthest else RefusedError
                     raise kind(f"{in_words(error)}; tried {tries} times") from None
-                if tries > 1:  # one broken connection is nothing to speak of
+                if tries > 1 or response is not None:  # one broken connection is nothing to speak of
                     logger.info(f"{what}: {in_words(error)}; trying again ({tries} of {self._retries.total})")
                 left.sleep(None if response is None else response.raw)  # obeys Retry-After
 

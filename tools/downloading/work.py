@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.pool import AsyncResult, ThreadPool
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import Final
 
 from loaders.errors import Failure
@@ -19,8 +20,6 @@ from tools.downloading.server import RefusedError, Server
 from tools.downloading.transfer import fetch
 from tools.parallel import CancelledJobError, Meter, Progress
 
-_Begun = tuple[Subject, list[tuple[Part, AsyncResult[str]]]]
-"""A subject, and the parts that are being fetched with the reason why each could not be."""
 _AHEAD: Final = 2
 """Of how many subjects parts are fetched before the first of them is unpacked."""
 
@@ -64,58 +63,56 @@ class _Received(Progress):
 
 
 def download(subjects: Sequence[Subject], server: Server, connections: int) -> Report:
-    """Fetch what is missing, a subject after the other, and unpack them as their plan says.
+    """Fetch what is missing, one subject after the other, and unpack each as its plan says.
 
     Threads fetch while this one unpacks. Raises Failure and OSError for what stops all of it, such as a full disk.
     """
     report = Report()
-    todo = [subject for subject in subjects if not subject.is_ready]
-    total = sum(subject.missing for subject in todo)
-    to_unpack = sum(subject.size for subject in todo if subject.unpacked)
     for subject in subjects:
         if subject.is_ready:
             _clear(subject, report)
+    todo = [subject for subject in subjects if not subject.is_ready]
+    report.here = sum(part.is_here for subject in todo for part in subject.parts)
+    to_unpack = sum(subject.size for subject in todo if subject.unpacked)
     with (
-        Meter(total, "B", "downloading", scale=True) as meter,
+        Meter(sum(subject.missing for subject in todo), "B", "downloading", scale=True) as meter,
         Meter(to_unpack, "B", "unpacking", scale=True) if to_unpack else contextlib.nullcontext(Progress()) as unpacked,
         ThreadPool(connections) as pool,  # its threads keep no process alive: one may be waiting for a silent server
     ):
         received = _Received(meter)
-
-        def get(part: Part) -> str:
-            try:
-                fetch(server, part.url, part.path, received)
-            except RefusedError as error:
-                return str(error)
-            return ""
-
-        def begin(subject: Subject) -> _Begun:
-            missing = [part for part in subject.parts if not part.is_here and not part.fault]
-            report.here += sum(part.is_here for part in subject.parts)
-            return subject, [(part, pool.apply_async(get, (part,))) for part in missing]
-
+        begun: deque[tuple[Subject, Iterator[Part]]] = deque()
+        waiting = deque(todo)
         try:
-            waiting, begun = deque(todo), deque[_Begun]()
             while waiting or begun:
                 while waiting and (len(begun) < _AHEAD or not waiting[0].unpacked):
-                    begun.append(begin(waiting.popleft()))
+                    subject = waiting.popleft()
+                    begun.append((subject, pool.imap(partial(_get, server, received), subject.to_fetch)))
                 subject, results = begun.popleft()
-                got = [replace(part, fault=result.get()) for part, result in results]
+                got = list(results)
                 report.fetched += sum(not part.fault for part in got)
-                _finish(subject, [*subject.faults, *replace(subject, parts=tuple(got)).faults], unpacked, report)
+                _finish(subject, [*subject.lacking, *(part for part in got if part.fault)], unpacked, report)
         finally:
             received.cancel()
         report.rate = meter.units / meter.seconds
     return report
 
 
-def _finish(subject: Subject, faults: Sequence[str], progress: Progress, report: Report) -> None:
+def _get(server: Server, received: _Received, part: Part) -> Part:
+    """Fetch a part; return it with the reason why it cannot be had, if it cannot."""
+    try:
+        fetch(server, part.url, part.path, received)
+    except RefusedError as error:
+        return replace(part, fault=str(error))
+    return part
+
+
+def _finish(subject: Subject, lacking: Sequence[Part], progress: Progress, report: Report) -> None:
     """Unpack a subject if that is wanted and all of its parts are there."""
-    report.lacking += len(faults)
-    report.faults += [f"{subject.name}: {fault}" for fault in faults]
+    report.lacking += len(lacking)
+    report.faults += [f"{subject.name}: {part.path.name}: {part.fault}" for part in lacking]
     if subject.unpacked is None:
         return
-    if faults:
+    if lacking:
         report.faults.append(f"{subject.name}: is not unpacked, for parts of it are missing")
         return
     _unpack(subject.unpacked, progress, report)

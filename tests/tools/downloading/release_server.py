@@ -41,14 +41,16 @@ class ReleaseServer:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[Fault]] = defaultdict(list)
-        """By name: those of the next answers to GET; the last one stays if it is meant ``always``."""
+        """By name: those of the next answers to GET."""
         self.always: dict[str, Fault] = {}
+        """By name: that of all answers, to HEAD too if it is a status."""
         self.requests: list[tuple[str, str, str]] = []
         """Method, name and range of all that were answered with a file or a fault of it."""
         self.times: list[float] = []
         """When they came (seconds)."""
         self.sent: dict[str, int] = defaultdict(int)
         """By name, how much of the file was sent (bytes)."""
+        self.answers_head = True
         self.pace: float = 0.0
         """Pause after every 64 kB (seconds)."""
         self.over = threading.Event()
@@ -68,8 +70,7 @@ def serving() -> Iterator[ReleaseServer]:
     class Handler(_Handler):
         server_of = release
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.daemon_threads = True
+    with _Service(("127.0.0.1", 0), Handler) as http:
         release.url = f"http://127.0.0.1:{http.server_port}/v1.0"
         thread = threading.Thread(target=http.serve_forever, args=(0.02,))
         thread.start()
@@ -79,6 +80,13 @@ def serving() -> Iterator[ReleaseServer]:
             release.over.set()
             http.shutdown()
             thread.join()
+
+
+class _Service(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Stay silent when a client has gone."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -97,6 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self) -> None:
         release = self.server_of
+        if self.command == "HEAD" and not release.answers_head:
+            self._empty(405, {})
+            return
         parts = re.sub(r"^http://[^/]+", "", self.path).strip("/").split("/")  # a proxy is asked for whole addresses
         name = parts[-1]
         if parts[0] == "v1.0":
