@@ -162,8 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             for start in range(0, min(end, len(content)), 1 << 16):
                 piece = content[start : min(start + (1 << 16), end)]
-                self.wfile.write(piece)
                 release.sent[name] += len(piece)
+                self.wfile.write(piece)
                 if release.pace:
                     release.over.wait(release.pace)
             if fault.stall is not None:

@@ -288,24 +288,27 @@ def until_sent(release: ReleaseServer, size: int, process: subprocess.Popen[str]
 def test_killed_runs_go_on_without_fetching_anything_twice(
     release: ReleaseServer, stored: Path, tmp_path: Path
 ) -> None:
+    parts = tmp_path / "parts"
     big = {name: content * 40 for name, content in release.files.items()}
     release.files = big
     size = sum(map(len, big.values()))
     release.pace = 0.002
     for kill in range(1, 4):
-        process = start(release, tmp_path / "parts")
+        process = start(release, parts)
         until_sent(release, kill * size // 5, process)
         process.kill()
         process.communicate()
-        assert not tree(tmp_path / "parts").keys() >= big.keys()
-    had = sum(
-        path.stat().st_size for path in (tmp_path / "parts").glob("*.tar.gz.parta?*") if "version" not in path.name
-    )
-    release.sent.clear()
-    process = start(release, tmp_path / "parts")
+    partials = {path.name.removesuffix(".partial"): path.stat().st_size for path in parts.glob("*.parta?.partial")}
+    whole = {path.name for path in parts.glob("*.parta?")}
+    assert partials
+    assert whole
+    release.requests.clear()
+    process = start(release, parts)
     assert (process.communicate()[1], process.returncode) == ("", 0)
-    assert contents(tmp_path / "parts") == big
-    assert sum(release.sent.values()) == size - had, "what a killed run had on the disk never comes again"
+    assert contents(parts) == big
+    asked = {name: asked for method, name, asked in release.requests if method == "GET"}
+    ranges = {name: f"bytes={size}-" for name, size in partials.items() if size}
+    assert asked == {name: ranges.get(name, "") for name in big.keys() - whole}, "what is here never comes again"
 
 
 @pytest.mark.slow
