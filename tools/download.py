@@ -71,7 +71,10 @@ def main(flags: DownloadFlags) -> int:
 
 
 def _download(flags: DownloadFlags) -> int:
-    server = Server()
+    server, base = Server(), flags.base_url.rstrip("/")
+    subjects = wanted_subjects(
+        flags.output, flags.extract, base, flags.split, flags.subjects, delete=flags.delete_parts
+    )
     with contextlib.ExitStack() as locks:
         for path, flag in ((flags.output, "--output"), (flags.extract, "--extract")):
             if path is None:
@@ -80,10 +83,6 @@ def _download(flags: DownloadFlags) -> int:
                 Destination(path, flag).check()
             else:
                 locks.enter_context(locked(path, flag=flag))
-        base = flags.base_url.rstrip("/")
-        subjects = wanted_subjects(
-            flags.output, flags.extract, base, flags.split, flags.subjects, delete=flags.delete_parts
-        )
         subjects = ask_for_sizes(subjects, server, flags.connections)
         needs = spaces(subjects, flags.output, flags.extract, delete=flags.delete_parts)
         if flags.dry_run:

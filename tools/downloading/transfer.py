@@ -17,6 +17,7 @@ from tools.parallel import Progress
 
 _BUFFER: Final = 1 << 18
 """How much is received and written at once (bytes)."""
+_ANSWERS: Final = {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
 
 
 def received(path: Path) -> int:
@@ -67,6 +68,8 @@ class _Transfer:
             if version.mark:
                 headers["If-Range"] = version.mark
         with self._server.ask("GET", self._url, **headers) as response:
+            if response.status_code not in _ANSWERS:
+                raise requests.HTTPError(response=response)
             given = Version.of(response)
             if version is None or not start or response.status_code == HTTPStatus.OK:  # all of it, asked for or not
                 self._begin(given)
@@ -76,8 +79,6 @@ class _Transfer:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 if not start or start != given.size:
                     self._discard("the server has less of the file than is here")
-            elif response.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-                raise requests.HTTPError(response=response)
             elif first_byte(response) != start:
                 self._discard("the server gives another range than it was asked for")
             else:

@@ -126,7 +126,8 @@ def _clear(subject: Subject, report: Report) -> None:
         return
     for archive in find_archives(folder):
         if archive.subject == subject.name:
-            _unpack(replace(job, archive=archive), Progress(), report)
+            with Meter(archive.bytes, "B", f"comparing {subject.name}", scale=True) as meter:
+                _unpack(replace(job, archive=archive), meter, report)
 
 
 def _unpack(job: UnpackJob, progress: Progress, report: Report) -> None:

@@ -271,6 +271,7 @@ def test_bad_input_is_one_line(
     message = capsys.readouterr().err
     assert said in message
     assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def start(release: ReleaseServer, output: Path, *flags: str) -> subprocess.Popen[str]:
