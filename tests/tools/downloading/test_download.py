@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from urllib3 import Retry
@@ -108,22 +108,24 @@ def test_parts_of_a_subject_that_was_unpacked_before_are_deleted(
     assert not tree(parts)
 
 
-def test_no_more_than_two_subjects_lie_there_as_parts(
+def test_the_next_subject_comes_while_one_is_unpacked_and_the_one_after_it_waits(
     release: ReleaseServer, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    first, second, third = ({name for name in release.files if name.startswith(one)} for one in SUBJECTS)
+    seen: list[set[str]] = []
+    unpack_subject = work.unpack_subject
 
-    def look(run: Callable[..., object]) -> Callable[..., object]:
-        def looking(*arguments: object) -> object:
-            seen.append({path.name.split(".")[0] for path in (tmp_path / "parts").iterdir()})
-            return run(*arguments)
+    def slowly(*arguments: Any) -> Any:
+        while not seen and not second <= set(tree(tmp_path / "parts")):
+            time.sleep(0.01)
+        time.sleep(0.3)
+        seen.append(set(tree(tmp_path / "parts")))
+        return unpack_subject(*arguments)
 
-        return looking
-
-    monkeypatch.setattr(work, "unpack_subject", look(work.unpack_subject))
+    monkeypatch.setattr(work, "unpack_subject", slowly)
     flags = flags_of(release, tmp_path / "parts", "--extract", str(tmp_path / "dataset"), "--delete-parts")
     assert download.main(flags) == 0
-    assert [len(subjects) <= 2 for subjects in seen] == [True] * 3
+    assert seen == [first | second, second | third, third]
 
 
 def test_what_the_server_lacks_is_named_and_the_others_come(
