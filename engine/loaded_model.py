@@ -113,7 +113,7 @@ def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Ch
     """
     image_size = REFERENCE_IMAGE_SIZE
     stage: StageName = "train2d"
-    config = ModelConfig(quantized_targets=True)
+    config = ModelConfig(quantized_targets=True, unseen_targets=True)
     if "lifting_net" in weights:
         stage = "finetune" if "heatmap_net" in weights else "train3d"
         image_size = image_size_of(weights["lifting_net"], path)

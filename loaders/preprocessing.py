@@ -81,6 +81,16 @@ class Preprocessing:
         """Return left, top and side of the square that a network sees, in pixels of the stored images."""
         return stored.window(self.crop) if self.format == "source" else (0, 0, stored.width)
 
+    def visibility(self, stored: FisheyeCamera, pose: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the visibility (16,) of the joints in the square that a network sees.
+
+        Args:
+            stored: the camera of the stored images.
+            pose: (16, 5): u, v in pixels of the stored image, x, y, z in the camera frame.
+        """
+        seen = stored.crop_and_resize(*self.window(stored), self.image_size)
+        return seen.visibility(stored.transfer(pose[:, :2], seen).astype(np.float32), pose[:, 2:])
+
     def apply(self, image: Image) -> Image:
         """Return the crop of an image (H, W, 3) as a loader reads it back: of the dataset's frames, exactly.
 
@@ -114,6 +124,18 @@ class Preprocessing:
         if self.image_size < len(square) <= LARGEST:
             return resize_by_area(square, self.image_size)
         return resize(square[:, :, :3], self.image_size)
+
+
+def upgraded(values: Any) -> Any:
+    """Return plain values of `Preprocessing`, mended if format version 2 wrote them.
+
+    There the crop of whole frames was called full, of which a network saw the center square; its side was the image
+    size, by which the two are told apart: whole frames have a larger one now.
+    """
+    height = min(XR_EGOPOSE.width, XR_EGOPOSE.height)
+    if isinstance(values, dict) and (values.get("format"), values.get("image_size")) == ("source", height):
+        return {**values, "crop": "square"}
+    return values
 
 
 def cut(image: NDArray[Any], crop: Crop) -> NDArray[Any]:

@@ -38,7 +38,8 @@ def describe(
             tuple(sorted(skipped, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
         )
     camera = preprocessing.camera(XR_EGOPOSE)
-    manifest = Manifest(options, preprocessing, camera, plan.subjects, plan.environments, plan.actions, splits)
+    lists = plan.subjects, plan.environments, plan.actions
+    manifest = Manifest(options, preprocessing, camera, *lists, splits, plan.generated)
     found = replace(preprocessing, image_circle=_image_circle(output, manifest))
     return replace(manifest, preprocessing=found)
 
