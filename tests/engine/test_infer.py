@@ -50,7 +50,9 @@ def run(finetuned, folder, output, *more):
 
 
 def prepare(size=64, *, circle=None):
-    view_of = lambda image: View(image.shape[1], image.shape[0])  # noqa: E731
+    def view_of(image):
+        return View(image.shape[1], image.shape[0])
+
     return Preparation(lambda square: resize(square, size), view_of, lambda view: circle, keep_canvas=True)
 
 
