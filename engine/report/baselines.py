@@ -1,0 +1,67 @@
+"""Results that others published, and when they may stand beside ours."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from engine.evaluation.intervals import ALL
+from models.skeleton import ACTION_GROUPS
+
+TEST_FRAMES: Final = 115_621
+"""Frames of the released test set."""
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A result on the released test set."""
+
+    method: str
+    year: str
+    protocol: str
+    """What poses are relative to when they are compared; `UNKNOWN` if the source does not say."""
+    input_frames: str
+    """Frames that a pose is predicted from; `UNKNOWN` if we do not know."""
+    source: str
+    """Where the numbers stand."""
+    mpjpe_mm: dict[str, float]
+    """All and the nine groups."""
+
+
+def published() -> list[Published]:
+    """Return all of published.csv, the best first."""
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
+        rows = [_published(row) for row in csv.DictReader(file)]
+    return sorted(rows, key=lambda row: row.mpjpe_mm[ALL])
+
+
+def on_released_test_set(evaluation: Mapping[str, Any]) -> bool:
+    """Whether an evaluation may be compared with `published`: of the test split, with no generated frame in the set."""
+    return evaluation["split"] == "test" and not evaluation["generated"]
+
+
+def comparability(metrics: Mapping[str, Any]) -> str:
+    """Return the sentence that says why published results stand beside these metrics, or why they do not."""
+    evaluation = metrics["evaluation"]
+    if not on_released_test_set(evaluation):
+        frames = "generated" if evaluation["generated"] else f"of the {evaluation['split']} split"
+        return f"No published results are shown: they are of the released test set, and these frames are {frames}."
+    said = "Published results are of the released test set; compare within one protocol."
+    if metrics["frames"] != TEST_FRAMES:
+        said += f" It has {TEST_FRAMES:,} frames, this evaluation {metrics['frames']:,}."
+    return said
+
+
+def _published(row: dict[str, str]) -> Published:
+    return Published(
+        method=row["method"],
+        year=row["year"],
+        protocol=row["protocol"] or UNKNOWN,
+        input_frames=row["input_frames"] or UNKNOWN,
+        source=row["source"],
+        mpjpe_mm={group: float(row[group]) for group in (ALL, *ACTION_GROUPS)},
+    )
