@@ -15,6 +15,7 @@ from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing
+from models.head import HeadPosition
 from models.heatmap_net import Backbone, heatmap_size
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class LoadedModel:
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
     preprocessing: Preprocessing | None
     """What was done to the training images; None if it is not known."""
+    head: HeadPosition | None
+    """Where Head is in the camera frame of the training images; None if it is not known."""
 
     @property
     def backbone(self) -> str | None:
@@ -68,13 +71,14 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
     # the checkpoint holds all weights: the pretrained backbone that the run began with may be gone
     config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
     preprocessing = _restored(Preprocessing, saved.preprocessing, path) if saved.preprocessing else None
+    head = _restored(HeadPosition, saved.head, path) if saved.head else None
     stage = STAGES[saved.stage](config, saved.image_size)
     model = stage.build_model()
     if absent := stage.networks(model).keys() - saved.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
     stage.load_weights(model, saved.weights, path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    return LoadedModel(path, stage.to(device), model, saved.config, preprocessing)
+    return LoadedModel(path, stage.to(device), model, saved.config, preprocessing, head)
 
 
 def _restored(kind: type[T], values: Any, path: Path) -> T:
