@@ -80,12 +80,11 @@ def evaluate_split(
     if not process.is_main:
         return None
     shard_set, stage = loader.shard_set, loaded.stage
-    head = getattr(loaded, "head", None)
     errors = frame_errors(
         predictions,
         shard_set.manifest.actions,
         mean_pose(shard_set),
-        head=head,
+        head=loaded.head,
         necks=shard_set.pose(predictions.index)[:, NECK, 2:].astype(np.float64),
         # a pixel of the network's image is so many of the dataset's frame
         frame_pixels=XR_EGOPOSE.fy / loader.camera.fy,
@@ -94,7 +93,7 @@ def evaluate_split(
     notes = [STAGE_NOTES[stage.name]] if stage.name in STAGE_NOTES else []
     if skipped:
         notes.append(f"{len(skipped)} frames skipped, the first: {skipped[0]}")
-    if errors.pose is not None and head is None:
+    if errors.pose is not None and loaded.head is None:
         notes.append(NO_HEAD_NOTE)
     notes += notes_on(metrics)
     metrics["evaluation"] = {
