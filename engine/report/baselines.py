@@ -45,15 +45,19 @@ def on_released_test_set(evaluation: Mapping[str, Any]) -> bool:
 
 
 def comparability(metrics: Mapping[str, Any]) -> str:
-    """Return the sentence that says why published results stand beside these metrics, or why they do not."""
+    """Say where the published results beside these metrics come from, or why there are none."""
     evaluation = metrics["evaluation"]
     if not on_released_test_set(evaluation):
         frames = "generated" if evaluation["generated"] else f"of the {evaluation['split']} split"
         return f"No published results are shown: they are of the released test set, and these frames are {frames}."
+    by_source: dict[str, list[str]] = {}
+    for row in published():
+        by_source.setdefault(row.source, []).append(f"{row.method} {row.year}")
+    sources = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in by_source.items())
     said = "Published results are of the released test set; compare within one protocol."
     if metrics["frames"] != TEST_FRAMES:
         said += f" It has {TEST_FRAMES:,} frames, this evaluation {metrics['frames']:,}."
-    return said
+    return f"{said} Sources: {sources}."
 
 
 def _published(row: dict[str, str]) -> Published:

@@ -114,16 +114,14 @@ def published_table(metrics: dict[str, Any], groups: Sequence[str] = (ALL, *ACTI
     if "mpjpe_mm" not in metrics or not on_released_test_set(metrics["evaluation"]):
         return None
     ours = {f"this checkpoint, {name}": (name, metrics[key]) for name, key in PROTOCOLS.items() if key in metrics}
-    results = [
-        (row.method, (row.year, row.protocol, row.input_frames), row.source, row.mpjpe_mm) for row in published()
-    ]
-    results += [(name, ("", protocol, "1"), "", values) for name, (protocol, values) in ours.items()]
-    results.sort(key=lambda result: result[3][ALL])
+    results = [(row.method, (row.year, row.protocol, row.input_frames), row.mpjpe_mm) for row in published()]
+    results += [(name, ("-", protocol, "1"), values) for name, (protocol, values) in ours.items()]
+    results.sort(key=lambda result: result[2][ALL])
     rows = {
-        name: [*about, *(f"{values[group]:.1f}" if group in values else "-" for group in groups), source]
-        for name, about, source, values in results
+        name: [*about, *(f"{values[group]:.1f}" if group in values else "-" for group in groups)]
+        for name, about, values in results
     }
-    return Table(["year", "protocol", "input frames", *groups, "source"], rows, frozenset(ours))
+    return Table(["year", "protocol", "input frames", *groups], rows, frozenset(ours))
 
 
 def _numbers(values: Mapping[str, float], spec: str = ".1f") -> dict[str, str]:

@@ -27,7 +27,7 @@ def test_intervals_cover_the_true_mean_where_those_over_frames_alone_do_not():
         values, recordings = draw_recordings(random)
         low, high = interval(values, recordings)
         by_recording += low < TRUE_MEAN < high
-        # every frame is a recording of its own: the bootstrap over frames
+        # what a bootstrap says that takes frames for independent
         low, high = percentiles(values[random.integers(len(values), size=(400, len(values))), 0].mean(1))
         by_frame += low < TRUE_MEAN < high
     assert 0.88 <= by_recording / trials <= 0.99

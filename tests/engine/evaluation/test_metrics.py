@@ -162,7 +162,13 @@ def test_the_table_has_the_papers_rows(metrics):
     table = action_table(metrics)
     lines = table.to_text().splitlines()
     assert len({len(line) for line in lines}) == 1
-    assert [line[:18].strip() for line in lines[2:]] == ["All", "Group mean", *ACTION_GROUPS, "Upper body", "Lower body"]
+    assert [line[:18].strip() for line in lines[2:]] == [
+        "All",
+        "Group mean",
+        *ACTION_GROUPS,
+        "Upper body",
+        "Lower body",
+    ]
     cells = {row: dict(zip(table.titles, cells, strict=True)) for row, cells in table.rows.items()}
     low, high = metrics["ci95"]["mpjpe_mm"]["All"]
     assert cells["All"] == {
