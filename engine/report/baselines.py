@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from engine.evaluation.intervals import ALL
+from engine.evaluation.intervals import ALL, GROUP_MEAN
 from models.skeleton import ACTION_GROUPS
 
 TEST_FRAMES: Final = 115_621
@@ -29,7 +29,7 @@ class Published:
     source: str
     """Where the numbers stand."""
     mpjpe_mm: dict[str, float]
-    """All and the nine groups."""
+    """All, the nine groups, and their mean, which is worked out here."""
 
 
 def published() -> list[Published]:
@@ -45,27 +45,32 @@ def on_released_test_set(evaluation: Mapping[str, Any]) -> bool:
 
 
 def comparability(metrics: Mapping[str, Any]) -> str:
-    """Say where the published results beside these metrics come from, or why there are none."""
+    """Say of which frames the published results beside these metrics are, or why there are none."""
     evaluation = metrics["evaluation"]
     if not on_released_test_set(evaluation):
         frames = "generated" if evaluation["generated"] else f"of the {evaluation['split']} split"
         return f"No published results are shown: they are of the released test set, and these frames are {frames}."
-    by_source: dict[str, list[str]] = {}
-    for row in published():
-        by_source.setdefault(row.source, []).append(f"{row.method} {row.year}")
-    sources = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in by_source.items())
     said = "Published results are of the released test set; compare within one protocol."
     if metrics["frames"] != TEST_FRAMES:
         said += f" It has {TEST_FRAMES:,} frames, this evaluation {metrics['frames']:,}."
-    return f"{said} Sources: {sources}."
+    return said
+
+
+def sources() -> str:
+    """Say where the published results stand."""
+    by_source: dict[str, list[str]] = {}
+    for row in published():
+        by_source.setdefault(row.source, []).append(f"{row.method} ({row.year})")
+    return "; ".join(f"{', '.join(methods)}: {source}" for source, methods in by_source.items())
 
 
 def _published(row: dict[str, str]) -> Published:
+    by_group = {group: float(row[group]) for group in ACTION_GROUPS}
     return Published(
         method=row["method"],
         year=row["year"],
         protocol=row["protocol"] or UNKNOWN,
         input_frames=row["input_frames"] or UNKNOWN,
         source=row["source"],
-        mpjpe_mm={group: float(row[group]) for group in (ALL, *ACTION_GROUPS)},
+        mpjpe_mm={ALL: float(row[ALL]), GROUP_MEAN: sum(by_group.values()) / len(by_group), **by_group},
     )

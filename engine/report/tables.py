@@ -104,7 +104,7 @@ def difference_table(against: dict[str, Any]) -> Table:
     return Table.of(GROUPS, columns)
 
 
-def published_table(metrics: dict[str, Any], groups: Sequence[str] = (ALL, *ACTION_GROUPS)) -> Table | None:
+def published_table(metrics: dict[str, Any], groups: Sequence[str] = GROUPS) -> Table | None:
     """Return published results and ours, the best first; None where they cannot be compared, or without poses.
 
     Args:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.evaluation.intervals import ALL
-from engine.report.baselines import comparability
+from engine.evaluation.intervals import ALL, GROUP_MEAN
+from engine.report.baselines import comparability, sources
 from engine.report.tables import action_table, difference_table, published_table
 
 
@@ -17,8 +17,8 @@ def describe(metrics: dict[str, Any]) -> str:
     if "joints_2d_left_out" in metrics:
         parts.append(left_out(metrics))
     if "mpjpe_mm" in metrics:
-        table = published_table(metrics, groups=(ALL,))
-        parts += [comparability(metrics), *([table.to_text()] if table else [])]
+        table = published_table(metrics, groups=(ALL, GROUP_MEAN))
+        parts += [comparability(metrics), *([table.to_text(), f"sources: {sources()}"] if table else [])]
     if "against" in metrics:
         parts += [compared(metrics["against"]), difference_table(metrics["against"]).to_text()]
     parts.append(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.evaluation.examples import KINDS, Example
-from engine.report.baselines import comparability
+from engine.report.baselines import comparability, sources
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
 from engine.report.pose_plots import pose_image, poses_chart
 from engine.report.tables import action_table, difference_table, joint_table, published_table
@@ -66,6 +66,7 @@ def _page(
         joint_table=joint_table(metrics),
         published_table=published_table(metrics),
         comparability=comparability(metrics),
+        sources=sources(),
         difference_table=difference_table(metrics["against"]) if "against" in metrics else None,
         compared=compared(metrics["against"]) if "against" in metrics else "",
         left_out=left_out(metrics) if "joints_2d_left_out" in metrics else "",

@@ -149,9 +149,10 @@ def test_published_results_are_whole_and_sorted():
     by_method = {row.method: row for row in results}
     assert by_method["Tome et al., dual branch"].mpjpe_mm["Lower Stretching"] == 51.1
     assert by_method["Ego-STAN"].mpjpe_mm["Walking"] == 40.9
+    assert by_method["EgoGlass"].mpjpe_mm["Group mean"] == pytest.approx(315.9 / 9)
     assert by_method["Ego-STAN"].input_frames == "5"
     for row in results:
-        assert row.mpjpe_mm.keys() == {"All", *ACTION_GROUPS}
+        assert row.mpjpe_mm.keys() == {"All", "Group mean", *ACTION_GROUPS}
         assert row.protocol == ("relative to Neck" if row.source == "official README" else UNKNOWN)
         assert 2017 <= int(row.year) <= 2023
 
