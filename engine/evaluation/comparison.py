@@ -14,6 +14,7 @@ from engine.evaluation.intervals import group_intervals, group_means
 from engine.evaluation.metrics import FrameErrors
 from engine.evaluation.per_frame import find_table, read_columns
 from loaders.errors import InputError
+from loaders.system.os_errors import naming
 
 COMPARED: Final = ("mpjpe_mm", "camera_mpjpe_mm", "pa_mpjpe_mm", "error_2d_frame_px")
 """Metrics that are compared, as far as both networks have them."""
@@ -40,7 +41,8 @@ class OtherFrames:
         Raises:
             InputError: there is no such table, it cannot be read, or it has none of our frames.
         """
-        table = find_table(path)
+        with naming(path):
+            table = find_table(path)
         found, metrics = read_columns(table, COMPARED)
         rows = {key: row for row, key in enumerate(found)}
         if not metrics:

@@ -31,6 +31,11 @@ class Published:
     mpjpe_mm: dict[str, float]
     """All, the nine groups, and their mean, which is worked out here."""
 
+    @property
+    def name(self) -> str:
+        """Method and year."""
+        return f"{self.method} ({self.year})"
+
 
 def published() -> list[Published]:
     """Return all of published.csv, the best first."""
@@ -60,7 +65,7 @@ def sources() -> str:
     """Say where the published results stand."""
     by_source: dict[str, list[str]] = {}
     for row in published():
-        by_source.setdefault(row.source, []).append(f"{row.method} ({row.year})")
+        by_source.setdefault(row.source, []).append(row.name)
     return "; ".join(f"{', '.join(methods)}: {source}" for source, methods in by_source.items())
 
 

@@ -62,7 +62,7 @@ def per_action_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
         best, *others = published()
         dual = next(row for row in others if row.method == _DATASETS_OWN)
         for row, color in zip((dual, best), colors, strict=True):
-            series[f"published: {row.method}, {row.year}"] = row.mpjpe_mm, color
+            series[f"published: {row.name}"] = row.mpjpe_mm, color
     return _chart(GROUPS, series, theme, metrics["ci95"]["mpjpe_mm"])
 
 

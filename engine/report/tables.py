@@ -98,9 +98,11 @@ def difference_table(against: dict[str, Any]) -> Table:
     columns = {}
     for title, (name, spec) in _DIFFERENCES.items():
         if name in against["difference"]:
-            columns[title] = _numbers(against["difference"][name], spec)
-            intervals = against["ci95"][name].items()
-            columns[f"{title}, 95 %"] = {row: f"{low:{spec}} to {high:{spec}}" for row, (low, high) in intervals}
+            intervals = against["ci95"][name]
+            columns[title] = {
+                row: f"{value:{spec}} ({intervals[row][0]:{spec}} to {intervals[row][1]:{spec}})"
+                for row, value in against["difference"][name].items()
+            }
     return Table.of(GROUPS, columns)
 
 
@@ -114,14 +116,14 @@ def published_table(metrics: dict[str, Any], groups: Sequence[str] = GROUPS) -> 
     if "mpjpe_mm" not in metrics or not on_released_test_set(metrics["evaluation"]):
         return None
     ours = {f"this checkpoint, {name}": (name, metrics[key]) for name, key in PROTOCOLS.items() if key in metrics}
-    results = [(row.method, (row.year, row.protocol, row.input_frames), row.mpjpe_mm) for row in published()]
-    results += [(name, ("-", protocol, "1"), values) for name, (protocol, values) in ours.items()]
+    results = [(row.name, (row.protocol, row.input_frames), row.mpjpe_mm) for row in published()]
+    results += [(name, (protocol, "1"), values) for name, (protocol, values) in ours.items()]
     results.sort(key=lambda result: result[2][ALL])
     rows = {
         name: [*about, *(f"{values[group]:.1f}" if group in values else "-" for group in groups)]
         for name, about, values in results
     }
-    return Table(["year", "protocol", "input frames", *groups], rows, frozenset(ours))
+    return Table(["protocol", "input frames", *groups], rows, frozenset(ours))
 
 
 def _numbers(values: Mapping[str, float], spec: str = ".1f") -> dict[str, str]:

@@ -39,7 +39,7 @@ def left_out(metrics: dict[str, Any]) -> str:
 def compared(against: dict[str, Any]) -> str:
     """Say what a comparison is, and what it leaves out."""
     said = (
-        f"This checkpoint minus {_name(against['table'])}, frame by frame: below 0 this one is better. "
+        f"This checkpoint minus {_name(against['table'])}, frame by frame: below 0 this one is better; in brackets the 95 % interval. "
         f"{against['frames']:,} frames of {against['recordings']:,} recordings"
     )
     alone = [("here", against["frames_only_here"]), ("there", against["frames_only_there"])]

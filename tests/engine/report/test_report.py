@@ -190,7 +190,7 @@ def test_ours_stand_among_the_published_results_by_both_protocols():
     }
     table = published_table(metrics, groups=("All", "Gaming", "Talking"))
     neck, camera = "this checkpoint, relative to Neck", "this checkpoint, camera frame"
-    assert list(table.rows)[2:6] == [neck, "EgoFish3D", "Zhang et al.", camera]
+    assert list(table.rows)[2:6] == [neck, "EgoFish3D (2023)", "Zhang et al. (2021)", camera]
     cells = dict(zip(table.titles, table.rows[neck], strict=True))
     assert cells["protocol"] == "relative to Neck"
     assert (cells["All"], cells["Gaming"], cells["Talking"]) == ("45.0", "44.0", "-")
