@@ -18,8 +18,8 @@ from models.skeleton import LOWER_BODY, UPPER_BODY, action_group
 
 Errors = NDArray[np.float64]
 
-_LEFT_OUT: Final = {"outside_image": IN_LENS, "not_shown_by_lens": UNSEEN}
-"""Why a joint has no 2D error -> its visibility."""
+_COUNTS: Final = {"joints_in_image": IN_IMAGE, "joints_outside_image": IN_LENS, "joints_unseen": UNSEEN}
+"""Name in metrics.json -> the visibility of the joints that are counted."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class FrameErrors:
     """(n, 16), mm: distance of the training split's mean pose; None without a training split."""
     pixels: Errors | None = None
     """(n, 15), pixels of the network's image; NaN for a joint that is not in the image."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Reason -> joints that have no 2D error for it."""
+    joint_counts: dict[str, int] = field(default_factory=dict)
+    """How many joints ``pixels`` holds, and how many it leaves out, by name in metrics.json."""
 
     @property
     def ranked(self) -> Errors:
@@ -76,7 +76,7 @@ def frame_errors(
     predicted, true, meta = predictions.joints_3d, predictions.true_3d, predictions.meta
     joints: dict[str, Errors] = {}
     metrics: dict[str, Errors] = {}
-    left_out = {}
+    counts = {}
     if predicted is not None:
         joints["pose"] = 1000 * joint_errors(predicted, true)
         joints["bones"] = 1000 * bone_length_errors(predicted, true)
@@ -100,10 +100,10 @@ def frame_errors(
         total = np.nansum(joints["pixels"], axis=1)
         metrics["error_2d_px"] = np.divide(total, number, out=np.full(len(meta), np.nan), where=number > 0)
         metrics["error_2d_frame_px"] = metrics["error_2d_px"] * frame_pixels
-        left_out = {why: int((predictions.visible == value).sum()) for why, value in _LEFT_OUT.items()}
+        counts = {name: int((predictions.visible == value).sum()) for name, value in _COUNTS.items()}
     groups = tuple(action_group(actions[action]) for action in meta[:, 3])
     _, recordings = np.unique(meta[:, 0].astype(np.int64) << 32 | meta[:, 1], return_inverse=True)
-    return FrameErrors(groups, recordings, metrics, **joints, left_out=left_out)
+    return FrameErrors(groups, recordings, metrics, **joints, joint_counts=counts)
 
 
 def _halves(errors: Errors) -> dict[str, Errors]:

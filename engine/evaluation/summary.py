@@ -29,8 +29,7 @@ def summarize(errors: FrameErrors) -> dict[str, Any]:
         metrics["per_bone_length_error_mm"] = dict(zip(names, errors.bones.mean(0).tolist(), strict=True))
     if errors.pixels is not None:
         metrics["joint_error_2d_px"] = _by_joint(errors.pixels, HEATMAP_JOINTS)
-        metrics["joints_2d"] = errors.pixels.size
-        metrics["joints_2d_left_out"] = errors.left_out
+        metrics |= errors.joint_counts
     metrics["ci95"] = group_intervals(values, errors.groups, errors.recordings)
     return metrics
 

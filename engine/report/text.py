@@ -14,7 +14,7 @@ def describe(metrics: dict[str, Any]) -> str:
     """Return what an evaluation prints: notes, tables, and how many frames it took how fast."""
     settings = metrics["evaluation"]
     parts = [*settings["notes"], action_table(metrics).to_text(), *_motion(metrics)]
-    if "joints_2d_left_out" in metrics:
+    if "joints_unseen" in metrics:
         parts.append(left_out(metrics))
     if "mpjpe_mm" in metrics:
         table = published_table(metrics, groups=(ALL, GROUP_MEAN))
@@ -29,25 +29,21 @@ def describe(metrics: dict[str, Any]) -> str:
 
 def left_out(metrics: dict[str, Any]) -> str:
     """Say which joints have no 2D error."""
-    counts, joints = metrics["joints_2d_left_out"], metrics["joints_2d"]
+    outside, unseen = metrics["joints_outside_image"], metrics["joints_unseen"]
     return (
-        f"2D errors leave out {sum(counts.values()):,} of {joints:,} joints: {counts['outside_image']:,} outside the "
-        f"image, {counts['not_shown_by_lens']:,} not shown by the lens."
+        f"2D errors leave out {outside + unseen:,} of {outside + unseen + metrics['joints_in_image']:,} joints: "
+        f"{outside:,} outside the image, {unseen:,} not shown by the lens."
     )
 
 
 def compared(against: dict[str, Any]) -> str:
     """Say what a comparison is, and what it leaves out."""
     said = (
-        f"This checkpoint minus {_name(against['table'])}, frame by frame: below 0 this one is better; in brackets the 95 % interval. "
-        f"{against['frames']:,} frames of {against['recordings']:,} recordings"
+        f"This checkpoint minus {Path(against['table']).parent}, frame by frame: below 0 this one is better; in brackets "
+        f"the 95 % interval. {against['frames']:,} frames of {against['recordings']:,} recordings"
     )
     alone = [("here", against["frames_only_here"]), ("there", against["frames_only_there"])]
     return said + "".join(f"; {count:,} only {place}, left out" for place, count in alone if count) + "."
-
-
-def _name(table: str) -> str:
-    return str(Path(table).parent)
 
 
 def _motion(metrics: dict[str, Any]) -> list[str]:

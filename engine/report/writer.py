@@ -69,7 +69,7 @@ def _page(
         sources=sources(),
         difference_table=difference_table(metrics["against"]) if "against" in metrics else None,
         compared=compared(metrics["against"]) if "against" in metrics else "",
-        left_out=left_out(metrics) if "joints_2d_left_out" in metrics else "",
+        left_out=left_out(metrics) if "joints_unseen" in metrics else "",
         charts=charts,
         kinds=KINDS,
         examples=[
