@@ -39,8 +39,8 @@ def left_out(metrics: dict[str, Any]) -> str:
 def compared(against: dict[str, Any]) -> str:
     """Say what a comparison is, and what it leaves out."""
     said = (
-        f"This checkpoint minus {Path(against['table']).parent}, frame by frame: below 0 this one is better; in brackets "
-        f"the 95 % interval. {against['frames']:,} frames of {against['recordings']:,} recordings"
+        f"This checkpoint minus {Path(against['table']).parent}, frame by frame: below 0 this one is better; in "
+        f"brackets the 95 % interval. {against['frames']:,} frames of {against['recordings']:,} recordings"
     )
     alone = [("here", against["frames_only_here"]), ("there", against["frames_only_there"])]
     return said + "".join(f"; {count:,} only {place}, left out" for place, count in alone if count) + "."
