@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.skeleton import BONES
+from models.skeleton import BONES, PARENTS
 
 Floats = NDArray[np.floating[Any]]
 
@@ -42,6 +42,37 @@ def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     spread = np.square(p).sum((1, 2))
     scale = np.divide((singular * sign).sum(1), spread, out=np.zeros_like(spread), where=spread > 0)
     return np.asarray(scale[:, None, None] * p @ rotation.swapaxes(1, 2) + center_t)
+
+
+def rescale(predicted: Floats, true: Floats) -> NDArray[np.float64]:
+    """Return poses (n, J, 3), relative to their root, each scaled to ``true`` with least squared error.
+
+    The "N" of N-MPJPE: Rhodin et al., "Unsupervised Geometry-Aware Representation for 3D Human Pose Estimation", ECCV
+    2018. A pose without extent stays as it is.
+    """
+    predicted = np.asarray(predicted, np.float64)
+    product, square = (predicted * true).sum((1, 2)), np.square(predicted).sum((1, 2))
+    scale = np.divide(product, square, out=np.ones_like(square), where=square > 0)
+    return np.asarray(scale[:, None, None] * predicted)
+
+
+def adjust_bones(predicted: Floats, true: Floats) -> NDArray[np.float64]:
+    """Return poses (n, 16, 3) whose bones point where the predicted ones do and are as long as the true ones.
+
+    Joint by joint along `PARENTS`, from the root on, which stays where it is. A bone of length 0 has no direction and
+    stays so.
+    """
+    predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
+    adjusted = predicted.copy()
+    for joint, parent in enumerate(PARENTS):
+        if joint == parent:
+            continue
+        bone = predicted[:, joint] - predicted[:, parent]
+        length = np.linalg.norm(bone, axis=1, keepdims=True)
+        wanted = np.linalg.norm(true[:, joint] - true[:, parent], axis=1, keepdims=True)
+        scale = np.divide(wanted, length, out=np.zeros_like(length), where=length > 0)
+        adjusted[:, joint] = adjusted[:, parent] + scale * bone
+    return np.asarray(adjusted, np.float64)
 
 
 def pck(errors_mm: Floats) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from models.metrics import align, auc, bone_length_errors, joint_errors, pck
+from models.metrics import adjust_bones, align, auc, bone_length_errors, joint_errors, pck, rescale
+from models.skeleton import PARENTS
 
 
 @pytest.fixture
@@ -90,3 +91,31 @@ def test_bones_that_grow(poses):
     doubled = bone_length_errors(2 * poses, poses)
     assert doubled.shape == (5, 14)
     np.testing.assert_allclose(doubled[:, 0], np.linalg.norm(poses[:, 1] - poses[:, 0], axis=1))
+
+
+def test_a_scale_is_undone_and_nothing_else(poses):
+    poses = poses - poses[:, :1]
+    np.testing.assert_allclose(rescale(2.5 * poses, poses), poses, atol=1e-12)
+    turned = poses @ cv2.Rodrigues(np.array([0.3, -0.2, 0.5]))[0].T
+    scaled = rescale(turned, poses)
+    best = np.square(scaled - poses).sum((1, 2))
+    assert best.min() > 0.1
+    for factor in (0.99, 1.01):  # the scale is the best there is
+        assert (np.square(factor * scaled - poses).sum((1, 2)) > best).all()
+    assert (rescale(np.zeros_like(poses), poses) == 0).all()
+
+
+def test_bones_get_the_true_lengths_and_keep_their_directions(poses):
+    predicted = poses[::-1] * 1.3
+    adjusted = adjust_bones(predicted, poses)
+    np.testing.assert_allclose(adjusted[:, 0], predicted[:, 0])
+    for joint, parent in enumerate(PARENTS):
+        if joint == parent:
+            continue
+        bone, before, true = (p[:, joint] - p[:, parent] for p in (adjusted, predicted, poses))
+        np.testing.assert_allclose(np.linalg.norm(bone, axis=1), np.linalg.norm(true, axis=1))
+        cosine = (bone * before).sum(1) / np.linalg.norm(bone, axis=1) / np.linalg.norm(before, axis=1)
+        np.testing.assert_allclose(cosine, 1)
+    # a person of another size in the same posture is the same pose
+    np.testing.assert_allclose(adjust_bones(0.8 * poses, poses) - 0.8 * poses[:, :1], poses - poses[:, :1], atol=1e-12)
+    assert np.isfinite(adjust_bones(np.zeros_like(poses), poses)).all()
