@@ -56,23 +56,37 @@ def rescale(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     return np.asarray(scale[:, None, None] * predicted)
 
 
-def adjust_bones(predicted: Floats, true: Floats) -> NDArray[np.float64]:
-    """Return poses (n, 16, 3) whose bones point where the predicted ones do and are as long as the true ones.
+def adjust_bones(poses: Floats, lengths: Floats) -> NDArray[np.float64]:
+    """Return poses (n, 16, 3) whose bones point where they did and have the ``lengths`` (16,) of a standard skeleton.
 
-    Joint by joint along `PARENTS`, from the root on, which stays where it is. A bone of length 0 has no direction and
-    stays so.
+    Joint by joint along `PARENTS`, from the root on, which stays where it is; a joint's bone is the one to its parent.
+    A bone of length 0 has no direction and stays so.
     """
-    predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    adjusted = predicted.copy()
+    poses = np.asarray(poses, np.float64)
+    bones, before = poses - poses[:, PARENTS], tree_lengths(poses)
+    adjusted = poses.copy()
     for joint, parent in enumerate(PARENTS):
-        if joint == parent:
-            continue
-        bone = predicted[:, joint] - predicted[:, parent]
-        length = np.linalg.norm(bone, axis=1, keepdims=True)
-        wanted = np.linalg.norm(true[:, joint] - true[:, parent], axis=1, keepdims=True)
-        scale = np.divide(wanted, length, out=np.zeros_like(length), where=length > 0)
-        adjusted[:, joint] = adjusted[:, parent] + scale * bone
-    return np.asarray(adjusted, np.float64)
+        if joint != parent:
+            length = before[:, joint, None]
+            scale = np.divide(lengths[joint], length, out=np.zeros_like(length), where=length > 0)
+            adjusted[:, joint] = adjusted[:, parent] + scale * bones[:, joint]
+    return adjusted
+
+
+def tree_lengths(poses: Floats) -> NDArray[np.float64]:
+    """Return (n, 16): distance of each joint of poses (n, 16, 3) from its parent in `PARENTS`; the root's is 0."""
+    return joint_errors(poses, poses[:, PARENTS])
+
+
+def bone_aligned_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
+    """Return (n, 16): distance of each joint of poses (n, 16, 3) once body size and bone lengths no longer matter.
+
+    Both poses get the bones of a standard skeleton, here the mean of all true ones, and one is aligned to the other:
+    BA-MPJPE of Wang et al., "Estimating Egocentric 3D Human Pose in Global Space", ICCV 2021.
+    """
+    standard = tree_lengths(true).mean(0)
+    resized = adjust_bones(true, standard)
+    return joint_errors(align(adjust_bones(predicted, standard), resized), resized)
 
 
 def pck(errors_mm: Floats) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from engine.evaluation.predictions import Predictions
 from engine.evaluation.sequences import motion_metrics
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.head import HeadPosition
-from models.metrics import adjust_bones, align, auc, bone_length_errors, joint_errors, pck, rescale
+from models.metrics import align, auc, bone_aligned_errors, bone_length_errors, joint_errors, pck, rescale
 from models.skeleton import LOWER_BODY, UPPER_BODY, action_group
 
 Errors = NDArray[np.float64]
@@ -84,8 +84,9 @@ def frame_errors(
         if head is not None and necks is not None:
             placed = head.place(np.asarray(predicted, np.float64))
             metrics["camera_mpjpe_mm"] = 1000 * joint_errors(placed, true + necks[:, None]).mean(1)
-        for name, moved in (("pa", align), ("n", rescale), ("ba", adjust_bones)):
+        for name, moved in (("pa", align), ("n", rescale)):
             metrics[f"{name}_mpjpe_mm"] = 1000 * joint_errors(moved(predicted, true), true).mean(1)
+        metrics["ba_mpjpe_mm"] = 1000 * bone_aligned_errors(predicted, true).mean(1)
         metrics["pck_150mm_percent"] = pck(joints["pose"])
         metrics["auc_150mm_percent"] = auc(joints["pose"])
         metrics["bone_length_error_mm"] = joints["bones"].mean(1)
