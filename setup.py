@@ -32,7 +32,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
-    package_data={"": ["*.css", "*.j2", "*.js", "py.typed"]},
+    package_data={"": ["*.css", "*.csv", "*.j2", "*.js", "py.typed"]},
     install_requires=[
         "av>=18",
         "jinja2",
@@ -45,12 +45,14 @@ setup(
         "packaging",
         "pillow",
         "pyyaml",
+        "requests",
         "simplejpeg",
         "tensorboard",
         "torch>=2.11",
         "torchvision",
         "tqdm",
         "tyro==1.0.17",  # engine/cli/parse_errors.py takes its parse errors, whose form may change with any release
+        "urllib3>=2",
         "webdataset",
         "zlib-ng",
     ],
