@@ -79,8 +79,12 @@ def read_rotations(content: Bytes | bytes) -> NDArray[np.float32]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
     rotations = np.full((len(JOINTS), 3), np.nan, np.float32)
+    if listed is None:
+        return rotations
     try:
-        named = [(joint["name"].removeprefix("mixamorig:"), joint["rot"]) for joint in listed or ()]
+        if not isinstance(listed, list):
+            raise TypeError
+        named = [(joint["name"].removeprefix("mixamorig:"), joint["rot"]) for joint in listed]
         for name, angles in named:
             if name in JOINTS:
                 rotations[JOINTS.index(name)] = np.array(angles, np.float64).reshape(3)

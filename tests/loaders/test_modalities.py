@@ -188,7 +188,7 @@ def test_rotations_are_those_of_the_joints_by_name(sets, way):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("outputs", [("rot",), ("image", "rot")])
 @pytest.mark.parametrize(
-    "content", [b"{}x", b'[{"name": 3}]', b'[{"name": "Head", "rot": [1, 2]}]', b"[1]", b"17", b""]
+    "content", [b"{}x", b"{}", b'[{"name": 3}]', b'[{"name": "Head", "rot": [1, 2]}]', b"[1]", b"17", b""]
 )
 def test_rotations_of_unknown_structure_are_named_or_skipped(one_shard, way, outputs, content):
     rewrite(one_shard, lambda i, members: members | ({"rot.json": content} if i == 4 else {}))
