@@ -116,7 +116,7 @@ def test_all_ways_move_values_alike_bit_for_bit(sets, which, image_size):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("which", SETS)
 def test_a_disc_painted_into_the_objects_stays_under_its_joint(sets, way, which):
-    batches, _ = load(sets[which], way, outputs=("object_id",), training=True, augment=MOVED, image_size=96)
+    batches, _ = load(sets[which], way, outputs=("object_id",), training=True, augment=MOVED, image_size=192)
     checked = 0
     for batch in batches:
         flipped = draw(MOVED, 0, 0, batch.index.numpy()).flip
@@ -124,7 +124,7 @@ def test_a_disc_painted_into_the_objects_stays_under_its_joint(sets, way, which)
             joints = batch.joints_2d[row].numpy()
             for joint, place in enumerate(joints):
                 others = np.sort(np.linalg.norm(joints - place, axis=1))[1]
-                if others > 10 and (place > 6).all() and (place < 90).all():
+                if others > 16 and (place > 10).all() and (place < 181).all():
                     value = 1 + (FLIP_INDICES[joint] if flipped[row] else joint)
                     rows, columns = np.nonzero(objects == value)
                     np.testing.assert_allclose([columns.mean(), rows.mean()], place, atol=0.7)
