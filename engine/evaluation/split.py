@@ -48,9 +48,9 @@ class Evaluation:
 def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: Process) -> Loader:
     """Return this process's loader of a split, of the images or labels that a network takes, in its size.
 
-    Raises InputError as `build_loader` does.
+    Raises InputError as `build_loader` does, and for shards of another crop than the network was trained on.
     """
-    return build_loader(
+    loader = build_loader(
         DataConfig(**vars(data), image_size=loaded.stage.image_size),
         split,
         rank=process.rank,
@@ -58,6 +58,14 @@ def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: P
         device=process.device,
         outputs=loaded.stage.outputs,
     )
+    stored = loader.shard_set.manifest.preprocessing.crop
+    if stored != loaded.crop:
+        loader.close()
+        raise InputError(
+            f"{data.shards} has images of the crop {stored}, {loaded.source} was trained on {loaded.crop}: evaluate it on "
+            f"shards made with --crop {loaded.crop}"
+        )
+    return loader
 
 
 def evaluate_split(
