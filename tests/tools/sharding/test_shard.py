@@ -161,7 +161,7 @@ ALL = ("--components", "rgba", "json", "worldp", "depth", "objectId", "rot")
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 @pytest.mark.parametrize("image_format", ["png", "source"])
 def test_every_modality_is_cropped_like_the_image_and_keeps_its_values(
-    tmp_path: Path, crop: Crop, image_format: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], crop: Crop, image_format: str
 ) -> None:
     data = make_dataset(tmp_path / "data", 2, subjects=[("train", "female_001_a_a")])
     data.file("rot", 2).unlink()
@@ -201,6 +201,14 @@ def test_every_modality_is_cropped_like_the_image_and_keeps_its_values(
             expected = padded[880 + top + under][:, 640 + left + under]
             assert stored.dtype == file.dtype
             np.testing.assert_array_equal(stored[~tie][:, ~tie], expected[~tie][:, ~tie])
+    data.file("rot", 1).write_text("[]")
+    assert cv2.imwrite(str(data.file("depth", 2)), depth + np.uint16(1))
+    capsys.readouterr()
+    assert check(tmp_path / "set", "--deep", "--root", str(data.root)) == 1
+    said = capsys.readouterr().out
+    assert "000001: its rot.json is not the dataset's" in said
+    assert "000002: its depth.png is not the dataset's" in said
+    assert len(said.splitlines()) == 3
 
 
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
