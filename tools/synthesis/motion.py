@@ -17,8 +17,8 @@ CONTROLS: Final = {
     "hips": (0.0, 0.0, 0.0),
     # degrees: bent forward, turned left, leaning right
     "pelvis": (0.0, 0.0, 0.0),
-    "spine": (4.0, 0.0, 0.0),
-    "head": (4.0, 0.0, 0.0),
+    "spine": (0.0, 0.0, 0.0),
+    "head": (0.0, 0.0, 0.0),
     # in arm lengths from the shoulder in the chest's frame: outward, up, forward
     "LeftHand": (0.16, -0.93, 0.12),
     "RightHand": (0.16, -0.93, 0.12),
@@ -39,8 +39,17 @@ _SLICES: Final = {name: slice(stop - len(CONTROLS[name]), stop) for name, stop i
 """Columns of each control in a pose."""
 AT_EASE: Final = np.concatenate(list(CONTROLS.values()))
 
-_STYLE: Final = {"hips": 0.01, "pelvis": 3, "spine": 4, "head": 4, "Hand": 0.05, "Elbow": 12, "Fist": 0.1}
+_LEGS: Final = np.r_[_SLICES["hips"], _SLICES["LeftFoot"].start : _SLICES["LeftFoot"].start + 3, _SLICES["RightFoot"].start : _SLICES["RightFoot"].start + 3]
+
+_STYLE: Final = {"hips": 0.01, "pelvis": 3, "spine": 4, "Hand": 0.08, "Elbow": 12, "Fist": 0.1}
 """How far clips of one action differ from each other (standard deviation, in the controls' units)."""
+
+_GAZE: Final = np.array([9.0, 44.0, 7.0])
+"""How far the head is turned against the neck (standard deviation over clips): pitch, yaw, roll (degrees)."""
+_GLANCE: Final = np.array([5.0, 14.0, 4.0])
+"""How far it goes to and fro within a clip (standard deviation of the amplitude, degrees)."""
+_LOOK_AHEAD: Final = 0.8
+"""Part of the bend of hips and spine that the head makes good, so that the eyes look ahead."""
 
 _CLIPS_PER_RECORDING: Final = 36
 _FRAMES_PER_CYCLE: Final = 45
@@ -146,7 +155,16 @@ def _draw_actions(clips: int, random: np.random.Generator) -> list[str]:
 def _styled(clip: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Vary a clip (n, C): the size of its movements, the posture, and left or right."""
     clip = AT_EASE + (clip - AT_EASE) * random.uniform(0.85, 1.08)
+    clip[:, _LEGS] = AT_EASE[_LEGS] + (clip - AT_EASE)[:, _LEGS] * 0.6
+    for side in ("Left", "Right"):
+        clip[:, _SLICES[side + "Hand"]] += random.normal((0.3, 0.0, -0.15), (0.25, 0.1, 0.1))
     for name, part in _SLICES.items():
         spread = _STYLE.get(name, _STYLE.get(name.removeprefix("Left").removeprefix("Right"), 0.0))
         clip[:, part] += random.normal(0.0, 1.0, part.stop - part.start) * spread
+    clip[:, _SLICES["spine"].start] -= 12
+    head, bend = clip[:, _SLICES["head"]], clip[:, _SLICES["pelvis"].start] + clip[:, _SLICES["spine"].start]
+    head += random.normal(size=3) * _GAZE
+    turns = random.uniform(0, 1, 3) + np.arange(len(clip))[:, None] * random.uniform(0.5, 1.5, 3) / _FRAMES_PER_CYCLE
+    head += random.normal(size=3) * _GLANCE * np.sin(2 * np.pi * turns)
+    head[:, 0] += 3.5 -_LOOK_AHEAD * bend
     return flipped(clip) if random.random() < 0.5 else clip

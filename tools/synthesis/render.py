@@ -17,9 +17,6 @@ from tools.synthesis.appearance import OBJECT_IDS, ROOM_ID
 from tools.synthesis.room import Room, room_view
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 
-LENS_ANGLE: Final = 95.0
-"""Largest angle to the optical axis inside the image circle (degrees); beyond it the images are black."""
-
 WORLD_STEPS_PER_CM: Final = 10
 """worldp: a channel is the coordinate in cm times this plus `WORLD_ORIGIN`, rounded; zero outside the image circle."""
 WORLD_ORIGIN: Final = 32768
@@ -68,7 +65,7 @@ class Images:
 
 def _rays(columns: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return unit rays (h, w, 3) of pixels and which are in the image circle; pixels outside get the ray at its rim."""
-    camera, edge = XR_EGOPOSE, np.radians(LENS_ANGLE)
+    camera, edge = XR_EGOPOSE, np.radians(XR_EGOPOSE.lens_angle)
     rim = (camera.project(np.array([np.sin(edge), 0.0, np.cos(edge)]))[0] - camera.cx) / camera.fx
     u, v = np.meshgrid(columns, rows)
     x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
@@ -105,7 +102,7 @@ class Renderer:
         )
         starts = scene.starts @ rotation.T + translation
         ends = scene.ends @ rotation.T + translation
-        strips = solid_strips(starts, ends, scene.radii, LENS_ANGLE)
+        strips = solid_strips(starts, ends, scene.radii, XR_EGOPOSE.lens_angle)
         # nearest first, because hidden surfaces cost less
         for number in np.argsort(np.linalg.norm(starts + ends, axis=-1)).tolist():
             cone = RoundedCone(starts[number], ends[number], scene.radii[number], light)
