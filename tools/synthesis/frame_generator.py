@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.camera import XR_EGOPOSE, world_to_camera
-from tools.synthesis.appearance import draw_colors, solid_ends, solid_radii
-from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique
+from tools.synthesis.appearance import solid_ends, solid_frames, solid_radii
+from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique, random_stream
 from tools.synthesis.families import FAMILIES
 from tools.synthesis.kinematics import Floats, Solver, apply, euler_degrees
 from tools.synthesis.motion import draw_track
+from tools.synthesis.outfit import draw_outfit
 from tools.synthesis.render import Scene
 from tools.synthesis.room import draw_room
+from tools.synthesis.shading import draw_exposure
 
 HEAD: Final = np.array([-0.668, -18.734, 4.67])
 """The joint Head in the camera frame (cm), as in every frame of the release: the camera is rigid on the head."""
@@ -26,9 +28,6 @@ its right side the wearer's left."""
 
 _EYE: Final = -_LOOK_DOWN @ (HEAD * [1.0, -1.0, -1.0])
 """The camera in the head's frame (cm): left, up, forward."""
-
-_SHADOWS: Final = {"Hips": 34.0, "LeftFoot": 15.0, "RightFoot": 15.0}
-"""Joints that cast a shadow on the floor below, with its radius (cm)."""
 
 _DECIMALS: Final = 6
 
@@ -56,8 +55,8 @@ class FrameGenerator:
         self._seed = seed
         self._physique = draw_physique(subject, seed)
         self._track = draw_track(FAMILIES, frames, seed, subject, environment)
-        self._colors = draw_colors(subject, seed)
-        self._radii = solid_radii(self._physique)
+        self._outfit = draw_outfit(subject, environment, seed)
+        self._radii = solid_radii(self._physique, self._outfit)
         self._room = draw_room(subject, environment, seed)
 
     def frames(self, first: int, last: int) -> list[Frame]:
@@ -94,8 +93,11 @@ class FrameGenerator:
             "pts3d_fisheye": points.T.tolist(),
         }
         starts, ends = solid_ends(positions, rotations, self._physique.height)
-        shadows = np.array([[*positions[INDEX[name], [0, 2]], radius] for name, radius in _SHADOWS.items()])
-        scene = Scene(view, starts, ends, self._radii, self._colors, shadows, self._room)
+        origins, axes = solid_frames(positions, rotations)
+        exposure = draw_exposure(
+            random_stream(self._seed, *self._key, "exposure"), random_stream(self._seed, *self._key, number)
+        )
+        scene = Scene(view, starts, ends, self._radii, origins, axes, self._outfit, self._room, exposure)
         rot = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
         return Frame(number, labels, rot, pixels, scene)
 

@@ -1,0 +1,116 @@
+"""Colors of the body under the recording's light, and what the sensor makes of them.
+
+Shading works at half the image's resolution; what falls between two pixels is smooth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.synthesis.appearance import MATERIALS, SOLIDS
+from tools.synthesis.outfit import PIXELS_PER_CM, SIDE, Outfit
+from tools.synthesis.room import Light
+
+_FACE: Final = np.array([0.0, -12.0, 4.0], np.float32)
+"""What keeps the light from neck and chest: the head, camera frame (cm)."""
+_FACE_REACH: Final = 13.0
+
+_TEXTURES: Final = np.append(0, MATERIALS * SIDE).astype(np.int32)
+"""First row of each solid number's texture among all of them."""
+_SHADE: Final = np.append(0.0, [0.0 if solid.start == "Head" else 0.5 for solid in SOLIDS]).astype(np.float32)
+"""How much of the light the head keeps from each solid number."""
+
+_GRAINS: Final = 4
+"""Fields of grain to choose from, with a random offset."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How the sensor answers in one frame."""
+
+    curve: NDArray[np.uint8]
+    """(1, 256, 3), the value for each value of light: gain, contrast and color cast."""
+    blur: float
+    """Standard deviation of the blur (pixels of the half image)."""
+    grain: int
+    """Strength of the grain, 0 to 3."""
+    offset: tuple[int, int]
+    """Where the frame's part of the grain begins."""
+
+
+def draw_exposure(recording: np.random.Generator, frame: np.random.Generator) -> Exposure:
+    """Draw the exposure of a frame; the color cast, the contrast and the level belong to its recording."""
+    cast = recording.normal(1.0, 0.06, 3)
+    gamma, level, grain = recording.uniform(0.75, 1.35), recording.normal(0.05, 0.22), int(recording.integers(0, 4))
+    gain = np.exp(level + frame.normal(0, 0.12)) * cast
+    steps = np.linspace(0, 1, 256)[:, None] ** gamma * gain
+    # bright values saturate softly, as in a rendered picture
+    soft = np.where(steps < 0.8, steps, 0.8 + 0.2 * np.tanh((steps - 0.8) / 0.2))
+    curve = np.clip(soft * 255, 3, 255).astype(np.uint8)[None]
+    blur = float(frame.choice([0.0, 0.0, 0.6, 0.9]))
+    return Exposure(curve, blur, grain, (int(frame.integers(64)), int(frame.integers(64))))
+
+
+def draw_grain(height: int, width: int) -> list[NDArray[np.int16]]:
+    """Return fields of grain for pictures of a size, for each strength: whole steps, few of them, so that files stay small."""
+    random = np.random.default_rng(0)
+    normal = random.standard_normal((height + 64, width + 64, 1), np.float32)
+    return [np.repeat(np.rint(normal * strength), 3, axis=-1).astype(np.int16) for strength in range(_GRAINS)]
+
+
+def texture_maps(
+    origins: NDArray[np.float64], axes: NDArray[np.float64], world_to_camera: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return for each solid number the rows (S + 1, 2, 4) that turn camera points into pixels of its texture."""
+    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+    directions = axes @ rotation.T * PIXELS_PER_CM
+    directions[:, 1] *= -1
+    shift = SIDE / 2 - (directions * (origins @ rotation.T + translation)[:, None]).sum(axis=-1)
+    maps = np.zeros((len(origins) + 1, 2, 4), np.float32)
+    maps[1:, :, :3], maps[1:, :, 3] = directions, shift
+    return maps
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The body's N visible points of an image."""
+
+    points: NDArray[np.float32]
+    """(N, 3), camera frame (cm)."""
+    solid: NDArray[np.uint8]
+    """(N,), number of the solid."""
+    cosine: NDArray[np.float32]
+    """(N,), between surface and light."""
+
+
+def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Light) -> NDArray[np.uint8]:
+    """Return the colors (N, 3), blue green red, of points with the textures that ``maps`` (`texture_maps`) leads to."""
+    points, rows = surface.points, maps[surface.solid]
+    texel = np.einsum("nij,nj->in", rows[..., :3], points) + rows[..., 3].T
+    across, along = texel.astype(np.int32) & (SIDE - 1)
+    texture = _TEXTURES[surface.solid]
+    color = outfit.tiles.view(np.uint32).ravel().take((texture + along) * SIDE + across)
+    # half Lambert: surfaces turned away from the light keep their shape
+    half = 0.5 + 0.5 * surface.cosine
+    level = np.float32(light.ambient) + np.float32(1.25 * (1 - light.ambient)) * half * half
+    away = points - _FACE
+    level *= 1 - _SHADE[surface.solid] * np.exp(np.einsum("ni,ni->n", away, away) * np.float32(-0.5 / _FACE_REACH**2))
+    level *= np.float32(1.08) - points[:, 2] * np.float32(0.002)
+    return np.minimum(color.view(np.uint8).reshape(-1, 4)[:, :3] * level[:, None], 255).astype(np.uint8)
+
+
+def develop(image: NDArray[np.uint8], exposure: Exposure, grains: list[NDArray[np.int16]]) -> NDArray[np.uint8]:
+    """Return the half image as the sensor gives it: blurred, exposed, with grain."""
+    if exposure.blur:
+        image = np.asarray(cv2.GaussianBlur(image, (5, 5), exposure.blur), np.uint8)
+    image = np.asarray(cv2.LUT(image, exposure.curve), np.uint8)
+    if exposure.grain:
+        top, left = exposure.offset
+        field: Any = grains[exposure.grain][top : top + image.shape[0], left : left + image.shape[1]]
+        image = np.asarray(cv2.add(image, field, dtype=cv2.CV_8U), np.uint8)
+    return np.maximum(image, 1)
