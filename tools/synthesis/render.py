@@ -86,7 +86,6 @@ class Renderer:
         self._rays, inside = _rays(np.arange(_WIDTH), np.arange(_HEIGHT))
         self._rays[~inside] = 0.0
         self._inside = inside.astype(np.uint8)
-        self._inside_color = np.repeat(self._inside[:, _LIT, None], 3, axis=-1)
         self._inside_world = np.repeat(inside[:, _LIT, None], 3, axis=-1).astype(np.uint16)
         self._room: Room | None = None
         self._atlas = np.empty(0, np.uint8)
@@ -130,19 +129,22 @@ class Renderer:
         """Return the colors (H, W, 3): the solids over the room at half the resolution, enlarged."""
         maps = texture_maps(scene.origins, scene.axes, scene.world_to_camera)
         views = []
+        packed = np.asarray(cv2.cvtColor(room, cv2.COLOR_BGR2BGRA), np.uint8).view(np.uint32)
         # two of each four pixels, whose mean lies in the middle of the four and smooths the outlines
         for first in (0, 1):
-            image = room.copy()
-            rows, columns = np.nonzero(canvas.solid[first::2, _LIT][:, first::2])
-            places = (2 * rows + first) * _WIDTH + (2 * columns + first + _LIT.start)
-            points = self._rays.reshape(-1, 3).take(places, axis=0) * canvas.distance.take(places)[:, None]
-            surface = Surface(points, canvas.solid.take(places), canvas.light.take(places))
-            image.reshape(-1, 3)[rows * image.shape[1] + columns] = shade(surface, maps, scene.outfit, scene.room.light)
-            views.append(image)
-        half = develop(np.asarray(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), np.uint8), scene.exposure, self._grains)
+            image = packed.copy()
+            places = np.flatnonzero(canvas.solid[first::2, first + _LIT.start : _LIT.stop : 2])
+            rows = places // image.shape[1]
+            chosen = (2 * places + 2 * rows * (_WIDTH // 2 - image.shape[1])) + first * (_WIDTH + 1) + _LIT.start
+            points = self._rays.reshape(-1, 3).take(chosen, axis=0) * canvas.distance.take(chosen)[:, None]
+            surface = Surface(points, canvas.solid.take(chosen), canvas.light.take(chosen))
+            image.ravel()[places] = shade(surface, maps, scene.outfit, scene.room.light)
+            views.append(image.view(np.uint8).reshape(*image.shape[:2], 4))
+        mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2BGR)
+        half = develop(np.asarray(mean, np.uint8), scene.exposure, self._grains)
         lit = cv2.resize(half, (_LIT.stop - _LIT.start, _HEIGHT), interpolation=cv2.INTER_LINEAR)
         color = np.zeros((_HEIGHT, _WIDTH, 3), np.uint8)
-        np.multiply(lit, self._inside_color, out=color[:, _LIT])
+        cv2.copyTo(lit, self._inside[:, _LIT], color[:, _LIT])
         return color
 
     def world(self, images: Images, world_to_camera: NDArray[np.float64]) -> NDArray[np.uint16]:

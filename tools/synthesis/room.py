@@ -128,5 +128,6 @@ def cast_shadow(
     for (start, end), width in zip(np.rint(ground).astype(int).swapaxes(0, 1).tolist(), thickness.tolist(), strict=True):
         cv2.line(mask, start, end, 1.0, width, cv2.LINE_8, _BITS)
     mask = cv2.GaussianBlur(mask, (0, 0), max(0.5, room.light.softness * scale.mean()))
-    light = cv2.resize(1 - room.light.shadow * mask, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-    cv2.multiply(room.atlas[FLOOR], cv2.merge([light] * 3), dst=floor, dtype=cv2.CV_8U)
+    light = cv2.convertScaleAbs(mask, alpha=-255 * room.light.shadow, beta=255)
+    light = cv2.resize(light, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+    cv2.multiply(room.atlas[FLOOR], cv2.merge([light, light, light]), dst=floor, scale=1 / 255)

@@ -25,7 +25,7 @@ _TEXTURES: Final = np.append(0, MATERIALS * SIDE).astype(np.int32)
 _SHADE: Final = np.append(0.0, [0.0 if solid.start == "Head" else 0.5 for solid in SOLIDS]).astype(np.float32)
 """How much of the light the head keeps from each solid number."""
 
-_GRAINS: Final = 4
+_GRAINS: Final = 3
 """Fields of grain to choose from, with a random offset."""
 
 
@@ -38,7 +38,7 @@ class Exposure:
     blur: float
     """Standard deviation of the blur (pixels of the half image)."""
     grain: int
-    """Strength of the grain, 0 to 3."""
+    """Strength of the grain, 0 to 2."""
     offset: tuple[int, int]
     """Where the frame's part of the grain begins."""
 
@@ -46,7 +46,7 @@ class Exposure:
 def draw_exposure(recording: np.random.Generator, frame: np.random.Generator) -> Exposure:
     """Draw the exposure of a frame; the color cast, the contrast and the level belong to its recording."""
     cast = recording.normal(1.0, 0.06, 3)
-    gamma, level, grain = recording.uniform(0.75, 1.35), recording.normal(0.05, 0.22), int(recording.integers(0, 4))
+    gamma, level, grain = recording.uniform(0.75, 1.35), recording.normal(0.05, 0.22), int(recording.choice([0, 0, 1, 1, 2]))
     gain = np.exp(level + frame.normal(0, 0.12)) * cast
     steps = np.linspace(0, 1, 256)[:, None] ** gamma * gain
     # bright values saturate softly, as in a rendered picture
@@ -88,11 +88,13 @@ class Surface:
     """(N,), between surface and light."""
 
 
-def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Light) -> NDArray[np.uint8]:
-    """Return the colors (N, 3), blue green red, of points with the textures that ``maps`` (`texture_maps`) leads to."""
-    points, rows = surface.points, maps[surface.solid]
-    texel = np.einsum("nij,nj->in", rows[..., :3], points) + rows[..., 3].T
-    across, along = texel.astype(np.int32) & (SIDE - 1)
+def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Light) -> NDArray[np.uint32]:
+    """Return the packed colors (N,), blue green red, of points with the textures that ``maps`` (`texture_maps`) leads to."""
+    points = surface.points
+    across, along = (
+        (np.einsum("nj,nj->n", rows[:, :3], points) + rows[:, 3]).astype(np.int32) & (SIDE - 1)
+        for rows in (maps[:, axis].take(surface.solid, axis=0) for axis in (0, 1))
+    )
     texture = _TEXTURES[surface.solid]
     color = outfit.tiles.view(np.uint32).ravel().take((texture + along) * SIDE + across)
     # half Lambert: surfaces turned away from the light keep their shape
@@ -101,7 +103,8 @@ def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Li
     away = points - _FACE
     level *= 1 - _SHADE[surface.solid] * np.exp(np.einsum("ni,ni->n", away, away) * np.float32(-0.5 / _FACE_REACH**2))
     level *= np.float32(1.08) - points[:, 2] * np.float32(0.002)
-    return np.minimum(color.view(np.uint8).reshape(-1, 4)[:, :3] * level[:, None], 255).astype(np.uint8)
+    lit = np.minimum(color.view(np.uint8).reshape(-1, 4) * level[:, None], np.float32(255))
+    return lit.astype(np.uint8).view(np.uint32).ravel()
 
 
 def develop(image: NDArray[np.uint8], exposure: Exposure, grains: list[NDArray[np.int16]]) -> NDArray[np.uint8]:
