@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,9 +16,9 @@ from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique, random_str
 from tools.synthesis.families import FAMILIES
 from tools.synthesis.kinematics import Floats, Solver, apply, euler_degrees
 from tools.synthesis.motion import draw_track
-from tools.synthesis.outfit import draw_outfit
+from tools.synthesis.outfit import Outfit, draw_outfit
 from tools.synthesis.render import Scene
-from tools.synthesis.room import draw_room
+from tools.synthesis.room import Room, draw_room
 from tools.synthesis.shading import draw_exposure
 
 HEAD: Final = np.array([-0.668, -18.734, 4.67])
@@ -34,7 +36,7 @@ _DECIMALS: Final = 6
 
 @dataclass(frozen=True)
 class Frame:
-    """The labels and the scene of one frame."""
+    """The labels of one frame, and its scene."""
 
     number: int
     """From 1."""
@@ -44,7 +46,8 @@ class Frame:
     """The content of the frame's rot JSON."""
     pixels: NDArray[np.float64]
     """(J, 2), the joints in the image."""
-    scene: Scene
+    scene: Callable[[], Scene]
+    """Makes the scene, for those who want pictures."""
 
 
 class FrameGenerator:
@@ -55,9 +58,14 @@ class FrameGenerator:
         self._seed = seed
         self._physique = draw_physique(subject, seed)
         self._track = draw_track(FAMILIES, frames, seed, subject, environment)
-        self._outfit = draw_outfit(subject, environment, seed)
-        self._radii = solid_radii(self._physique, self._outfit)
-        self._room = draw_room(subject, environment, seed)
+
+    @cached_property
+    def _outfit(self) -> Outfit:
+        return draw_outfit(*self._key, self._seed)
+
+    @cached_property
+    def _room(self) -> Room:
+        return draw_room(*self._key, self._seed)
 
     def frames(self, first: int, last: int) -> list[Frame]:
         """Return frames ``first`` to ``last``, counted from 1, both included."""
@@ -92,14 +100,18 @@ class FrameGenerator:
             "pts2d_fisheye": pixels.T.tolist(),
             "pts3d_fisheye": points.T.tolist(),
         }
+        rot = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
+        scene = partial(self._scene, number, positions, rotations, view)
+        return Frame(number, labels, rot, pixels, scene)
+
+    def _scene(self, number: int, positions: Floats, rotations: Floats, view: Floats) -> Scene:
         starts, ends = solid_ends(positions, rotations, self._physique.height)
         origins, axes = solid_frames(positions, rotations)
+        radii = solid_radii(self._physique, self._outfit)
         exposure = draw_exposure(
             random_stream(self._seed, *self._key, "exposure"), random_stream(self._seed, *self._key, number)
         )
-        scene = Scene(view, starts, ends, self._radii, origins, axes, self._outfit, self._room, exposure)
-        rot = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
-        return Frame(number, labels, rot, pixels, scene)
+        return Scene(view, starts, ends, radii, origins, axes, self._outfit, self._room, exposure)
 
 
 def _camera(positions: Floats, rotations: Floats) -> tuple[Floats, Floats]:

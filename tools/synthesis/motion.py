@@ -155,16 +155,16 @@ def _draw_actions(clips: int, random: np.random.Generator) -> list[str]:
 def _styled(clip: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Vary a clip (n, C): the size of its movements, the posture, and left or right."""
     clip = AT_EASE + (clip - AT_EASE) * random.uniform(0.85, 1.08)
-    clip[:, _LEGS] = AT_EASE[_LEGS] + (clip - AT_EASE)[:, _LEGS] * 0.6
+    clip[:, _LEGS] = AT_EASE[_LEGS] + (clip - AT_EASE)[:, _LEGS] * 0.55
     for side in ("Left", "Right"):
-        clip[:, _SLICES[side + "Hand"]] += random.normal((0.3, 0.0, -0.15), (0.25, 0.1, 0.1))
+        clip[:, _SLICES[side + "Hand"]] += random.normal((0.54, 0.06, -0.26), (0.28, 0.16, 0.12))
     for name, part in _SLICES.items():
         spread = _STYLE.get(name, _STYLE.get(name.removeprefix("Left").removeprefix("Right"), 0.0))
         clip[:, part] += random.normal(0.0, 1.0, part.stop - part.start) * spread
-    clip[:, _SLICES["spine"].start] -= 12
+    clip[:, _SLICES["spine"].start] -= 14
     head, bend = clip[:, _SLICES["head"]], clip[:, _SLICES["pelvis"].start] + clip[:, _SLICES["spine"].start]
     head += random.normal(size=3) * _GAZE
     turns = random.uniform(0, 1, 3) + np.arange(len(clip))[:, None] * random.uniform(0.5, 1.5, 3) / _FRAMES_PER_CYCLE
     head += random.normal(size=3) * _GLANCE * np.sin(2 * np.pi * turns)
-    head[:, 0] += 3.5 -_LOOK_AHEAD * bend
+    head[:, 0] += 2.5 -_LOOK_AHEAD * bend
     return flipped(clip) if random.random() < 0.5 else clip

@@ -59,7 +59,7 @@ class Images:
     """What the rays of one frame hit."""
 
     color: NDArray[np.uint8]
-    """(H, W, 3), blue green red."""
+    """(H, W, 3), red green blue."""
     distance: NDArray[np.float32]
     """(H, W), from the camera along the pixel's ray (cm); zero outside the image circle."""
     solid: NDArray[np.uint8]
@@ -140,7 +140,7 @@ class Renderer:
             surface = Surface(points, canvas.solid.take(chosen), canvas.light.take(chosen))
             image.ravel()[places] = shade(surface, maps, scene.outfit, scene.room.light)
             views.append(image.view(np.uint8).reshape(*image.shape[:2], 4))
-        mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2BGR)
+        mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2RGB)
         half = develop(np.asarray(mean, np.uint8), scene.exposure, self._grains)
         lit = cv2.resize(half, (_LIT.stop - _LIT.start, _HEIGHT), interpolation=cv2.INTER_LINEAR)
         color = np.zeros((_HEIGHT, _WIDTH, 3), np.uint8)
