@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tools.synthesis.body import INDEX, NAMES, SIDES, Offset, Physique
 from tools.synthesis.outfit import CAP, CHIN, HAIR, LIPS, SHIN, SHIRT, SHOES, SKIN, SLEEVE, TROUSERS, Outfit
 
+
 @dataclass(frozen=True)
 class Solid:
     """A rounded cone between two points, each given in the frame of a joint."""
@@ -67,7 +68,16 @@ def _arm_and_leg(side: str, sign: int) -> list[Solid]:
 
 SOLIDS: Final = (
     *(
-        Solid(joint, joint, radius, radius, material, (-half, height, depth), (half, height, depth), "" if material == TROUSERS else "Spine2")
+        Solid(
+            joint,
+            joint,
+            radius,
+            radius,
+            material,
+            (-half, height, depth),
+            (half, height, depth),
+            "" if material == TROUSERS else "Spine2",
+        )
         for joint, material, half, radius, height, depth in _TORSO
     ),
     *(solid for side, sign in SIDES for solid in _arm_and_leg(side, sign)),

@@ -46,8 +46,12 @@ class Frame:
     """The content of the frame's rot JSON."""
     pixels: NDArray[np.float64]
     """(J, 2), the joints in the image."""
-    scene: Callable[[], Scene]
-    """Makes the scene, for those who want pictures."""
+    make_scene: Callable[[], Scene]
+
+    @property
+    def scene(self) -> Scene:
+        """The scene, which is made here, for those who want images."""
+        return self.make_scene()
 
 
 class FrameGenerator:
@@ -91,7 +95,11 @@ class FrameGenerator:
         labels = {
             "generated": True,
             "action": self._track.actions[number - 1],
-            "camera": {"cam_fov": 2 * XR_EGOPOSE.lens_angle, "rot": camera_angles.tolist(), "trans": camera_position.tolist()},
+            "camera": {
+                "cam_fov": 2 * XR_EGOPOSE.lens_angle,
+                "rot": camera_angles.tolist(),
+                "trans": camera_position.tolist(),
+            },
             "char_height": round(self._physique.height, 2),
             "joints": [
                 {"name": name, "rot": angle, "trans": position}

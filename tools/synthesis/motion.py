@@ -39,7 +39,11 @@ _SLICES: Final = {name: slice(stop - len(CONTROLS[name]), stop) for name, stop i
 """Columns of each control in a pose."""
 AT_EASE: Final = np.concatenate(list(CONTROLS.values()))
 
-_LEGS: Final = np.r_[_SLICES["hips"], _SLICES["LeftFoot"].start : _SLICES["LeftFoot"].start + 3, _SLICES["RightFoot"].start : _SLICES["RightFoot"].start + 3]
+_LEGS: Final = np.r_[
+    _SLICES["hips"],
+    _SLICES["LeftFoot"].start : _SLICES["LeftFoot"].start + 3,
+    _SLICES["RightFoot"].start : _SLICES["RightFoot"].start + 3,
+]
 
 _STYLE: Final = {"hips": 0.01, "pelvis": 3, "spine": 4, "Hand": 0.08, "Elbow": 12, "Fist": 0.1}
 """How far clips of one action differ from each other (standard deviation, in the controls' units)."""
@@ -166,5 +170,5 @@ def _styled(clip: NDArray[np.float64], random: np.random.Generator) -> NDArray[n
     head += random.normal(size=3) * _GAZE
     turns = random.uniform(0, 1, 3) + np.arange(len(clip))[:, None] * random.uniform(0.5, 1.5, 3) / _FRAMES_PER_CYCLE
     head += random.normal(size=3) * _GLANCE * np.sin(2 * np.pi * turns)
-    head[:, 0] += 2.5 -_LOOK_AHEAD * bend
+    head[:, 0] += 2.5 - _LOOK_AHEAD * bend
     return flipped(clip) if random.random() < 0.5 else clip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,7 @@ from tools.synthesis.body import random_stream
 from tools.synthesis.surfaces import Color, Image, Random, noise, tint
 
 SKIN, CHIN, LIPS, HAIR, SHIRT, CAP, SLEEVE, TROUSERS, SHIN, SHOES = range(10)
-"""Materials: a chin has a beard perhaps, a cap is the part of a sleeve that every shirt has; sleeve and shin are clothed
+"""Materials: a chin may have a beard, a cap is the part of a sleeve that every shirt has; sleeve and shin are clothed
 or bare."""
 
 SIDE: Final = 256
@@ -21,7 +22,15 @@ SIDE: Final = 256
 PIXELS_PER_CM: Final = 3.0
 """Of the textures."""
 
-_SKINS: Final = ((198, 222, 250), (160, 192, 236), (130, 165, 228), (124, 160, 214), (90, 126, 180), (62, 88, 138), (44, 62, 98))
+_SKINS: Final = (
+    (198, 222, 250),
+    (160, 192, 236),
+    (130, 165, 228),
+    (124, 160, 214),
+    (90, 126, 180),
+    (62, 88, 138),
+    (44, 62, 98),
+)
 _CLOTHS: Final = (
     (60, 60, 205), (190, 90, 30), (70, 160, 60), (40, 190, 235), (205, 210, 210), (150, 60, 120), (160, 150, 30),
     (40, 110, 230), (110, 40, 60), (230, 190, 120), (60, 55, 50), (140, 120, 240), (90, 150, 175), (45, 75, 60),
@@ -85,7 +94,9 @@ def _folds(random: Random) -> Image:
     stretched = cv2.resize(wrinkles[: SIDE // random.integers(1, 5)], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     ridges = np.abs(stretched) - 0.8
     weave = noise(random, SIDE, 64, 256)
-    return np.asarray(1 + random.uniform(0.02, 0.14) * ridges + random.uniform(0.0, 0.06) * weave, np.float32)[..., None]
+    return np.asarray(1 + random.uniform(0.02, 0.14) * ridges + random.uniform(0.0, 0.06) * weave, np.float32)[
+        ..., None
+    ]
 
 
 def _cloth(random: Random, plain: bool = False) -> Image:
@@ -116,42 +127,55 @@ def _place(x: float, height: float) -> tuple[int, int]:
     return round(SIDE / 2 + PIXELS_PER_CM * x), round(SIDE / 2 - PIXELS_PER_CM * height)
 
 
+def _fill(image: Image, corners: Sequence[tuple[float, float]], color: Color) -> NDArray[np.intp]:
+    """Fill a polygon on the shirt's front, its corners in cm, and return them in pixels."""
+    points = np.array([_place(x, height) for x, height in corners])
+    cv2.fillPoly(image, [points], color)
+    return points
+
+
 def _front(cloth: Image, skin: NDArray[np.float64], random: Random) -> Image:
-    """Return a shirt's front: perhaps with a collar, a zip, buttons or a tie, a print, a neckline."""
-    image = cloth.copy()
-    top, color = random.uniform(13, 18), tint(random, 20, 230)
-    if random.random() < 0.35:  # open at the neck
-        points = [_place(x, y) for x, y in ((-6, 30), (6, 30), (0, random.uniform(8, top)))]
-        cv2.fillPoly(image, [np.array(points)], skin.tolist())
-    opening = random.integers(5)
-    if opening == 1:
-        cv2.line(image, _place(0, top), _place(0, -50), color, int(random.integers(2, 6)))
-    elif opening == 2:
-        cv2.line(image, _place(-1, top), _place(-1, -50), (cloth.mean(axis=(0, 1)) * 0.6).tolist(), 1)
-        for height in np.arange(-45, top, random.uniform(5, 9)):
-            cv2.circle(image, _place(0, height), 2, color, -1)
-    elif opening == 3:
-        shape = ((-2, top), (2, top), (4, -20), (0, -25), (-4, -20))
-        cv2.fillPoly(image, [np.array([_place(*point) for point in shape])], color)
-    elif opening == 4:
-        inner = tint(random, 30, 230)
-        shape = ((-4, top), (4, top), (7, -50), (-7, -50))
-        cv2.fillPoly(image, [np.array([_place(*point) for point in shape])], inner)
+    """Return a shirt's front: perhaps with a neckline, a zip, buttons or a tie, a print, a collar."""
+    image, top = cloth.copy(), random.uniform(13, 18)
+    if random.random() < 0.35:
+        _fill(image, ((-6, 30), (6, 30), (0, random.uniform(8, top))), tuple(skin.tolist()))
+    _opening(image, top, random)
     if random.random() < 0.3:
         for _ in range(random.integers(1, 5)):
-            x, height = random.uniform(-8, 8), random.uniform(-15, 8)
-            axes = (round(random.uniform(3, 24)), round(random.uniform(3, 24)))
-            cv2.ellipse(image, _place(x, height), axes, random.uniform(0, 180), 0, 360, tint(random, 0, 255), -1)
+            center, axes = _place(random.uniform(-8, 8), random.uniform(-15, 8)), random.integers(3, 24, 2).tolist()
+            cv2.ellipse(image, center, axes, random.uniform(0, 180), 0, 360, tint(random, 0, 255), -1)
     if random.random() < 0.5:
-        length, width = random.uniform(3, 10), random.uniform(8, 13)
-        collar = tint(random, 60, 190) if random.random() < 0.6 else tuple((cloth.mean(axis=(0, 1)) * 0.8).tolist())
-        for sign in (-1, 1):
-            shape = ((sign * 1, top), (sign * 3, 32), (sign * width, 32), (sign * (width - 2), top), (sign * 6, top - length))
-            points = np.array([_place(*point) for point in shape])
-            cv2.fillPoly(image, [points], collar)
-            cv2.polylines(image, [points], True, tuple(0.6 * part for part in collar), 1)
+        _collar(image, top, random)
     share = np.float32(random.uniform(0.4, 1.0))
     return np.asarray(image * (1 + share * (_folds(random) - 1)), np.float32)
+
+
+def _opening(image: Image, top: float, random: Random) -> None:
+    """Draw a zip, buttons, a tie, or an open jacket over something else."""
+    kind, color = random.integers(5), tint(random, 20, 230)
+    if kind == 1:
+        cv2.line(image, _place(0, top), _place(0, -50), color, int(random.integers(2, 6)))
+    elif kind == 2:
+        cv2.line(image, _place(-1, top), _place(-1, -50), tuple(0.6 * part for part in _mean(image)), 1)
+        for height in np.arange(-45, top, random.uniform(5, 9)):
+            cv2.circle(image, _place(0, height), 2, color, -1)
+    elif kind == 3:
+        _fill(image, ((-2, top), (2, top), (4, -20), (0, -25), (-4, -20)), color)
+    elif kind == 4:
+        _fill(image, ((-4, top), (4, top), (7, -50), (-7, -50)), color)
+
+
+def _collar(image: Image, top: float, random: Random) -> None:
+    length, width = random.uniform(3, 10), random.uniform(8, 13)
+    color = tint(random, 60, 190) if random.random() < 0.6 else tuple(0.8 * part for part in _mean(image))
+    for side in (-1, 1):
+        corners = ((1, top), (3, 32), (width, 32), (width - 2, top), (6, top - length))
+        points = _fill(image, [(side * x, height) for x, height in corners], color)
+        cv2.polylines(image, [points], True, tuple(0.6 * part for part in color), 1)
+
+
+def _mean(image: Image) -> Color:
+    return tuple(image.mean(axis=(0, 1)).tolist())
 
 
 def _shoe(random: Random) -> Image:

@@ -59,7 +59,7 @@ class Images:
     """What the rays of one frame hit."""
 
     color: NDArray[np.uint8]
-    """(H, W, 3), red green blue."""
+    """(H, W, 3), blue green red."""
     distance: NDArray[np.float32]
     """(H, W), from the camera along the pixel's ray (cm); zero outside the image circle."""
     solid: NDArray[np.uint8]
@@ -100,9 +100,7 @@ class Renderer:
         if scene.room is not self._room:
             self._room, self._atlas = scene.room, scene.room.atlas.copy()
         cast_shadow(scene.room, scene.starts, scene.ends, scene.radii, self._atlas[FLOOR])
-        room, coarse_distance, coarse_surface = room_view(
-            scene.room, self._atlas, self._coarse_rays, rotation.T, eye
-        )
+        room, coarse_distance, coarse_surface = room_view(scene.room, self._atlas, self._coarse_rays, rotation.T, eye)
         distance = np.zeros((_HEIGHT, _WIDTH), np.float32)
         surface = np.zeros((_HEIGHT, _WIDTH), np.uint8)
         size = (_LIT.stop - _LIT.start, _HEIGHT)
@@ -135,12 +133,12 @@ class Renderer:
             image = packed.copy()
             places = np.flatnonzero(canvas.solid[first::2, first + _LIT.start : _LIT.stop : 2])
             rows = places // image.shape[1]
-            chosen = (2 * places + 2 * rows * (_WIDTH // 2 - image.shape[1])) + first * (_WIDTH + 1) + _LIT.start
+            chosen = (2 * places + 2 * rows * (_WIDTH - image.shape[1])) + first * (_WIDTH + 1) + _LIT.start
             points = self._rays.reshape(-1, 3).take(chosen, axis=0) * canvas.distance.take(chosen)[:, None]
             surface = Surface(points, canvas.solid.take(chosen), canvas.light.take(chosen))
             image.ravel()[places] = shade(surface, maps, scene.outfit, scene.room.light)
             views.append(image.view(np.uint8).reshape(*image.shape[:2], 4))
-        mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2RGB)
+        mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2BGR)
         half = develop(np.asarray(mean, np.uint8), scene.exposure, self._grains)
         lit = cv2.resize(half, (_LIT.stop - _LIT.start, _HEIGHT), interpolation=cv2.INTER_LINEAR)
         color = np.zeros((_HEIGHT, _WIDTH, 3), np.uint8)

@@ -111,7 +111,11 @@ def room_view(
 
 
 def cast_shadow(
-    room: Room, starts: NDArray[np.float64], ends: NDArray[np.float64], radii: NDArray[np.float64], floor: NDArray[np.uint8]
+    room: Room,
+    starts: NDArray[np.float64],
+    ends: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    floor: NDArray[np.uint8],
 ) -> None:
     """Write the floor's texture with the body's shadow into ``floor`` (TILE, TILE, 3).
 
@@ -125,9 +129,11 @@ def cast_shadow(
     ground = (points[..., [0, 2]] - slope * points[..., 1:2] - room.low[[0, 2]]) * scale * (1 << _BITS)
     thickness = np.maximum(1, np.rint(radii.sum(axis=1) * scale.mean())).astype(int)
     mask = np.zeros((side, side), np.float32)
-    for (start, end), width in zip(np.rint(ground).astype(int).swapaxes(0, 1).tolist(), thickness.tolist(), strict=True):
+    for (start, end), width in zip(
+        np.rint(ground).astype(int).swapaxes(0, 1).tolist(), thickness.tolist(), strict=True
+    ):
         cv2.line(mask, start, end, 1.0, width, cv2.LINE_8, _BITS)
-    mask = cv2.GaussianBlur(mask, (0, 0), max(0.5, room.light.softness * scale.mean()))
-    light = cv2.convertScaleAbs(mask, alpha=-255 * room.light.shadow, beta=255)
+    soft = cv2.GaussianBlur(mask, (0, 0), max(0.5, room.light.softness * scale.mean()))
+    light = cv2.convertScaleAbs(soft, alpha=-255 * room.light.shadow, beta=255)
     light = cv2.resize(light, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
     cv2.multiply(room.atlas[FLOOR], cv2.merge([light, light, light]), dst=floor, scale=1 / 255)

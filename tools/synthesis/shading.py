@@ -46,7 +46,11 @@ class Exposure:
 def draw_exposure(recording: np.random.Generator, frame: np.random.Generator) -> Exposure:
     """Draw the exposure of a frame; the color cast, the contrast and the level belong to its recording."""
     cast = recording.normal(1.0, 0.06, 3)
-    gamma, level, grain = recording.uniform(0.75, 1.35), recording.normal(0.05, 0.22), int(recording.choice([0, 0, 1, 1, 2]))
+    gamma, level, grain = (
+        recording.uniform(0.75, 1.35),
+        recording.normal(0.05, 0.22),
+        int(recording.choice([0, 0, 1, 1, 2])),
+    )
     gain = np.exp(level + frame.normal(0, 0.12)) * cast
     steps = np.linspace(0, 1, 256)[:, None] ** gamma * gain
     # bright values saturate softly, as in a rendered picture
@@ -57,7 +61,7 @@ def draw_exposure(recording: np.random.Generator, frame: np.random.Generator) ->
 
 
 def draw_grain(height: int, width: int) -> list[NDArray[np.int16]]:
-    """Return fields of grain for pictures of a size, for each strength: whole steps, few of them, so that files stay small."""
+    """Return the grain of an image for each strength, in whole steps, so that files stay small."""
     random = np.random.default_rng(0)
     normal = random.standard_normal((height + 64, width + 64, 1), np.float32)
     return [np.repeat(np.rint(normal * strength), 3, axis=-1).astype(np.int16) for strength in range(_GRAINS)]
@@ -89,7 +93,7 @@ class Surface:
 
 
 def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Light) -> NDArray[np.uint32]:
-    """Return the packed colors (N,), blue green red, of points with the textures that ``maps`` (`texture_maps`) leads to."""
+    """Return the packed colors (N,), blue green red, of points; ``maps`` (`texture_maps`) lead to their textures."""
     points = surface.points
     across, along = (
         (np.einsum("nj,nj->n", rows[:, :3], points) + rows[:, 3]).astype(np.int32) & (SIDE - 1)
@@ -104,7 +108,8 @@ def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Li
     level *= 1 - _SHADE[surface.solid] * np.exp(np.einsum("ni,ni->n", away, away) * np.float32(-0.5 / _FACE_REACH**2))
     level *= np.float32(1.08) - points[:, 2] * np.float32(0.002)
     lit = np.minimum(color.view(np.uint8).reshape(-1, 4) * level[:, None], np.float32(255))
-    return lit.astype(np.uint8).view(np.uint32).ravel()
+    packed: NDArray[np.uint32] = lit.astype(np.uint8).view(np.uint32).ravel()
+    return packed
 
 
 def develop(image: NDArray[np.uint8], exposure: Exposure, grains: list[NDArray[np.int16]]) -> NDArray[np.uint8]:

@@ -108,12 +108,12 @@ def _sunshine(image: Image, random: Random) -> None:
     # the blur of a quarter of the size is enough for what is soft
     small = cv2.resize(glare, (TILE // 4, TILE // 4), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), random.uniform(0.5, 8))
-    glare = cv2.resize(small, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+    spots = cv2.resize(small, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
     y, x = np.mgrid[-1 : 1 : TILE * 1j, -1 : 1 : TILE * 1j].astype(np.float32)
     slope = random.uniform(-0.35, 0.35, 2)
     rim = random.uniform(-0.45, 0.6)
     image *= (1 + slope[0] * x + slope[1] * y + rim * (x * x + y * y)).clip(0.3)[..., None]
-    image += glare[..., None] * np.array(tint(random, 70, 190), np.float32)
+    image += spots[..., None] * np.array(tint(random, 70, 190), np.float32)
 
 
 def draw_wall(random: Random, size: NDArray[np.float64], outdoors: bool) -> Image:
@@ -171,7 +171,10 @@ def _clutter(image: Image, random: Random) -> None:
         color, left = tint(random, 10, 240), random.uniform(0, 0.95)
         width, height = random.uniform(0.01, 0.15), random.uniform(0.05, 0.6)
         if random.random() < 0.25:
-            center, axes = (round(TILE * left), round(TILE * height / 2)), (round(TILE * width), round(TILE * height / 2))
+            center, axes = (
+                (round(TILE * left), round(TILE * height / 2)),
+                (round(TILE * width), round(TILE * height / 2)),
+            )
             cv2.ellipse(image, center, axes, 0, 0, 360, color, -1)
         else:
             _rectangle(image, (left, 0.0, left + width, height), color)

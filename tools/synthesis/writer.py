@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import encode
+from loaders.codecs import encode, swap_red_and_blue
 from loaders.system.os_errors import naming
 from models.skeleton import JOINTS
 from tools.dataset.layout import Recording
@@ -83,11 +83,11 @@ def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple
     contents = [("json", _json(frame.labels)), ("rot", _json(frame.rotations))]
     if not set(modalities) <= {"json", "rot"}:
         renderer = _renderer()
-        scene = frame.scene()
+        scene = frame.scene
         images = renderer.render(scene)
         color = _dotted(images.color, frame) if dots else images.color
         draw: dict[str, Callable[[], NDArray[Any]]] = {
-            "rgba": lambda: color,
+            "rgba": lambda: swap_red_and_blue(color),
             "worldp": lambda: renderer.world(images, scene.world_to_camera),
             "depth": lambda: renderer.depth(images),
             "objectId": lambda: renderer.objects(images),
@@ -99,7 +99,7 @@ def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple
 def _dotted(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
     """Return a copy with a disc on each of the 16 joints, exactly at its label."""
     dotted = image.copy()
-    for name, color in zip(JOINTS, dot_colors().tolist(), strict=True):
+    for name, color in zip(JOINTS, dot_colors()[:, ::-1].tolist(), strict=True):
         column, row = np.rint(frame.pixels[INDEX[name]] * (1 << _SUBPIXEL_BITS)).astype(int).tolist()
         radius = _DOT_RADIUS << _SUBPIXEL_BITS
         cv2.circle(dotted, (column, row), radius, color, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
