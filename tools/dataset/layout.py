@@ -25,21 +25,29 @@ from models.skeleton import JOINTS
 SET_FOLDERS: Final = {"train": "TrainSet", "val": "ValSet", "test": "TestSet"}
 
 # fmt: off
-SUBJECTS: Final[dict[str, tuple[str, ...]]] = {
-    "train": (
-        "female_001_a_a", "female_002_a_a", "female_002_f_s", "female_003_a_a", "female_005_a_a", "female_006_a_a",
-        "female_007_a_a", "female_009_a_a", "female_011_a_a", "female_014_a_a", "female_015_a_a", "male_003_f_s",
-        "male_004_a_a", "male_005_a_a", "male_006_f_s", "male_007_a_a", "male_008_f_s", "male_009_a_a", "male_010_f_s",
-        "male_011_f_s", "male_014_a_a",
-    ),
-    "val": ("male_008_a_a",),
-    "test": (
-        "female_004_a_a", "female_008_a_a", "female_010_a_a", "female_012_a_a", "female_012_f_s", "male_001_a_a",
-        "male_002_a_a", "male_004_f_s", "male_006_a_a", "male_007_f_s", "male_010_a_a", "male_014_f_s",
-    ),
+LAST_PARTS: Final[dict[str, dict[str, str]]] = {
+    "train": {
+        "female_001_a_a": "i", "female_002_a_a": "j", "female_002_f_s": "a", "female_003_a_a": "f",
+        "female_005_a_a": "i", "female_006_a_a": "i", "female_007_a_a": "h", "female_009_a_a": "i",
+        "female_011_a_a": "f", "female_014_a_a": "f", "female_015_a_a": "j", "male_003_f_s": "a", "male_004_a_a": "i",
+        "male_005_a_a": "j", "male_006_f_s": "a", "male_007_a_a": "i", "male_008_f_s": "a", "male_009_a_a": "h",
+        "male_010_f_s": "a", "male_011_f_s": "a", "male_014_a_a": "i",
+    },
+    "val": {"male_008_a_a": "i"},
+    "test": {
+        "female_004_a_a": "i", "female_008_a_a": "i", "female_010_a_a": "i", "female_012_a_a": "f",
+        "female_012_f_s": "a", "male_001_a_a": "i", "male_002_a_a": "j", "male_004_f_s": "a", "male_006_a_a": "i",
+        "male_007_f_s": "a", "male_010_a_a": "i", "male_014_f_s": "a",
+    },
 }
-"""The official splits, by subject (gender_id_body-type_height)."""
+"""The official splits, by subject (gender_id_body-type_height), each with the letter of its last ``.tar.gz.parta?``."""
 # fmt: on
+
+SUBJECTS: Final = {split: tuple(subjects) for split, subjects in LAST_PARTS.items()}
+"""The official splits, by subject."""
+
+INCOMPLETE: Final = ("female_001_a_a",)
+"""Subjects of which the release itself lacks files."""
 
 FILE_NAMES: Final = {
     "rgba": "{subject}.rgba.{frame:06d}.png",
