@@ -78,12 +78,12 @@ def test_as_many_hands_are_outside_the_square_and_some_above_the_camera(poses):
     hands = pixels[:, HANDS]
     outside = ((hands < -0.5) | (hands >= 799.5)).any(axis=-1)
     assert 0.12 < outside.mean() < 0.18
-    seen = XR_EGOPOSE.visibility(pixels + [LEFT_OF_SQUARE, 0], points)
+    seen = XR_EGOPOSE.visibility(pixels + np.array([LEFT_OF_SQUARE, 0]), points)
     unseen = seen[:, HANDS] == UNSEEN
     assert 0.02 < unseen.mean() < 0.16
-    # the polynomial folds back: it never leads farther than its largest radius, at 105 degrees
+    # the polynomial folds back beyond 105 degrees: there are labels inside the image circle where no hand is
     radius = np.linalg.norm(hands[unseen] + [LEFT_OF_SQUARE - XR_EGOPOSE.cx, -XR_EGOPOSE.cy], axis=-1)
-    assert radius.max() < 481 and radius.min() < 478
+    assert (radius < 455).any()
 
 
 def test_poses_differ_much(poses):
