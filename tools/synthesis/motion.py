@@ -42,7 +42,7 @@ AT_EASE: Final = np.concatenate(list(CONTROLS.values()))
 _STEPS: Final = np.concatenate([np.arange(3) + _SLICES[name].start for name in ("hips", "LeftFoot", "RightFoot")])
 """Columns of the positions of hips and feet."""
 _STEP_SIZE: Final = 0.55
-"""Their part of the families' movements. With this, `_LEAN`, `_REACH` and `_GAZE`, joints lie and spread in the image as
+"""Their part of the families' movements. This, `_LEAN`, `_REACH` and `_GAZE` make joints lie and spread in the image as
 in the release: docs/data.md compares them."""
 _LEAN: Final = -14.0
 """How far all spines are bent forward of the families' (degrees)."""
