@@ -136,7 +136,7 @@ def _fill(image: Image, corners: Sequence[tuple[float, float]], color: Color) ->
 
 def _front(cloth: Image, skin: NDArray[np.float64], random: Random) -> Image:
     """Return a shirt's front: perhaps with a neckline, a zip, buttons or a tie, a print, a collar."""
-    image, top = cloth.copy(), random.uniform(13, 18)
+    image, top = cloth.copy(), random.uniform(16, 21)
     if random.random() < 0.35:
         _fill(image, ((-6, 30), (6, 30), (0, random.uniform(8, top))), tuple(skin.tolist()))
     _opening(image, top, random)
@@ -166,7 +166,7 @@ def _opening(image: Image, top: float, random: Random) -> None:
 
 
 def _collar(image: Image, top: float, random: Random) -> None:
-    length, width = random.uniform(3, 10), random.uniform(8, 13)
+    length, width = random.uniform(1, 8), random.uniform(8, 13)
     color = tint(random, 60, 190) if random.random() < 0.6 else tuple(0.8 * part for part in _mean(image))
     for side in (-1, 1):
         corners = ((1, top), (3, 32), (width, 32), (width - 2, top), (6, top - length))

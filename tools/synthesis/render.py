@@ -16,7 +16,7 @@ from models.camera import XR_EGOPOSE
 from tools.synthesis.appearance import OBJECT_IDS, ROOM_ID
 from tools.synthesis.outfit import Outfit
 from tools.synthesis.room import FLOOR, Room, cast_shadow, room_view
-from tools.synthesis.shading import Exposure, Surface, develop, draw_grain, shade, texture_maps
+from tools.synthesis.shading import Exposure, Surface, develop, draw_grain, shade, soften, texture_maps
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 
 WORLD_STEPS_PER_CM: Final = 10
@@ -127,6 +127,8 @@ class Renderer:
         """Return the colors (H, W, 3): the solids over the room at half the resolution, enlarged."""
         maps = texture_maps(scene.origins, scene.axes, scene.world_to_camera)
         views = []
+        coarse = np.s_[::2, _LIT.start : _LIT.stop : 2]
+        soft = soften(canvas.light[coarse], canvas.solid[coarse])
         packed = np.asarray(cv2.cvtColor(room, cv2.COLOR_BGR2BGRA), np.uint8).view(np.uint32)
         # two of each four pixels, whose mean lies in the middle of the four and smooths the outlines
         for first in (0, 1):
@@ -135,7 +137,8 @@ class Renderer:
             rows = places // image.shape[1]
             chosen = (2 * places + 2 * rows * (_WIDTH - image.shape[1])) + first * (_WIDTH + 1) + _LIT.start
             points = self._rays.reshape(-1, 3).take(chosen, axis=0) * canvas.distance.take(chosen)[:, None]
-            surface = Surface(points, canvas.solid.take(chosen), canvas.light.take(chosen))
+            solid, cosine = canvas.solid.take(chosen), canvas.light.take(chosen)
+            surface = Surface(points, solid, cosine, soft.take(places))
             image.ravel()[places] = shade(surface, maps, scene.outfit, scene.room.light)
             views.append(image.view(np.uint8).reshape(*image.shape[:2], 4))
         mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2BGR)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.synthesis.appearance import MATERIALS, SOLIDS
-from tools.synthesis.outfit import PIXELS_PER_CM, SIDE, Outfit
+from tools.synthesis.outfit import PIXELS_PER_CM, SHIRT, SIDE, Outfit
 from tools.synthesis.room import Light
 
 _FACE: Final = np.array([0.0, -12.0, 4.0], np.float32)
@@ -24,6 +24,11 @@ _TEXTURES: Final = np.append(0, MATERIALS * SIDE).astype(np.int32)
 """First row of each solid number's texture among all of them."""
 _SHADE: Final = np.append(0.0, [0.0 if solid.start == "Head" else 0.5 for solid in SOLIDS]).astype(np.float32)
 """How much of the light the head keeps from each solid number."""
+
+_SHIRT: Final = np.append(False, np.array([solid.material == SHIRT for solid in SOLIDS]))
+"""Whether each solid number is a part of the shirt's body."""
+_CREASE: Final = (15, 15)
+"""Over how many pixels of the half image creases are smoothed, twice."""
 
 _GRAINS: Final = 3
 """Fields of grain to choose from, with a random offset."""
@@ -90,6 +95,15 @@ class Surface:
     """(N,), number of the solid."""
     cosine: NDArray[np.float32]
     """(N,), between surface and light."""
+    soft: NDArray[np.float32]
+    """(N,), the same of a shirt without the creases between its solids (`soften`)."""
+
+
+def soften(cosine: NDArray[np.float32], solid: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean (h, w) over the shirt's pixels nearby: the solids of a chest meet in creases that cloth has not."""
+    shirt = _SHIRT.astype(np.float32)[solid]
+    total, weight = (cv2.blur(cv2.blur(image, _CREASE), _CREASE) for image in (cosine * shirt, shirt))
+    return np.asarray(total / np.maximum(weight, 1e-3), np.float32)
 
 
 def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Light) -> NDArray[np.uint32]:
@@ -102,7 +116,7 @@ def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Li
     texture = _TEXTURES[surface.solid]
     color = outfit.tiles.view(np.uint32).ravel().take((texture + along) * SIDE + across)
     # half Lambert: surfaces turned away from the light keep their shape
-    half = 0.5 + 0.5 * surface.cosine
+    half = 0.5 + 0.5 * np.where(_SHIRT[surface.solid], surface.soft, surface.cosine)
     level = np.float32(light.ambient) + np.float32(1.25 * (1 - light.ambient)) * half * half
     away = points - _FACE
     level *= 1 - _SHADE[surface.solid] * np.exp(np.einsum("ni,ni->n", away, away) * np.float32(-0.5 / _FACE_REACH**2))

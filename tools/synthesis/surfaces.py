@@ -64,7 +64,8 @@ def bricks(random: Random, size: NDArray[np.float64], cell: tuple[float, float],
 def draw_floor(random: Random, size: NDArray[np.float64]) -> Image:
     """Paint a floor (TILE, TILE, 3) of ``size`` (2,) cm: planks, tiles, paving, carpet, concrete, grass, gravel."""
     kind = random.integers(6)
-    color = np.array(_GREENS[random.integers(len(_GREENS))] if kind == 5 else _EARTHS[random.integers(len(_EARTHS))])
+    colors = _GREENS if kind == 5 else _EARTHS
+    color: NDArray[np.float64] = np.array(colors[random.integers(len(colors))], np.float64)
     pale = random.uniform(0.0, 0.8)
     color = (color * (1 - pale) + color.mean() * pale) * random.uniform(0.75, 1.3) + random.uniform(-15, 15, 3)
     strength = {4: random.uniform(0.04, 0.2), 5: random.uniform(0.15, 0.35)}.get(int(kind), random.uniform(0.02, 0.1))
