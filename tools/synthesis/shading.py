@@ -100,7 +100,7 @@ class Surface:
 
 
 def soften(cosine: NDArray[np.float32], solid: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the mean (h, w) over the shirt's pixels nearby: the solids of a chest meet in creases that cloth has not."""
+    """Return the mean (h, w) over the pixels of the shirt nearby: solids meet in creases that cloth has not."""
     shirt = _SHIRT.astype(np.float32)[solid]
     total, weight = (cv2.blur(cv2.blur(image, _CREASE), _CREASE) for image in (cosine * shirt, shirt))
     return np.asarray(total / np.maximum(weight, 1e-3), np.float32)
