@@ -16,7 +16,7 @@ from models.camera import XR_EGOPOSE
 from tools.synthesis.appearance import OBJECT_IDS, ROOM_ID
 from tools.synthesis.outfit import Outfit
 from tools.synthesis.room import FLOOR, Room, cast_shadow, room_view
-from tools.synthesis.shading import Exposure, Surface, develop, draw_grain, shade, soften, texture_maps
+from tools.synthesis.shading import LEAST, Exposure, Surface, develop, draw_grain, shade, soften, texture_maps
 from tools.synthesis.solids import Canvas, RoundedCone, cast, solid_strips
 
 WORLD_STEPS_PER_CM: Final = 10
@@ -144,6 +144,7 @@ class Renderer:
         mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2BGR)
         half = develop(np.asarray(mean, np.uint8), scene.exposure, self._grains)
         lit = cv2.resize(half, (_LIT.stop - _LIT.start, _HEIGHT), interpolation=cv2.INTER_LINEAR)
+        lit = np.bitwise_and(lit, 256 - LEAST)
         color = np.zeros((_HEIGHT, _WIDTH, 3), np.uint8)
         cv2.copyTo(lit, self._inside[:, _LIT], color[:, _LIT])
         return color

@@ -30,6 +30,10 @@ _SHIRT: Final = np.append(False, np.array([solid.material == SHIRT for solid in 
 _CREASE: Final = (15, 15)
 """Over how many pixels of the half image creases are smoothed, twice."""
 
+LEAST: Final = 4
+"""Least value inside the image circle, and the step of all values: with fewer levels images compress better and look the
+same."""
+
 _GRAINS: Final = 3
 """Fields of grain to choose from, with a random offset."""
 
@@ -60,7 +64,7 @@ def draw_exposure(recording: np.random.Generator, frame: np.random.Generator) ->
     steps = np.linspace(0, 1, 256)[:, None] ** gamma * gain
     # bright values saturate softly, as in a rendered picture
     soft = np.where(steps < 0.8, steps, 0.8 + 0.2 * np.tanh((steps - 0.8) / 0.2))
-    curve = np.clip(soft * 255, 3, 255).astype(np.uint8)[None]
+    curve = np.clip(soft * 255, LEAST, 255).astype(np.uint8)[None]
     blur = float(frame.choice([0.0, 0.0, 0.6, 0.9]))
     return Exposure(curve, blur, grain, (int(frame.integers(64)), int(frame.integers(64))))
 
@@ -135,4 +139,4 @@ def develop(image: NDArray[np.uint8], exposure: Exposure, grains: list[NDArray[n
         top, left = exposure.offset
         field: Any = grains[exposure.grain][top : top + image.shape[0], left : left + image.shape[1]]
         image = np.asarray(cv2.add(image, field, dtype=cv2.CV_8U), np.uint8)
-    return np.maximum(image, 1)
+    return np.maximum(image, LEAST)
