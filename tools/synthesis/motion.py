@@ -41,9 +41,9 @@ AT_EASE: Final = np.concatenate(list(CONTROLS.values()))
 
 _STEPS: Final = np.concatenate([np.arange(3) + _SLICES[name].start for name in ("hips", "LeftFoot", "RightFoot")])
 """Columns of the positions of hips and feet."""
-_STEP_SIZE: Final = 0.55
-"""Their part of the families' movements. This, `_LEAN`, `_REACH` and `_GAZE` make joints lie and spread in the image as
-in the release: docs/data.md compares them."""
+_STEP_SIZE: Final = (0.2, 1.0)
+"""Least and greatest part of the families' movements that clips make. This, `_LEAN`, `_REACH` and `_GAZE` make joints
+lie and spread in the image as in the release: docs/data.md compares them."""
 _LEAN: Final = -14.0
 """How far all spines are bent forward of the families' (degrees)."""
 _REACH: Final = ((0.54, 0.06, -0.26), (0.28, 0.16, 0.12))
@@ -162,7 +162,7 @@ def _draw_actions(clips: int, random: np.random.Generator) -> list[str]:
 def _styled(clip: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Vary a clip (n, C): the size of its movements, the posture, and left or right."""
     clip = AT_EASE + (clip - AT_EASE) * random.uniform(0.85, 1.08)
-    clip[:, _STEPS] = AT_EASE[_STEPS] + (clip - AT_EASE)[:, _STEPS] * _STEP_SIZE
+    clip[:, _STEPS] = AT_EASE[_STEPS] + (clip - AT_EASE)[:, _STEPS] * random.uniform(*_STEP_SIZE)
     clip[:, _SLICES["spine"].start] += _LEAN
     for side in ("Left", "Right"):
         clip[:, _SLICES[f"{side}Hand"]] += random.normal(*_REACH)

@@ -31,8 +31,7 @@ _CREASE: Final = (15, 15)
 """Over how many pixels of the half image creases are smoothed, twice."""
 
 LEAST: Final = 4
-"""Least value inside the image circle, and the step of all values: with fewer levels images compress better and look the
-same."""
+"""Least value inside the image circle, and the step of all values: with fewer levels images compress better."""
 
 _GRAINS: Final = 3
 """Fields of grain to choose from, with a random offset."""
