@@ -32,7 +32,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
-    package_data={"": ["*.css", "*.j2", "*.js", "py.typed"]},
+    package_data={"": ["*.css", "*.csv", "*.j2", "*.js", "py.typed"]},
     install_requires=[
         "av>=18",
         "jinja2",

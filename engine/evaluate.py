@@ -18,11 +18,12 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 from engine.cli.command import OK, Command, command
 from engine.cli.signals import Signals, Stopped
 from engine.distributed import Process, join_processes
-from engine.evaluation.per_frame import PerFrameFormat, check_installed, write_per_frame
+from engine.evaluation.comparison import OtherFrames, compare
+from engine.evaluation.per_frame import PerFrameFormat, check_installed, frame_keys, write_per_frame
 from engine.evaluation.split import evaluate_split, split_loader
 from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
-from engine.report.tables import action_table
+from engine.report.text import describe
 from engine.report.writer import write_report
 from loaders import ReaderConfig
 from loaders.ranges import Range, check_ranges
@@ -44,6 +45,8 @@ class EvaluateConfig(Command):
     data: ReaderConfig
     per_frame: PerFrameFormat | None = None
     """Write a table with one row per frame: its key, every metric, every joint's error; parquet needs pyarrow."""
+    against: Path | None = None
+    """Compare frame by frame with another checkpoint: folder of its evaluation with --per-frame, or that table."""
     examples: int = 4
     """Best, median and worst frames to show (frames of each)."""
     precision: PrecisionName = "auto"
@@ -80,25 +83,22 @@ def _note_ending(process: Process, signal_name: str) -> None:
 def _evaluate(config: EvaluateConfig, process: Process) -> None:
     loaded = read_model(config.checkpoint, process.device)
     loader = split_loader(loaded, config.data, config.split, process)
+    # before the frames are evaluated: an hour's work must not end in an error of the arguments
+    other = None
+    if config.against:
+        other = OtherFrames.read(config.against, frame_keys(loader.shard_set, range(len(loader.shard_set))))
     precision = Precision.choose(config.precision, process.device)
     evaluation = evaluate_split(loaded, loader, process, precision, examples=config.examples)
     if evaluation is None:
         return
     metrics = evaluation.metrics
+    if other:
+        keys = frame_keys(loader.shard_set, evaluation.predictions.index)
+        metrics["against"] = compare(evaluation.errors, keys, other)
     with naming(config.output):
         page = write_report(config.output, metrics, evaluation.examples, loaded.run)
-        if config.per_frame:
-            write_per_frame(
-                config.output, config.per_frame, loader.shard_set, evaluation.predictions, evaluation.errors
-            )
-    settings = metrics["evaluation"]
-    lines = [*settings["notes"], action_table(metrics).to_text()]
-    if "mpjpe_mm" in metrics:
-        lines.append("single and dual branch: published, on the real test set")
-    lines.append(
-        f"{metrics['frames']:,} frames of the {settings['split']} split, {settings['images_per_second']:,.0f} images/s"
-    )
-    sys.stdout.write("\n".join([*lines, f"report: {page}\n"]))
+        write_per_frame(config.output, config.per_frame, loader.shard_set, evaluation.predictions, evaluation.errors)
+    sys.stdout.write(f"{describe(metrics)}\nreport: {page}\n")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from engine.device import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
 from engine.inference.inputs import Job, find_inputs, in_order, one_behind, reading_jobs
 from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
-from engine.inference.pose_model import PoseModel, Poses, Rotation
+from engine.inference.pose_model import PoseModel, Poses
 from engine.inference.video import Video
+from engine.inference.view import Rotation
 from engine.loaded_model import read_model
 from engine.precision import Precision, PrecisionName
 from loaders.errors import InputError
@@ -46,11 +47,14 @@ class InferConfig(Command):
     checkpoint: Path
     """Checkpoint of a finetuned network, ours or of the reference code."""
     input: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--input-dir",))]
-    """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. The center square counts."""
+    """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. Images of any size are taken for the
+    dataset's frames or their center squares, enlarged or reduced; the network gets the crop that it was trained on."""
     output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
     """Folder for predictions.json and images/; what it holds of these is replaced."""
     rotate: Rotation = 0
-    """Rotate images clockwise before the network gets them (degrees); results are rotated back."""
+    """Rotate images clockwise before the network gets them (degrees); results are rotated back. Networks know images
+    with the wearer's chin at the top edge, the feet near the middle, and the left arm on the right side. Where the chin
+    is at the bottom edge, give 180; at the left edge, 90; at the right edge, 270."""
     mask_circle: str | None = None
     """Make images black outside a circle, as the training images are: auto takes the circle of the training images,
     x,y,r is a circle in the input (pixels)."""
@@ -83,7 +87,9 @@ def load_model(
 
     ``model(images)`` takes uint8 RGB images (n, H, W, 3), or n images of different sizes, and returns
     `engine.inference.pose_model.Poses`: joints_3d (n, 16, 3) in metres relative to Neck, joints_2d (n, 15, 2) in
-    pixels of the images, and the confidence (n, 15).
+    pixels of the images, and the confidence (n, 15). If the checkpoint says where the head is, also joints_3d_camera
+    (n, 16, 3) in metres in the camera frame, its projection projected_2d (n, 16, 2) into the images, and the distance
+    (n, 15) of that to joints_2d (pixels).
 
     Args:
         checkpoint: of a finetuned network, ours or of the reference code.
@@ -106,12 +112,13 @@ def main(config: InferConfig) -> int:
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
     circle_of = mask_circle(config.mask_circle, model.preprocessing)
     videos = {source.name: Video(source.path) for source in inputs if source.is_video}
-    jobs = reading_jobs(inputs, videos, Preparation(model.preprocess, config.rotate, circle_of, config.images))
+    prepare = Preparation(model.preprocess, partial(model.view, rotate=config.rotate), circle_of, config.images)
+    jobs = reading_jobs(inputs, videos, prepare)
     expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
     path = config.output / "predictions.json"
     started = time.perf_counter()
     with (
-        writing_predictions(path, str(config.checkpoint), folder) as file,
+        writing_predictions(path, str(config.checkpoint), folder, model.head_of(config.rotate)) as file,
         progress_bar(total=expected, unit="image") as bar,
         ExitStack() as open_video,
     ):
@@ -125,6 +132,10 @@ def main(config: InferConfig) -> int:
         f"{file.entries} of {file.entries + len(file.unreadable)} images in {seconds:.1f} s: "
         f"{file.entries / seconds:.1f} images/s\npredictions: {path}\n"
     )
+    if (distance := file.median_distance) is not None:
+        sys.stdout.write(f"poses projected into the images lie {distance:.1f} px from the heatmaps' peaks (median)\n")
+    elif model.head is None:
+        logger.info("no poses in the camera frame: the checkpoint does not say where the head is")
     for fault in drawings.faults:
         logger.warning("not written: %s", fault)
     return CHECK_FAILED if file.unreadable or drawings.faults else OK

@@ -15,6 +15,8 @@ from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing
+from models.camera import XR_EGOPOSE, Crop
+from models.head import HeadPosition
 from models.heatmap_net import Backbone, heatmap_size
 
 T = TypeVar("T")
@@ -46,6 +48,13 @@ class LoadedModel:
     """Configuration of the run that trained it; of a reference checkpoint only what it reveals."""
     preprocessing: Preprocessing | None
     """What was done to the training images; None if it is not known."""
+    head: HeadPosition | None
+    """Where Head is in the camera frame of the training images; None if it is not known."""
+
+    @property
+    def crop(self) -> Crop:
+        """What the network sees of a frame; where that is not known, the center square, as in the reference code."""
+        return self.preprocessing.crop if self.preprocessing else "square"
 
     @property
     def backbone(self) -> str | None:
@@ -67,14 +76,24 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
         raise InputError(f"{path} was altered: its networks are not for image_size {saved.image_size}")
     # the checkpoint holds all weights: the pretrained backbone that the run began with may be gone
     config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
-    preprocessing = _restored(Preprocessing, saved.preprocessing, path) if saved.preprocessing else None
+    preprocessing = _preprocessing(saved.preprocessing, path) if saved.preprocessing else None
+    head = _restored(HeadPosition, saved.head, path) if saved.head else None
     stage = STAGES[saved.stage](config, saved.image_size)
     model = stage.build_model()
     if absent := stage.networks(model).keys() - saved.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
     stage.load_weights(model, saved.weights, path)
     model.eval().to(device).to(memory_format=torch.channels_last)
-    return LoadedModel(path, stage.to(device), model, saved.config, preprocessing)
+    return LoadedModel(path, stage.to(device), model, saved.config, preprocessing, head)
+
+
+def _preprocessing(values: dict[str, Any], path: Path) -> Preprocessing:
+    """Return the preprocessing of the training images as a checkpoint holds it."""
+    found = _restored(Preprocessing, values, path)
+    # "full" meant once that shards hold whole frames, of which networks saw the center square
+    if found.crop == "full" and found.image_size != XR_EGOPOSE.window("full")[2] and found.format == "source":
+        return dataclasses.replace(found, crop="square")
+    return found
 
 
 def _restored(kind: type[T], values: Any, path: Path) -> T:
@@ -94,7 +113,7 @@ def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Ch
     """
     image_size = REFERENCE_IMAGE_SIZE
     stage: StageName = "train2d"
-    config = ModelConfig(quantized_targets=True)
+    config = ModelConfig(quantized_targets=True, unseen_targets=True)
     if "lifting_net" in weights:
         stage = "finetune" if "heatmap_net" in weights else "train3d"
         image_size = image_size_of(weights["lifting_net"], path)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torchvision
@@ -17,6 +17,7 @@ from engine.checkpoint import format as checkpoint
 from loaders import PoseBatch
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges
+from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.heatmap_net import Backbone, HeatmapNet, heatmap_size
 from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatmap_joints
 from models.lifting_net import LiftingNet
@@ -39,6 +40,9 @@ class ModelConfig:
     """Standard deviation of the target Gaussians (heatmap cells)."""
     quantized_targets: bool = False
     """Center the targets on whole cells, as the reference recipe does; otherwise on the joint itself."""
+    unseen_targets: bool = False
+    """Draw targets also for joints that the lens does not show, whose labels mean nothing, as the reference recipe
+    does; otherwise their heatmaps are to be empty."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.", sigma=POSITIVE)
@@ -54,6 +58,14 @@ class Prediction:
     """(B, 16, 3), metres relative to Neck."""
     reconstruction: Tensor | None = None
     """(B, 15, S, S): the heatmaps as the lifting network reconstructs them from its latent code."""
+
+
+class Errors(NamedTuple):
+    """Distances of joints from where they are, added up, on the device."""
+
+    sum: Tensor
+    joints: Tensor
+    """How many were added."""
 
 
 class Stage(nn.Module, ABC):
@@ -97,20 +109,30 @@ class Stage(nn.Module, ABC):
 
     def targets(self, batch: PoseBatch) -> Tensor:
         """Return the true heatmaps (B, 15, S, S)."""
-        targets: Tensor = self.encoder(select_heatmap_joints(batch.joints_2d))
+        visible = None if self.config.unseen_targets else select_heatmap_joints(batch.visible)
+        targets: Tensor = self.encoder(select_heatmap_joints(batch.joints_2d), visible)
         return targets
 
-    def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Tensor]:
-        """Return error sums over the batch's samples, on the device: ``error_px``, ``mpjpe_mm``."""
-        sums = {}
+    def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Errors]:
+        """Return the errors of the batch's joints: ``error_px`` of those in the image, ``mpjpe_mm`` of all 16."""
+        errors = {}
         if prediction.heatmap is not None:
             joints_2d, _ = decode_heatmaps(prediction.heatmap, self.image_size)
-            offsets = joints_2d - select_heatmap_joints(batch.joints_2d)
-            sums["error_px"] = torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
+            distances = torch.linalg.vector_norm(joints_2d - select_heatmap_joints(batch.joints_2d), dim=-1)
+            in_image = select_heatmap_joints(batch.visible) == IN_IMAGE
+            # a heatmap cannot answer the others
+            errors["error_px"] = Errors(torch.where(in_image, distances, 0).sum(), in_image.sum())
         if prediction.joints_3d is not None:
-            offsets = prediction.joints_3d.float() - batch.joints_3d
-            sums["mpjpe_mm"] = 1000 * torch.linalg.vector_norm(offsets, dim=-1).mean(1).sum()
-        return sums
+            distances = 1000 * torch.linalg.vector_norm(prediction.joints_3d.float() - batch.joints_3d, dim=-1)
+            errors["mpjpe_mm"] = Errors(distances.sum(), torch.tensor(distances.numel()))
+        return errors
+
+    def left_out(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Tensor]:
+        """Return how many of the batch's joints ``error_px`` leaves out, by reason; nothing without heatmaps."""
+        if prediction.heatmap is None:
+            return {}
+        visible = select_heatmap_joints(batch.visible)
+        return {"joints_outside_image": (visible == IN_LENS).sum(), "joints_unseen": (visible == UNSEEN).sum()}
 
     def load_weights(self, model: nn.Module, weights: checkpoint.Weights, source: Path) -> None:
         """Load networks by name. Raises InputError if one is unknown to this stage or does not fit."""

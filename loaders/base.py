@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,19 +16,22 @@ from torch import Tensor
 
 from loaders.augment import Augmentation, AugmentConfig, draw
 from loaders.batch import PoseBatch
+from loaders.codecs import Bytes, PngLayout, png_layout
 from loaders.config import DataConfig
 from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
-from loaders.format.sample import META, POSE
-from loaders.format.shard_set import ShardSet, image_members
+from loaders.format.sample import META, POSE, ROT, read_rotations
+from loaders.format.shard_set import ShardSet, output_members
 from loaders.system.threads import run_ahead
-from models.skeleton import NECK
+from models.skeleton import JOINTS, NECK
 
 Indices = NDArray[np.int64]
 READ_AHEAD: Final = 2
 """Batches, or blocks of them, whose samples are read from the disk before they are decoded."""
 Blocks = Generator[list[PoseBatch], None, None]
 """Batches, some at a time."""
+Fault = tuple[int, str, str]
+"""What cannot be used: position in the split, member, what is wrong."""
 
 
 class Loader(ABC):
@@ -61,10 +64,8 @@ class Loader(ABC):
         self.training = training
         self.dtype = dtype
         self.augment = config.augment if training else AugmentConfig()
-        self.crop = min(shard_set.camera.width, shard_set.camera.height)
-        """Side of the center square of a stored image (pixels)."""
-        self.image_size = config.image_size or self.crop
-        self.camera = shard_set.camera.center_square(self.image_size)
+        self.image_size = config.image_size or shard_set.window[2]
+        self.camera = shard_set.seen_camera(self.image_size)
         """The camera of the loaded images, before augmentation."""
         self.skipped: dict[int, str] = {}
         """Samples skipped because they cannot be decoded: position in the split -> shard, key, member, offset."""
@@ -85,8 +86,16 @@ class Loader(ABC):
                 f"{shard_set.folder} has {len(shard_set)} samples, fewer than one batch of {self.global_batch} "
                 f"({config.batch_size} x {world_size} processes): lower data.batch_size"
             )
-        self.members = image_members(shard_set, outputs)
-        """The tar member of each output."""
+        self.outputs = tuple(outputs)
+        self.members = output_members(shard_set, outputs)
+        """The tar member of each output that is an image."""
+        self.reads_rot = self.members.pop("rot", None) is not None
+        """Whether batches hold rotations."""
+        if self.reads_rot and self.augment.horizontal_flip > 0:
+            raise InputError(
+                "rotations are of the world, which data.augment.horizontal_flip turns into its mirror image: "
+                "set it to 0, or leave rot out of the outputs"
+            )
         self.encoded = tuple(member for member in self.members.values() if not member.endswith(".npy"))
         """Of these, the ones that are JPEG or PNG; the others are images as they are."""
 
@@ -200,7 +209,8 @@ class Loader(ABC):
         A raw image is loaded so quickly that seeing to its labels alone would take a fifth of the rate.
         """
         if self.encoded:
-            self.shard_set.read_ahead(indices, (*self.encoded, POSE, META))
+            rot = (ROT,) if self.reads_rot else ()
+            self.shard_set.read_ahead(indices, (*self.encoded, *rot, POSE, META))
 
     def _end_iteration(self) -> None:
         """End the thread of the iteration that runs, if one does."""
@@ -239,6 +249,34 @@ class Loader(ABC):
         if (height, width) == (camera.height, camera.width):
             return ""
         return f"has {width}x{height} pixels, not {camera.width}x{camera.height}"
+
+    def _layout(self, member: str, read: Callable[[int], Bytes]) -> PngLayout:
+        """Return how the pixels of a member are loaded, by the first header that can be read. Raises InputError."""
+        for index in range(len(self.shard_set)):
+            with contextlib.suppress(ValueError):
+                return png_layout(read(index))
+        raise InputError(f"{self.shard_set.describe(0, member)} cannot be decoded, nor can any other: copy the shards")
+
+    def _layout_fault(self, data: Bytes, expected: PngLayout) -> str:
+        """Return what is wrong with the pixels of a PNG that is no image; empty if they are as expected.
+
+        Raises ValueError if its header cannot be read.
+        """
+        found = png_layout(data)
+        if found == expected:
+            return ""
+        said = "{} channels of {} bits".format
+        return f"has {said(*found)}, others of the set {said(*expected)}"
+
+    def _rotations(self, indices: Indices, files: Sequence[Bytes]) -> tuple[Tensor | None, list[Fault]]:
+        """Return the rotations (n, 16, 3) in the rot files of samples, NaN where there is a fault, and the faults."""
+        rotations, faults = np.full((len(indices), len(JOINTS), 3), np.nan, np.float32), []
+        for row, (index, content) in enumerate(zip(indices.tolist(), files, strict=True)):
+            try:
+                rotations[row] = read_rotations(content)
+            except ValueError as error:
+                faults.append((index, ROT, f"cannot be decoded ({error})"))
+        return torch.from_numpy(rotations), faults
 
     def _usable(self, indices: Indices) -> Indices:
         """Return a batch without skipped samples: in training others take their places, else it is shorter."""
@@ -281,5 +319,5 @@ class Loader(ABC):
 
 
 def channels_first(images: Tensor) -> Tensor:
-    """Return images (B, H, W, 3), or (B, 3, H, W) if they are floats, as (B, 3, H, W), without copying."""
+    """Return images (B, H, W, C), or (B, C, H, W) if they are floats, as (B, C, H, W), without copying."""
     return images if images.is_floating_point() else images.permute(0, 3, 1, 2)

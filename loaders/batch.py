@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Output = Literal["image", "worldp", "depth", "object_id", "rot"]
+"""What a batch holds if it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,15 @@ class PoseBatch:
     image: Tensor | None = None
     """(B, 3, H, W) uint8, channels_last; with dtype float32 contiguous, -1 to 1."""
     worldp: Tensor | None = None
-    """(B, 3, H, W) uint8 or uint16, channels_last: the dataset's world positions."""
+    """(B, C, H, W) uint8 or uint16, channels_last, values as the dataset has them: the pixels' world positions, where C
+    is 3."""
+    depth: Tensor | None = None
+    """(B, C, H, W) like ``worldp``: the pixels' depth; C is 1 if it is gray."""
+    object_id: Tensor | None = None
+    """(B, C, H, W) like ``worldp``: which object a pixel belongs to."""
+    rot: Tensor | None = None
+    """(B, 16, 3) float32, degrees: the joints' rotations in the world, as the dataset has them; NaN where it has
+    none."""
 
     def __len__(self) -> int:
         """Return B."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from loaders.base import Blocks, Indices, Loader
+from loaders.batch import Output
 from loaders.config import DataConfig
 from loaders.errors import InputError
 from loaders.format.shard_set import ShardSet
@@ -28,7 +29,7 @@ def build_loader(
     world_size: int = 1,
     device: torch.device | str = "cpu",
     training: bool = False,
-    outputs: Sequence[Literal["image", "worldp"]] = ("image",),
+    outputs: Sequence[Output] = ("image",),
     dtype: Literal["uint8", "float32"] = "uint8",
     cached_batch: bool = False,
 ) -> Loader:
@@ -41,7 +42,9 @@ def build_loader(
         world_size: number of processes that share the split.
         device: where batches lie; DALI decodes there too. "cuda" alone is the current device.
         training: shuffle, augment and drop the last partial global batch; otherwise every sample once, in order.
-        outputs: images in a batch; labels are always there. Without any, nothing is decoded.
+        outputs: what a batch holds beside its labels, which are always there: "image", "worldp", "depth", "object_id",
+            "rot". Without any, nothing is decoded. The middle three move with the image by nearest neighbor, their
+            values as they are stored.
         dtype: "uint8", 0 to 255, channels_last, which our networks normalize themselves: a quarter of the bytes;
             "float32", -1 to 1, contiguous, for networks that do not.
         cached_batch: repeat the first batch as often as there are batches: the upper bound for benchmarks.
@@ -72,6 +75,7 @@ def _loader_class(config: DataConfig, outputs: Sequence[str], device: torch.devi
     if not outputs and config.access == "random":
         return LabelLoader
     sequential = config.access == "sequential"
+    decodes = any(output != "rot" for output in outputs)
     has_dali = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
     if not has_dali and (sequential or config.backend == "dali"):
         demand = "data.access sequential is DALI's own reader" if sequential else "data.backend is dali"
@@ -79,7 +83,8 @@ def _loader_class(config: DataConfig, outputs: Sequence[str], device: torch.devi
             f"{demand}, and DALI is missing: pip install nvidia-dali-cuda130, or give --data.backend torch"
         )
     # imported only where they are used: the torch loader must work where DALI is not installed
-    if sequential or config.backend == "dali" or (has_dali and config.backend == "auto" and device.type == "cuda"):
+    chosen = config.backend == "dali" or (has_dali and config.backend == "auto" and device.type == "cuda")
+    if sequential or (chosen and decodes):
         from loaders.dali.loader import DaliLoader  # noqa: PLC0415
 
         return DaliLoader
@@ -116,7 +121,7 @@ class CachedBatchLoader(Loader):
             world_size=loader.world_size,
             device=loader.device,
             training=loader.training,
-            outputs=tuple(loader.members),
+            outputs=loader.outputs,
         )
         self._batch = next(iter(loader))
         loader.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +21,11 @@ _STORED: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_
 _PNG_OPTIONS: Final = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_COMPRESSION, 1)
 """World positions come out a third smaller than with OpenCV's defaults, in the same time; images no larger."""
 _PNG_BEGINS: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PNG_CHANNELS: Final = {0: 1, 2: 3, 6: 4}
+"""By the color types of gray, RGB and RGBA (ISO/IEC 15948)."""
+_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_PNG_TAIL: Final = 4096
+"""How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
 _PNG_HEADER: Final = 33
 """Bytes of a PNG's signature and its first chunk."""
 
@@ -84,16 +89,51 @@ def decode_stored(
     return image  # type: ignore[return-value]
 
 
+def decode_exact(data: Bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a PNG whose values are no colors to (H, W, C): gray, RGB or RGBA, 8 or 16 bit, as it is stored.
+
+    Raises:
+        ValueError: it cannot be decoded, ends too early, or is of another kind.
+    """
+    stored_size(data, ".png")
+    layout = png_layout(data)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError("not a readable image")
+    exact = np.atleast_3d(swap_red_and_blue(image))
+    if PngLayout(exact.shape[2], 8 * exact.itemsize) != layout:
+        raise ValueError("its transparent color makes another kind of it")
+    return exact
+
+
+class PngLayout(NamedTuple):
+    """How a PNG stores a pixel."""
+
+    channels: int
+    bits: int
+    """Of each channel."""
+
+
+def png_layout(data: Bytes) -> PngLayout:
+    """Return what a PNG's header says. Raises ValueError if OpenCV and DALI would not decode its values as they are."""
+    if len(data) < _PNG_HEADER:
+        raise ValueError("not a PNG")
+    bits, kind = int(data[24]), int(data[25])
+    if bits not in (8, 16) or kind not in _PNG_CHANNELS:
+        raise ValueError(f"a PNG of {bits} bits and color type {kind}, neither gray nor RGB nor RGBA of 8 or 16 bits")
+    return PngLayout(_PNG_CHANNELS[kind], bits)
+
+
 def stored_size(data: Bytes, member: str) -> tuple[int, int]:
-    """Return height and width (pixels) that an image's header tells. Raises ValueError if it has none."""
+    """Return height and width (pixels) that an image's header tells.
+
+    Raises ValueError if it has none, or if it is a PNG that ends too early, which costs this DALI its memory.
+    """
     if member.endswith(".jpg"):
         return simplejpeg.decode_jpeg_header(data)[:2]  # type: ignore[no-any-return]
     if data[:16].tobytes() != _PNG_BEGINS or len(data) < _PNG_HEADER:
         raise ValueError("not a PNG")
+    if _PNG_END not in data[-_PNG_TAIL:].tobytes():
+        raise ValueError("it ends too early")
     width, height = data[16:24].view(">u4").tolist()
     return height, width
-
-
-def png_bits(data: Bytes) -> int:
-    """Return the bits per channel in a PNG's header."""
-    return int(data[24])

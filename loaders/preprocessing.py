@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loaders.codecs import Image, decode, encode, encode_array
 from loaders.errors import InputError
-from models.camera import FisheyeCamera
+from models.camera import XR_EGOPOSE, Crop, FisheyeCamera
 
 Format = Literal["jpeg", "png", "raw", "source"]
 
@@ -55,35 +55,53 @@ class Circle:
 class Preprocessing:
     """How a shard set stores its images."""
 
-    crop: Literal["square", "full"]
-    """square: the center square of the frame; full: the whole frame, of which loaders take the center square."""
+    crop: Crop
+    """Which square of the frame a network sees, see `models.camera.Crop`."""
     image_size: int
-    """Height of the stored images (pixels), and their width if they are cropped."""
+    """Side of the stored images (pixels); of the crop, where the whole frame is stored and loaders cut it."""
     format: Format
-    """raw: pixels without encoding; source: the dataset's own files, unchanged."""
+    """raw: pixels without encoding; source: the dataset's own files, unchanged and whole."""
     quality: int | None
     """JPEG quality (1 to 100); None for the other formats."""
     image_circle: Circle | None = None
-    """The circle outside which the images are black, in pixels of the center square; None if it is not known."""
+    """The circle outside which the images are black, in pixels of a square of that size; None if it is not known."""
 
     @classmethod
-    def of(cls, format: Format, image_size: int, quality: int, frame: FisheyeCamera) -> Preprocessing:
+    def of(cls, format: Format, crop: Crop, image_size: int, quality: int, frame: FisheyeCamera) -> Preprocessing:
         """Return the preprocessing that the options of ``tools.shard`` ask for, of the frames of a camera."""
         if format == "source":
-            return cls("full", frame.height, format, None)
-        return cls("square", image_size, format, quality if format == "jpeg" else None)
+            return cls(crop, frame.window(crop)[2], format, None)
+        return cls(crop, image_size, format, quality if format == "jpeg" else None)
 
     def camera(self, frame: FisheyeCamera) -> FisheyeCamera:
         """Return the camera of the stored images, given that of the frames."""
-        return frame if self.crop == "full" else frame.center_square(self.image_size)
+        return frame if self.format == "source" else frame.cropped(self.crop, self.image_size)
+
+    def window(self, stored: FisheyeCamera) -> tuple[int, int, int]:
+        """Return left, top and side of the square that a network sees, in pixels of the stored images."""
+        return stored.window(self.crop) if self.format == "source" else (0, 0, stored.width)
+
+    def visibility(self, stored: FisheyeCamera, pose: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the visibility (16,) of the joints in the square that a network sees.
+
+        Args:
+            stored: the camera of the stored images.
+            pose: (16, 5): u, v in pixels of the stored image, x, y, z in the camera frame.
+        """
+        seen = stored.crop_and_resize(*self.window(stored), self.image_size)
+        return seen.visibility(stored.transfer(pose[:, :2], seen).astype(np.float32), pose[:, 2:])
 
     def apply(self, image: Image) -> Image:
-        """Return the center square of an image (H, W, 3) as a loader reads it back: of the dataset's frames, exactly.
+        """Return the crop of an image (H, W, 3) as a loader reads it back: of the dataset's frames, exactly.
 
         A square of the stored size is taken for a stored image and returned as it is.
         """
-        square = center_square(image)
-        if self.crop == "full" or len(square) == self.image_size:
+        is_stored = self.format != "source" and image.shape[:2] == (self.image_size, self.image_size)
+        return image if is_stored else self.as_stored(cut(image, self.crop))
+
+    def as_stored(self, square: Image) -> Image:
+        """Return a crop (S, S, 3) as a loader reads it back; one of the stored size is returned as it is."""
+        if self.format == "source" or len(square) == self.image_size:
             return square
         stored = self._resize(square)
         if self.quality is None:
@@ -94,7 +112,7 @@ class Preprocessing:
 
     def encode(self, image: Image) -> bytes:
         """Return an image (H, W, 3 or 4) cropped, resized and encoded. Not for the format source."""
-        square = self._resize(center_square(image))
+        square = self._resize(cut(image, self.crop))
         if self.quality is not None:
             return encode(square, ".jpg", quality=self.quality)
         return encode_array(square) if self.format == "raw" else encode(square, ".png")
@@ -108,12 +126,50 @@ class Preprocessing:
         return resize(square[:, :, :3], self.image_size)
 
 
-def center_square(image: NDArray[Any]) -> NDArray[Any]:
-    """Return the center square (S, S, ...) of an image (H, W, ...), as a view."""
+def upgraded(values: Any) -> Any:
+    """Return plain values of `Preprocessing`, mended if format version 2 wrote them.
+
+    There the crop of whole frames was called full, of which a network saw the center square; its side was the image
+    size, by which the two are told apart: whole frames have a larger one now.
+    """
+    height = min(XR_EGOPOSE.width, XR_EGOPOSE.height)
+    if isinstance(values, dict) and (values.get("format"), values.get("image_size")) == ("source", height):
+        return {**values, "crop": "square"}
+    return values
+
+
+def cut(image: NDArray[Any], crop: Crop) -> NDArray[Any]:
+    """Return a crop (S, S, ...) of an image (H, W, ...) of any size, of which the dataset's frames are one.
+
+    The window lies about the image's center as it does in a frame whose shorter side is the image's.
+    """
+    return cut_window(image, crop_window(image.shape[1], image.shape[0], crop))
+
+
+def crop_window(width: int, height: int, crop: Crop) -> tuple[int, int, int]:
+    """Return left, top and side of the square that `cut` takes out of an image of this size (pixels)."""
+    left, top, side = XR_EGOPOSE.window(crop)
+    # in whole numbers, which are exact
+    unit, units = min(width, height), min(XR_EGOPOSE.width, XR_EGOPOSE.height)
+    return (
+        (width * units + (2 * left - XR_EGOPOSE.width) * unit) // (2 * units),
+        (height * units + (2 * top - XR_EGOPOSE.height) * unit) // (2 * units),
+        -(-side * unit // units),
+    )
+
+
+def cut_window(image: NDArray[Any], window: tuple[int, int, int]) -> NDArray[Any]:
+    """Return the square (S, S, ...) at left, top and side of an image (H, W, ...): a view, unless it reaches beyond.
+
+    What lies beyond the image is zero.
+    """
+    left, top, side = window
     height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
+    inside = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    if inside.shape[:2] == (side, side):
+        return inside
+    borders = max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0)
+    return cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=0)
 
 
 def resize(square: Image, size: int, out: Image | None = None) -> Image:

@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.augment import Augmentation
-from loaders.base import READ_AHEAD, Blocks, Indices, Loader, channels_first
-from loaders.codecs import decode_stored, png_bits
+from loaders.base import READ_AHEAD, Blocks, Fault, Indices, Loader, channels_first
+from loaders.codecs import PngLayout, decode_exact, decode_stored
+from loaders.format.sample import EXACT_MEMBERS, ROT
 from loaders.format.shard_set import image_data
-from loaders.preprocessing import center_square, resize
+from loaders.nearest import NearestPixels
+from loaders.preprocessing import cut_window, resize
 from loaders.system.threads import run_ahead
 
 _Pixels = NDArray[Any]
-_Fault = tuple[int, str, str]
-"""An image that cannot be used: position in the split, member, what is wrong."""
 
 _SCALE: Final = np.float32(1 / 127.5)
 _ONE: Final = np.float32(1)
@@ -59,8 +59,11 @@ class _Pending:
     indices: Indices
     augmentation: Augmentation | None
     images: dict[str, _Pixels]
-    """(B, H, W, 3) per output, (B, 3, H, W) if float32."""
-    work: list[Future[list[_Fault]]]
+    """(B, H, W, C) per output, (B, 3, H, W) if float32."""
+    work: list[Future[list[Fault]]]
+    rot: torch.Tensor | None
+    faults: list[Fault]
+    """Of the rotations."""
 
 
 class TorchLoader(Loader):
@@ -72,10 +75,14 @@ class TorchLoader(Loader):
         self.fetches_ahead = self.device.type == "cuda"
         # a GPU copies from pinned memory by itself; when a batch is handed over its copy is done, see `Loader._fetch`
         pinned = self.device.type == "cuda" and torch.cuda.is_available()
+        self._layouts = {
+            member: self._layout(member, functools.partial(self.shard_set.member, name=member))
+            for member in self.members.values()
+            if member in EXACT_MEMBERS
+        }
         self._memory = {output: RecycledArrays(*self._shape_and_dtype(output), pinned) for output in self.members}
         self._steps = {output: self._steps_of(output) for output in self.members}
-        stored = self.shard_set.camera
-        self._in_place = {output: not steps and stored.width == stored.height for output, steps in self._steps.items()}
+        self._in_place = {output: not steps for output, steps in self._steps.items()}
         """Whether images are decoded into the batch itself."""
         self._threads = self.config.thread_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
@@ -93,23 +100,26 @@ class TorchLoader(Loader):
         n, size = self.config.batch_size, self.image_size
         if output == "image" and self.dtype == "float32":
             return (n, 3, size, size), np.dtype(np.float32)
-        bits = png_bits(self.shard_set.member(0, self.members[output])) if output == "worldp" else 8
-        return (n, size, size, 3), np.dtype(f"uint{bits}")
+        layout = self._layouts.get(self.members[output], PngLayout(3, 8))
+        return (n, size, size, layout.channels), np.dtype(f"uint{layout.bits}")
 
     def _steps_of(self, output: str) -> list[_Step]:
-        """Return what is done to the center square of a stored image; a step with nothing to do is absent."""
-        smooth, size, steps = output == "image", (self.image_size, self.image_size), list[_Step]()
-        if self.crop != self.image_size and smooth:
+        """Return what is done to a decoded image; a step with nothing to do is absent."""
+        window, size, steps = self.shard_set.window, (self.image_size, self.image_size), list[_Step]()
+        if self.members[output] in self._layouts:
+            nearest = NearestPixels(window, self.image_size)
+            if self.augment.moves or not nearest.stay:
+                steps.append(lambda image, out, row: nearest.move(image, row.warp, out))
+            return steps
+        if self.shard_set.manifest.preprocessing.format == "source":
+            steps.append(lambda image, out, _: _filled(cut_window(image, window), out))
+        if window[2] != self.image_size:
             steps.append(lambda image, out, _: resize(image, self.image_size, out))
-        elif self.crop != self.image_size:
-            nearest = cv2.INTER_NEAREST_EXACT
-            steps.append(lambda image, out, _: cv2.resize(image, size, out, interpolation=nearest))
         if self.augment.moves:
-            warping = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
-            steps.append(lambda image, out, row: cv2.warpAffine(image, row.warp, size, out, flags=warping))
-        if self.augment.jitters_color and smooth:
+            steps.append(lambda image, out, row: cv2.warpAffine(image, row.warp, size, out, flags=cv2.INTER_LINEAR))
+        if self.augment.jitters_color:
             steps.append(lambda image, out, row: cv2.transform(image, row.color, out))
-        if self.dtype == "float32" and smooth:
+        if self.dtype == "float32":
             fill = _compiled_normalize()
             steps.append(lambda image, out, row: fill(np.ascontiguousarray(image), row.out))
         return steps
@@ -126,7 +136,7 @@ class TorchLoader(Loader):
                 ready = self._finished(pending.popleft())
                 labels = self._labels(ready.indices, ready.augmentation)
                 images = {output: channels_first(torch.from_numpy(filled)) for output, filled in ready.images.items()}
-                yield [dataclasses.replace(labels, **images).to(self.device)]
+                yield [dataclasses.replace(labels, rot=ready.rot, **images).to(self.device)]
         finally:
             upcoming.close()
             work = [future for batch in pending for future in batch.work]
@@ -154,18 +164,21 @@ class TorchLoader(Loader):
             rows += [_Row(index, output, *rest) for index, *rest in columns]
         left = iter(rows)
         work = [self._pool.submit(self._fill, left) for _ in range(self._threads)]
-        return _Pending(indices, augmentation, images, work)
+        rot, faults = None, list[Fault]()
+        if self.reads_rot:
+            rot, faults = self._rotations(indices, self.shard_set.read(indices, ROT))
+        return _Pending(indices, augmentation, images, work, rot, faults)
 
     def _finished(self, batch: _Pending) -> _Pending:
         """Wait for a batch; one with undecodable samples is made again without them."""
-        faults = [fault for future in batch.work for fault in future.result()]
+        faults = [*batch.faults, *(fault for future in batch.work for fault in future.result())]
         if not faults:
             return batch
         for fault in sorted(faults):
             self._reject(*fault)
         return self._finished(self._submit(batch.indices))
 
-    def _fill(self, rows: Iterator[_Row]) -> list[_Fault]:
+    def _fill(self, rows: Iterator[_Row]) -> list[Fault]:
         """Make images until none is left; return what could not be made."""
         faults = []
         for row in rows:
@@ -176,9 +189,9 @@ class TorchLoader(Loader):
         return faults
 
     def _make(self, row: _Row) -> None:
-        """Decode, crop, resize, warp, color and normalize an image; the last step writes into the batch."""
+        """Decode an image and take all steps; the last one writes into the batch."""
         steps, in_place = self._steps[row.output], self._in_place[row.output]
-        image = self._center_square(row, row.out if in_place else self._scratch())
+        image = self._decoded(row, row.out if in_place else self._scratch())
         for step in steps:
             image = step(image, row.out if step is steps[-1] else None, row)
         if not (steps or np.may_share_memory(image, row.out)):
@@ -191,21 +204,31 @@ class TorchLoader(Loader):
             self._own.scratch = np.empty((camera.height, camera.width, 3), np.uint8)
         return self._own.scratch  # type: ignore[no-any-return]
 
-    def _center_square(self, row: _Row, memory: _Pixels) -> _Pixels:
-        """Return the center square (S, S, 3) of a stored image, a JPEG's in ``memory``.
+    def _decoded(self, row: _Row, memory: _Pixels) -> _Pixels:
+        """Return a stored image (H, W, C), a JPEG's in ``memory``.
 
         Raises:
-            ValueError: it cannot be decoded, or has another size.
+            ValueError: it cannot be decoded, or has another size or other pixels than it should.
         """
-        image = row.data
+        image, member, fault = row.data, self.members[row.output], ""
         if image.ndim == 1:
             try:
-                image = decode_stored(image, self.members[row.output], memory)
+                if layout := self._layouts.get(member):
+                    fault = self._layout_fault(image, layout)
+                image = decode_exact(image) if layout else decode_stored(image, member, memory)
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
-        if fault := self._size_fault(*image.shape[:2]):
+        if fault := self._size_fault(*image.shape[:2]) or fault:
             raise ValueError(fault)
-        return center_square(image)
+        return image
+
+
+def _filled(image: _Pixels, out: _Pixels | None) -> _Pixels:
+    """Return an image; in ``out`` if that is given."""
+    if out is None:
+        return image
+    out[:] = image
+    return out
 
 
 class RecycledArrays:

@@ -7,12 +7,16 @@ The camera frame is OpenCV's: x right, y down, z along the optical axis.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
+
+Crop = Literal["square", "lens", "full"]
+"""Which square of a frame is cut out: the center square, all that the lens shows, or the whole frame. It may reach
+beyond the frame, where it is black."""
 
 UNSEEN: Final = 0
 """Visibility of a joint that the lens does not show: its position in the image means nothing."""
@@ -99,10 +103,22 @@ class FisheyeCamera:
         focal = np.array([other.fx / self.fx, other.fy / self.fy])
         return np.asarray((pixels - np.array([self.cx, self.cy])) * focal + [other.cx, other.cy], np.float64)
 
-    def center_square(self, size: int) -> FisheyeCamera:
-        """Return the camera of the center square, resized to ``size`` x ``size`` pixels."""
-        side = min(self.width, self.height)
-        return self.crop_and_resize((self.width - side) // 2, (self.height - side) // 2, side, size)
+    def window(self, crop: Crop) -> tuple[int, int, int]:
+        """Return left, top and side of a crop, in pixels of the frame that this camera takes."""
+        if crop == "lens":
+            radius = self._distort(np.radians(self.lens_angle))
+            reach = radius * np.array([self.fx, self.fy])
+            # pixel i covers i - 0.5 to i + 0.5; whatever the circle touches is inside
+            first = np.floor(np.array([self.cx, self.cy]) - reach + 0.5).astype(int)
+            last = np.ceil(np.array([self.cx, self.cy]) + reach - 0.5).astype(int)
+            left, top = first.tolist()
+            return left, top, int((last - first).max()) + 1
+        side = (min if crop == "square" else max)(self.width, self.height)
+        return (self.width - side) // 2, (self.height - side) // 2, side
+
+    def cropped(self, crop: Crop, size: int) -> FisheyeCamera:
+        """Return the camera of a crop of the frame, resized to ``size`` x ``size`` pixels."""
+        return self.crop_and_resize(*self.window(crop), size)
 
     def visibility(self, pixels: Floats, points: Floats) -> NDArray[np.uint8]:
         """Return of each joint (...,) whether it can be seen: `UNSEEN`, `IN_LENS` or `IN_IMAGE`.

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from models.camera import UNSEEN
 from models.skeleton import HEAD
 
 SIGMA: Final = 2.0
@@ -14,7 +15,7 @@ SIGMA: Final = 2.0
 
 
 def select_heatmap_joints(joints: Tensor) -> Tensor:
-    """Return of poses (B, 16, X) the joints that have a heatmap (B, 15, X), `HEATMAP_JOINTS`."""
+    """Return of (B, 16, ...) the joints that have a heatmap (B, 15, ...), `HEATMAP_JOINTS`."""
     # slices, because indices would be copied to the device
     return torch.cat([joints[:, :HEAD], joints[:, HEAD + 1 :]], dim=1)
 
@@ -41,10 +42,11 @@ class HeatmapEncoder(nn.Module):
         self.quantized = quantized
         self.register_buffer("cells", torch.arange(heatmap_size, dtype=torch.float32), persistent=False)
 
-    def forward(self, joints: Tensor) -> Tensor:
+    def forward(self, joints: Tensor, visible: Tensor | None = None) -> Tensor:
         """Return (B, J, S, S) float32 for joints (B, J, 2) in pixels of the image, centers at integers.
 
-        A joint whose window lies outside leaves its map at zero.
+        A joint whose window lies outside leaves its map at zero, and so does one that is `models.camera.UNSEEN` by its
+        visibility (B, J), if that is given: its position means nothing.
         """
         if self.quantized:
             centers = torch.trunc(joints / self.stride + 0.5)
@@ -53,6 +55,8 @@ class HeatmapEncoder(nn.Module):
         offsets = self.cells - centers.float().unsqueeze(-1)  # (B, J, 2, S)
         gaussians = torch.exp(-offsets.square() / (2 * self.sigma**2)) * (offsets.abs() <= 3 * self.sigma)
         x, y = gaussians.unbind(2)
+        if visible is not None:
+            x = x * (visible != UNSEEN).unsqueeze(-1)
         return y.unsqueeze(-1) * x.unsqueeze(-2)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.skeleton import BONES
+from models.skeleton import BONES, PARENTS
 
 Floats = NDArray[np.floating[Any]]
 
@@ -42,6 +42,51 @@ def align(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     spread = np.square(p).sum((1, 2))
     scale = np.divide((singular * sign).sum(1), spread, out=np.zeros_like(spread), where=spread > 0)
     return np.asarray(scale[:, None, None] * p @ rotation.swapaxes(1, 2) + center_t)
+
+
+def rescale(predicted: Floats, true: Floats) -> NDArray[np.float64]:
+    """Return poses (n, J, 3), relative to their root, each scaled to ``true`` with least squared error.
+
+    The "N" of N-MPJPE: Rhodin et al., "Unsupervised Geometry-Aware Representation for 3D Human Pose Estimation", ECCV
+    2018. A pose without extent stays as it is.
+    """
+    predicted = np.asarray(predicted, np.float64)
+    product, square = (predicted * true).sum((1, 2)), np.square(predicted).sum((1, 2))
+    scale = np.divide(product, square, out=np.ones_like(square), where=square > 0)
+    return np.asarray(scale[:, None, None] * predicted)
+
+
+def adjust_bones(poses: Floats, lengths: Floats) -> NDArray[np.float64]:
+    """Return poses (n, 16, 3) whose bones point where they did and have the ``lengths`` (16,) of a standard skeleton.
+
+    Joint by joint along `PARENTS`, from the root on, which stays where it is; a joint's bone is the one to its parent.
+    A bone of length 0 has no direction and stays so.
+    """
+    poses = np.asarray(poses, np.float64)
+    bones, before = poses - poses[:, PARENTS], tree_lengths(poses)
+    adjusted = poses.copy()
+    for joint, parent in enumerate(PARENTS):
+        if joint != parent:
+            length = before[:, joint, None]
+            scale = np.divide(lengths[joint], length, out=np.zeros_like(length), where=length > 0)
+            adjusted[:, joint] = adjusted[:, parent] + scale * bones[:, joint]
+    return adjusted
+
+
+def tree_lengths(poses: Floats) -> NDArray[np.float64]:
+    """Return (n, 16): distance of each joint of poses (n, 16, 3) from its parent in `PARENTS`; the root's is 0."""
+    return joint_errors(poses, poses[:, PARENTS])
+
+
+def bone_aligned_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
+    """Return (n, 16): distance of each joint of poses (n, 16, 3) once body size and bone lengths no longer matter.
+
+    Both poses get the bones of a standard skeleton, here the mean of all true ones, and one is aligned to the other:
+    BA-MPJPE of Wang et al., "Estimating Egocentric 3D Human Pose in Global Space", ICCV 2021.
+    """
+    standard = tree_lengths(true).mean(0)
+    resized = adjust_bones(true, standard)
+    return joint_errors(align(adjust_bones(predicted, standard), resized), resized)
 
 
 def pck(errors_mm: Floats) -> NDArray[np.float64]:

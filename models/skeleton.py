@@ -34,6 +34,12 @@ BONES: Final = (
 )  # fmt: skip
 """The 14 bones, (start, end) indices into `JOINTS`."""
 
+PARENTS: Final = (0, 0, 0, 2, 3, 0, 5, 6, 0, 8, 9, 10, 0, 12, 13, 14)
+"""The kinematic tree: the joint that each joint hangs on, which stands before it; `NECK`, the root, names itself.
+
+Head, arms and thighs hang on Neck, since the joints of the spine are not among the 16; the `BONES` are no tree.
+"""
+
 
 def _mirrored(name: str) -> str:
     if name.startswith("Left"):

@@ -38,8 +38,16 @@ def make_resume_state(**changes: Any) -> checkpoint.ResumeState:
     return dataclasses.replace(state, **changes)
 
 
-def make_checkpoint(path: Path, stage: str = "finetune", *, image_size: int = 64, seed: int = 0) -> Path:
-    """Write what a training run with a ResNet-18 leaves, as far as others than the trainer read it."""
+def make_checkpoint(path: Path, stage: str = "finetune", *, image_size: int = 64, seed: int = 0, **more: Any) -> Path:
+    """Write what a training run with a ResNet-18 leaves, as far as others than the trainer read it.
+
+    Args:
+        path: of the file.
+        stage: what trained it.
+        image_size: side of its images (pixels).
+        seed: of its weights.
+        more: fields of `Checkpoint`.
+    """
     torch.manual_seed(seed)
     config = ModelConfig(backbone="resnet18", pretrained="a file that is gone")
     built = STAGES[stage](ModelConfig(backbone="resnet18"), image_size)
@@ -57,6 +65,7 @@ def make_checkpoint(path: Path, stage: str = "finetune", *, image_size: int = 64
             image_size=image_size,
             weights={name: net.state_dict() for name, net in built.networks(model).items()},
             config={"stage": stage, "model": to_plain(config), "optim": {"lr": 0.001}},
+            **more,
         ),
     )
     return path

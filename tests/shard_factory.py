@@ -14,22 +14,28 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import encode_array
+from loaders.codecs import encode_array, swap_red_and_blue
 from loaders.format.index import index_name, write_index
 from loaders.format.manifest import FILE_NAME, Manifest, Shard, SkippedFrame, Split
 from loaders.format.sample import (
+    DEPTH,
     IMAGE_MEMBERS,
     JSON,
     META,
+    NO_ROTATIONS,
+    OBJECT_ID,
     POSE,
+    ROT,
+    VISIBLE,
     WORLDP,
     encode_meta,
     encode_pose,
+    encode_visible,
     sample_key,
 )
 from loaders.format.shard_set import ShardSet
 from loaders.preprocessing import Format, Preprocessing
-from models.camera import XR_EGOPOSE, FisheyeCamera
+from models.camera import XR_EGOPOSE, Crop, FisheyeCamera
 from models.skeleton import JOINTS
 
 ACTIONS = (
@@ -59,6 +65,7 @@ def make_shard_set(
     image_size: int = 64,
     samples_per_shard: int = 4,
     image_format: Format = "jpeg",
+    crop: Crop = "square",
     components: Sequence[str] = ("rgba",),
     actions: Sequence[str] = ACTIONS,
     subjects_per_split: int = 1,
@@ -72,14 +79,15 @@ def make_shard_set(
         image_size: side of the stored image (pixels); "source" images are 1280x800.
         samples_per_shard: so many in each but the last.
         image_format: jpeg, png, raw or source.
-        components: among rgba, json, worldp.
+        crop: what a network sees of a frame.
+        components: among rgba, json, worldp, depth, objectId, rot.
         actions: names that the samples take in turn.
         subjects_per_split: number of subjects whom the samples belong to in turn.
         seed: of poses.
     """
     counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
     random = np.random.default_rng(seed)
-    preprocessing = Preprocessing.of(image_format, image_size, _QUALITY, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(image_format, crop, image_size, _QUALITY, XR_EGOPOSE)
     camera = preprocessing.camera(XR_EGOPOSE)
     subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts) * subjects_per_split))
     described = {}
@@ -92,9 +100,10 @@ def make_shard_set(
             numbers = range(first, min(first + samples_per_shard, count))
             samples = []
             for number in numbers:
-                members = make_sample(camera, image_format, components, random)
+                pose, members = make_sample(camera, preprocessing, components, random)
                 subject = number_of_split * subjects_per_split + number % subjects_per_split
                 members[META] = encode_meta(subject, 0, number + 1, number % len(actions))
+                members[VISIBLE] = encode_visible(preprocessing.visibility(camera, pose))
                 samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
             shards.append(write_shard(folder / name, samples))
         described[split] = Split(tuple(shards), (SKIPPED,) if split == "train" else ())
@@ -105,19 +114,30 @@ def make_shard_set(
 
 
 def make_sample(
-    camera: FisheyeCamera, image_format: str, components: Sequence[str], random: np.random.Generator
-) -> dict[str, bytes]:
-    """Return a sample's members but ``meta.npy``, in their order."""
+    camera: FisheyeCamera, preprocessing: Preprocessing, components: Sequence[str], random: np.random.Generator
+) -> tuple[NDArray[np.float32], dict[str, bytes]]:
+    """Return a pose (16, 5), and the sample's members but meta and visibility, in their order."""
     joints_2d, joints_3d = random_pose(camera, random)
     members = {}
     if "rgba" in components:
+        image_format = preprocessing.format
         members[IMAGE_MEMBERS[image_format]] = encode_image(paint_blobs(camera, joints_2d), image_format)
     if "json" in components:
         members[JSON] = json.dumps({"action": "any"}).encode()
     if "worldp" in components:
         members[WORLDP] = encode_image(world_positions(camera), "png")
+    if "depth" in components:
+        members[DEPTH] = encode_image(world_positions(camera)[:, :, 0], "png")
+    if "objectId" in components:
+        members[OBJECT_ID] = encode_image(object_ids(camera, joints_2d), "png")
+    if "rot" in components:
+        listed = [
+            {"name": f"mixamorig:{name}", "trans": [0, 0, 0], "rot": random.uniform(-180, 180, 3).tolist()}
+            for name in ("Hips", *reversed(JOINTS[1:]))
+        ]
+        members[ROT] = json.dumps(listed).encode() if random.random() < 0.5 else NO_ROTATIONS
     members[POSE] = encode_pose(joints_2d, joints_3d)
-    return members
+    return np.concatenate([joints_2d, joints_3d], axis=1, dtype=np.float32), members
 
 
 def random_pose(camera: FisheyeCamera, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -150,12 +170,22 @@ def world_positions(camera: FisheyeCamera) -> NDArray[np.uint16]:
     return np.stack([columns * 40, rows * 40, rows + columns], axis=2).astype(np.uint16)
 
 
+def object_ids(camera: FisheyeCamera, joints_2d: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return (H, W, 4), 8 bit: a disc on each joint, whose first value is its number from 1, among zeros."""
+    rows, columns = _grid(camera)
+    objects = np.zeros((camera.height, camera.width, 4), np.uint8)
+    for joint, (u, v) in enumerate(joints_2d):
+        objects[np.hypot(columns - u, rows - v) <= min(camera.width, camera.height) / 24, 0] = joint + 1
+    objects[..., 1:] = np.stack([columns, rows, columns + rows], axis=2) % 251
+    return objects
+
+
 def encode_image(image: NDArray[np.uint8] | NDArray[np.uint16], image_format: str) -> bytes:
-    """Encode an RGB image as it is stored."""
+    """Encode an image, gray, RGB or RGBA, as it is stored."""
     if image_format == "raw":
         return encode_array(image)
     extension, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]) if image_format == "jpeg" else (".png", [])
-    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    return cv2.imencode(extension, swap_red_and_blue(image), options)[1].tobytes()
 
 
 def write_shard(path: Path, samples: Sequence[tuple[str, Mapping[str, bytes]]]) -> Shard:

@@ -13,7 +13,7 @@ from typing import Literal
 from engine.cli.command import OK, Command, command
 from engine.precision import PrecisionName
 from loaders import InputError, ReaderConfig, ShardSet
-from loaders.format.shard_set import image_members
+from loaders.format.shard_set import output_members
 from loaders.ranges import Range, check_ranges
 from loaders.system.files import write_whole
 from loaders.system.os_errors import format_bytes
@@ -73,7 +73,7 @@ def main(flags: BrowseFlags) -> int:
     shard_set = ShardSet(flags.shards, flags.split)
     if not len(shard_set):
         raise InputError(f"{shard_set.folder} has no samples: give another --split")
-    image_members(shard_set, ["image"])  # or an error, before networks run for long
+    output_members(shard_set, ["image"])  # or an error, before networks run for long
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     reader = ReaderConfig(shards=flags.shards, batch_size=flags.batch_size)
     results = []

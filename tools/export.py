@@ -23,16 +23,18 @@ from torch import Tensor, nn
 from engine.cli.command import OK, Command, command
 from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
-from loaders.preprocessing import center_square, resize
+from loaders.preprocessing import cut, resize
 from loaders.system.files import appearing
+from models.camera import XR_EGOPOSE
 from models.lifting_net import LiftingNet
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
 from tools.synthesis.frame_generator import FrameGenerator
 from tools.synthesis.render import Renderer
 
 _OPSET: Final = 23
-_TOLERANCE: Final = {"heatmap": 1e-3, "joints_3d": 1e-4}
+_TOLERANCE: Final = {"heatmap": 1e-3, "joints_3d": 1e-4, "joints_3d_camera": 1e-4}
 """Largest difference to PyTorch, of heatmaps and of joints (metres); relative where values are larger than 1."""
+_AXES: Final = "x right, y down, z along the camera's axis"
 
 Runtime = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
 """A network in another runtime: images (B, 3, S, S) uint8 to outputs by name."""
@@ -54,7 +56,9 @@ class ExportFlags(Command):
 
 
 class Exported(nn.Module):
-    """Images (B, 3, S, S) uint8 RGB to heatmaps, and to the pose if there is one."""
+    """Images (B, 3, S, S) uint8 RGB to heatmaps, to the pose if there is one, and to the pose in the camera frame."""
+
+    head: Tensor | None
 
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__()
@@ -65,14 +69,25 @@ class Exported(nn.Module):
         self.lifting_net = lifting_net
         if lifting_net is not None:
             lifting_net.drop_reconstruction()
+        self.register_buffer("head", torch.tensor(loaded.head.mean) if loaded.head else None)
         self.eval().to(memory_format=torch.contiguous_format)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return (heatmap,) or (heatmap, joints_3d)."""
+        """Return (heatmap,), (heatmap, joints_3d) or (heatmap, joints_3d, joints_3d_camera); see `output_names`."""
         heatmap = self.heatmap_net(image)
         if self.lifting_net is None:
             return (heatmap,)
-        return heatmap, self.lifting_net.pose(self.lifting_net.encode(heatmap))
+        joints_3d = self.lifting_net.pose(self.lifting_net.encode(heatmap))
+        if self.head is None:
+            return heatmap, joints_3d
+        return heatmap, joints_3d, joints_3d - joints_3d[:, HEAD : HEAD + 1] + self.head
+
+
+def output_names(loaded: LoadedModel) -> tuple[str, ...]:
+    """Return what the exported network gives."""
+    if loaded.stage.name != "finetune":
+        return ("heatmap",)
+    return ("heatmap", "joints_3d", "joints_3d_camera") if loaded.head else ("heatmap", "joints_3d")
 
 
 @command("tools.export", "Export a trained network as ONNX or as a torch.export package, and compare it with PyTorch.")
@@ -86,7 +101,7 @@ def main(flags: ExportFlags) -> int:
     loaded = read_model(flags.checkpoint, torch.device("cpu"))
     if loaded.stage.name == "train3d":
         raise InputError(f"{flags.checkpoint} is a train3d checkpoint, which takes no images: give one of finetune")
-    outputs = ("heatmap", "joints_3d") if loaded.stage.name == "finetune" else ("heatmap",)
+    outputs = output_names(loaded)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     with appearing(flags.output) as temporary:
         write(loaded, outputs, temporary)
@@ -109,18 +124,26 @@ def compare(runtime: Runtime, loaded: LoadedModel, outputs: Sequence[str]) -> di
     noise = np.random.default_rng(0).integers(0, 256, (5, 3, size, size), np.uint8)
     largest = dict.fromkeys(outputs, 0.0)
     for images in (noise, noise[:1], generated_frames(4, size)):
-        with torch.inference_mode():
-            predicted = loaded.model(torch.from_numpy(images))
-        if len(outputs) == 1:
-            predicted = (predicted,)
+        predicted = _predict(loaded, images)
         for name, values in runtime(images).items():
-            expected = predicted[outputs.index(name)]  # PoseNet's third output, the reconstruction, is not exported
-            difference = float(np.abs(values - expected.numpy()).max())
-            allowed = _TOLERANCE[name] * max(1.0, float(expected.abs().max()))
+            expected = predicted[name]
+            difference = float(np.abs(values - expected).max())
+            allowed = _TOLERANCE[name] * max(1.0, float(np.abs(expected).max()))
             if not difference <= allowed:
                 raise Failure(f"the exported {name} differs by {difference:.2g} from PyTorch, {allowed:.2g} is allowed")
             largest[name] = max(largest[name], difference)
     return largest
+
+
+def _predict(loaded: LoadedModel, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Return what PyTorch says, by the names of the outputs."""
+    with torch.inference_mode():
+        predicted = loaded.model(torch.from_numpy(images))
+    if loaded.stage.name != "finetune":
+        return {"heatmap": predicted.numpy()}
+    heatmap, joints_3d = (tensor.numpy() for tensor in predicted[:2])  # the third, the reconstruction, is not exported
+    found = {"heatmap": heatmap, "joints_3d": joints_3d}
+    return found if loaded.head is None else found | {"joints_3d_camera": loaded.head.place(joints_3d)}
 
 
 def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
@@ -128,7 +151,7 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     renderer = Renderer()
     frames = FrameGenerator("male_008_a_a", 1, count, 0).frames(1, count)
     images = [renderer.render(frame.scene).color[:, :, ::-1] for frame in frames]
-    return np.stack([resize(center_square(image), size) for image in images]).transpose(0, 3, 1, 2)
+    return np.stack([resize(cut(image, "square"), size) for image in images]).transpose(0, 3, 1, 2)
 
 
 def _check_onnx() -> None:
@@ -190,11 +213,19 @@ def _example(loaded: LoadedModel) -> Tensor:
 
 def _metadata(loaded: LoadedModel) -> dict[str, str]:
     """Return what a user of the file must know, as it is written into it."""
-    return {
+    size, (left, top, side) = loaded.stage.image_size, XR_EGOPOSE.window(loaded.crop)
+    frame = f"{XR_EGOPOSE.width}x{XR_EGOPOSE.height} frame"
+    facts = {
         "checkpoint": str(loaded.source),
+        "crop": loaded.crop,
+        "image": f"{size}x{size} RGB of the {side}x{side} px of a {frame} at left {left}, top {top}, black beyond it",
         "heatmap_joints": json.dumps([JOINTS[joint] for joint in HEATMAP_JOINTS]),
-        "joints_3d": f"{json.dumps(JOINTS)}, metres relative to Neck, x right, y down, z along the camera's axis",
+        "joints_3d": f"{json.dumps(JOINTS)}, metres relative to Neck, {_AXES}",
     }
+    if loaded.head is not None and "joints_3d_camera" in output_names(loaded):
+        facts["joints_3d_camera"] = f"the same joints in the camera frame, metres, {_AXES}; Head lies at head.mean"
+        facts["head"] = json.dumps({"mean": loaded.head.mean, "spread": loaded.head.spread, "unit": "metres"})
+    return facts
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.os_errors import DiskFullError, format_bytes
-from models.camera import XR_EGOPOSE
+from models.camera import XR_EGOPOSE, Crop
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.sharding import resume_state
 from tools.sharding.description import describe
@@ -32,7 +32,7 @@ from tools.sharding.writer import GO_ON, ShardJob, estimate, write_shard
 
 logger = logging.getLogger(__name__)
 
-Component = Literal["rgba", "json", "worldp"]
+Component = Literal["rgba", "json", "worldp", "depth", "objectId", "rot"]
 SplitName = Literal["train", "val", "test"]
 
 
@@ -45,9 +45,13 @@ class ShardFlags(Command):
     output: Path
     """Folder of the shard set (path); one that a run with the same options left unfinished is continued."""
     components: tuple[Component, ...] = ("rgba", "json", "worldp")
-    """What a sample holds beside its labels."""
+    """What a sample holds beside its labels. Few frames have rot, and lacking it is no defect."""
+    crop: Crop = "square"
+    """Which square of a frame is stored: its center, all that the lens shows, or all 1280 columns. What it holds beyond
+    the frame is black."""
     image_format: Format = "jpeg"
-    """How images are stored: raw needs no decoding, source keeps the dataset's own files, 1280x800 pixels."""
+    """How images are stored: raw needs no decoding; source keeps the dataset's own files, 1280x800 pixels, and loaders
+    crop them."""
     image_size: int = 368
     """Side of the stored images (pixels)."""
     quality: int = 95
@@ -87,7 +91,7 @@ class ShardFlags(Command):
 def main(flags: ShardFlags) -> int:
     """Write the shard set."""
     components = tuple(name for name in get_args(Component) if name in flags.components)
-    preprocessing = Preprocessing.of(flags.image_format, flags.image_size, flags.quality, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(flags.image_format, flags.crop, flags.image_size, flags.quality, XR_EGOPOSE)
     workers = flags.workers or available_cores()
     plan = make_plan(flags.dataset, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
     _check_plan(flags, plan)

@@ -31,7 +31,8 @@ def dali_reader(
     spec = GraphSpec(
         images=(image_spec,),
         stored=shard_set.camera,
-        image_size=min(shard_set.camera.width, shard_set.camera.height),
+        window=shard_set.window,
+        image_size=shard_set.window[2],
         moves=False,
         jitters_color=False,
         device="gpu" if gpu else "cpu",

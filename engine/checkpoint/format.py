@@ -69,6 +69,9 @@ class Checkpoint:
     """Steps that the run has taken; 0 for the reference code's checkpoints, which do not tell."""
     preprocessing: dict[str, Any] | None = None
     """What was done to the stored training images, as plain values of `loaders.preprocessing.Preprocessing`."""
+    head: dict[str, Any] | None = None
+    """Where Head is in the camera frame of the training images, as plain values of `models.head.HeadPosition`; None if
+    it is not known."""
     resume_state: ResumeState | None = None
     """None where nothing can go on: in a converted checkpoint."""
 

@@ -15,7 +15,7 @@ from loaders import InputError, ShardSet
 from loaders.codecs import Image, decode_stored
 from loaders.format.sample import JSON
 from loaders.format.shard_set import image_data
-from loaders.preprocessing import center_square, resize
+from loaders.preprocessing import cut_window, resize
 from models.camera import FisheyeCamera, world_to_camera
 from models.skeleton import JOINTS, NECK
 
@@ -64,7 +64,7 @@ def collect_examples(
 
     Raises InputError for an image that cannot be decoded.
     """
-    camera = shard_set.camera.center_square(image_size)
+    camera = shard_set.seen_camera(image_size)
     standing = predictions.true_3d.mean(0)
     examples = []
     for kind, row in choose(errors.ranked, predictions.meta[:, [0, 3]], count):
@@ -154,7 +154,7 @@ def stored_image(shard_set: ShardSet, index: int, size: int) -> Image | None:
                 f"{shard_set.describe(index, member)} cannot be decoded ({error}): copy the shard again, or run "
                 "tools.verify --deep to find all such samples"
             ) from None
-    return resize(center_square(stored), size)
+    return resize(cut_window(stored, shard_set.window), size)
 
 
 def _vertical(shard_set: ShardSet, index: int, standing: Points) -> Points:

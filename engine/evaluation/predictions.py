@@ -31,6 +31,8 @@ class Predictions:
     """(n, 16, 3), metres, camera frame, relative to Neck."""
     true_2d: NDArray[np.float32]
     """(n, 15, 2), pixels of the network's image, centers at integers."""
+    visible: NDArray[np.uint8]
+    """(n, 15): `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE`."""
     joints_3d: NDArray[np.float32] | None = None
     """As ``true_3d``; None if the stage predicts no pose."""
     joints_2d: NDArray[np.float32] | None = None
@@ -54,6 +56,7 @@ def predict_split(loaded: LoadedModel, loader: Loader, process: Process, precisi
                 "meta": batch.meta,
                 "true_3d": batch.joints_3d,
                 "true_2d": select_heatmap_joints(batch.joints_2d),
+                "visible": select_heatmap_joints(batch.visible),
             }
             if prediction.joints_3d is not None:
                 rows["joints_3d"] = prediction.joints_3d.float()

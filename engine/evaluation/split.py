@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from engine.distributed import Process
 from engine.evaluation.examples import Example, collect_examples
-from engine.evaluation.metrics import FrameErrors, frame_errors, summarize
+from engine.evaluation.metrics import FrameErrors, frame_errors
 from engine.evaluation.predictions import Predictions, predict_split
+from engine.evaluation.summary import notes_on, summarize
 from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders import DataConfig, InputError, Loader, ReaderConfig, ShardSet, build_loader
@@ -27,6 +28,10 @@ STAGE_NOTES: Final = {
     "train3d": "This checkpoint holds the lifting network alone: its poses come from the true heatmaps.",
 }
 """What must be said of a stage's results."""
+NO_HEAD_NOTE: Final = (
+    "No error in the camera frame: the checkpoint does not say where Head is before the camera. Train it anew for that."
+)
+"""What must be said of poses that cannot be placed."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Evaluation:
 def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: Process) -> Loader:
     """Return this process's loader of a split, of the images or labels that a network takes, in its size.
 
-    Raises InputError as `build_loader` does.
+    Raises InputError as `build_loader` does, and for shards of another crop than the network was trained on.
     """
-    return build_loader(
+    loader = build_loader(
         DataConfig(**vars(data), image_size=loaded.stage.image_size),
         split,
         rank=process.rank,
@@ -53,6 +58,14 @@ def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: P
         device=process.device,
         outputs=loaded.stage.outputs,
     )
+    stored = loader.shard_set.manifest.preprocessing.crop
+    if stored != loaded.crop:
+        loader.close()
+        raise InputError(
+            f"{data.shards} has images of the crop {stored}, {loaded.source} was trained on {loaded.crop}: evaluate it on "
+            f"shards made with --crop {loaded.crop}"
+        )
+    return loader
 
 
 def evaluate_split(
@@ -75,12 +88,22 @@ def evaluate_split(
     if not process.is_main:
         return None
     shard_set, stage = loader.shard_set, loaded.stage
-    errors = frame_errors(predictions, shard_set.manifest.actions, mean_pose(shard_set))
+    errors = frame_errors(
+        predictions,
+        shard_set.manifest.actions,
+        mean_pose(shard_set),
+        head=loaded.head,
+        necks=shard_set.pose(predictions.index)[:, NECK, 2:].astype(np.float64),
+        # a pixel of the network's image is so many of the dataset's frame
+        frame_pixels=XR_EGOPOSE.fy / loader.camera.fy,
+    )
+    metrics = summarize(errors)
     notes = [STAGE_NOTES[stage.name]] if stage.name in STAGE_NOTES else []
     if skipped:
         notes.append(f"{len(skipped)} frames skipped, the first: {skipped[0]}")
-    # a pixel of the network's image is so many of the dataset's frame
-    metrics = summarize(errors, frame_pixels=XR_EGOPOSE.fy / loader.camera.fy)
+    if errors.pose is not None and loaded.head is None:
+        notes.append(NO_HEAD_NOTE)
+    notes += notes_on(metrics)
     metrics["evaluation"] = {
         "checkpoint": str(loaded.source),
         "stage": stage.name,
@@ -88,6 +111,7 @@ def evaluate_split(
         "image_size": stage.image_size,
         "shards": str(shard_set.folder.parent),
         "split": shard_set.folder.name,
+        "generated": shard_set.manifest.generated,
         "fingerprint": shard_set.fingerprint,
         "device": process.device.type,
         "processes": process.world_size,

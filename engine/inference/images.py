@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from engine.inference.pose_model import Rotation, View
+from engine.inference.view import View
 from loaders.codecs import Image, decode
 from loaders.errors import InputError
 from loaders.preprocessing import Circle, Preprocessing
@@ -52,8 +52,8 @@ class Preparation:
 
     preprocess: Callable[[Image], Image]
     """Makes the network's input of a square: `PoseModel.preprocess`."""
-    rotate: Rotation
-    """Rotate the image clockwise (degrees)."""
+    view_of: Callable[[Image], View]
+    """Returns how an image becomes that square: `PoseModel.view`."""
     circle_of: Callable[[View], Circle | None]
     """Returns the circle outside which an image is made black, in its pixels; None keeps all of it."""
     keep_canvas: bool
@@ -61,7 +61,7 @@ class Preparation:
 
     def __call__(self, image: Image, name: str, timing: dict[str, float] | None = None) -> InputImage:
         """Return the image (H, W, 3) as the network takes it."""
-        view = View(image.shape[1], image.shape[0], self.rotate)
+        view = self.view_of(image)
         if circle := self.circle_of(view):
             image = circle.cut(image)
         canvas = _reduced(image) if self.keep_canvas else None

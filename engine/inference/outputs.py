@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.inference.images import InputImage, Unreadable
 from engine.inference.inputs import IMAGES
@@ -21,25 +21,34 @@ from engine.visualization import overlay, rescale
 from loaders.codecs import Image, encode
 from loaders.system.files import appearing
 from loaders.system.os_errors import naming
+from models.head import HeadPosition
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
-_AXES: Final = "x to the right of the image, y down, z along the camera's axis; relative to Neck"
+_AXES: Final = "x to the right of the image, y down, z along the camera's axis"
 _HEATMAP_NAMES: Final = [JOINTS[joint] for joint in HEATMAP_JOINTS]
 
 
 @contextlib.contextmanager
-def writing_predictions(path: Path, checkpoint: str, inputs: Path) -> Iterator[PredictionsFile]:
+def writing_predictions(
+    path: Path, checkpoint: str, inputs: Path, head: HeadPosition | None
+) -> Iterator[PredictionsFile]:
     """Open predictions.json, which appears whole or not at all; no predictions are held in memory.
 
     Args:
         path: its name.
         checkpoint: of the network.
         inputs: the folder that all inputs have in common.
+        head: where Head is in the camera frame of the inputs; None if it is not known.
     """
+    frames = {"joints_3d_m": "relative to Neck"}
+    facts: dict[str, Any] = {"checkpoint": checkpoint, "input_dir": str(inputs), "axes": _AXES, "frames": frames}
+    facts["head"] = None
+    if head is not None:
+        frames["joints_3d_camera_m"] = "of the camera: Head lies at head.mean_m, where it was in training"
+        facts["head"] = {"mean_m": _rounded(head.mean, 5), "spread_m": _rounded(head.spread, 5)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with appearing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        head = json.dumps({"checkpoint": checkpoint, "input_dir": str(inputs), "axes": _AXES})
-        file.write(f'{head[:-1]}, "images": [')
+        file.write(f'{json.dumps(facts)[:-1]}, "images": [')
         predictions = PredictionsFile(file)
         yield predictions
         skipped = [{"file": item.name, "reason": item.reason} for item in predictions.unreadable]
@@ -55,6 +64,14 @@ class PredictionsFile:
         """Number of predictions so far."""
         self.unreadable: list[Unreadable] = []
         """What could not be read; the file lists it at its end."""
+        self._distances: list[NDArray[np.float32]] = []
+        """Of each image, for their median."""
+
+    @property
+    def median_distance(self) -> float | None:
+        """Median of the distances between projected joints and heatmaps' peaks (pixels); None if there are none."""
+        distances = np.concatenate([np.empty(0, np.float32), *self._distances])
+        return float(np.median(distances)) if len(distances) else None
 
     def add(self, images: Sequence[InputImage], poses: Poses) -> None:
         """Append entries, one per line."""
@@ -68,12 +85,25 @@ class PredictionsFile:
                 "joints_2d_px": _by_name(_HEATMAP_NAMES, poses.joints_2d[i], 2),
                 "confidence": _by_name(_HEATMAP_NAMES, poses.confidence[i], 4),
             }
+            if poses.joints_3d_camera is not None:
+                assert poses.projected_2d is not None and poses.distance is not None
+                entry["joints_3d_camera_m"] = _by_name(JOINTS, poses.joints_3d_camera[i], 5)
+                entry["projected_2d_px"] = _by_name(JOINTS, poses.projected_2d[i], 2)
+                entry["projection_distance_px"] = _by_name(_HEATMAP_NAMES, poses.distance[i], 2)
+                self._distances.append(poses.distance[i][np.isfinite(poses.distance[i])])
             self._file.write(f"{',' if self.entries else ''}\n{json.dumps(entry)}")
             self.entries += 1
 
 
 def _by_name(names: Sequence[str], values: NDArray[np.float32], decimals: int) -> dict[str, Any]:
-    return dict(zip(names, values.astype(float).round(decimals).tolist(), strict=True))
+    return dict(zip(names, _rounded(values, decimals), strict=True))
+
+
+def _rounded(values: ArrayLike, decimals: int) -> list[Any]:
+    """Return numbers or positions as JSON has them: None for NaN."""
+    rounded = np.asarray(values, float).round(decimals)
+    known = np.isfinite(rounded).reshape(len(rounded), -1).all(1).tolist()
+    return [value if is_known else None for value, is_known in zip(rounded.tolist(), known, strict=True)]
 
 
 class Drawings:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.inference.view import Rotation, View
 from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders.codecs import Image
 from loaders.errors import InputError
-from loaders.preprocessing import center_square, resize
+from loaders.preprocessing import resize
+from models.camera import IN_IMAGE, UNSEEN, XR_EGOPOSE
+from models.head import HeadPosition
 from models.heatmaps import decode_heatmaps
 from models.skeleton import HEATMAP_JOINTS, JOINTS
-
-Rotation = Literal[0, 90, 180, 270]
-"""Clockwise (degrees)."""
 
 
 @dataclass(frozen=True)
@@ -33,49 +34,19 @@ class Poses:
     """(n, 15, 2): pixels of the image, centers at integers, in the order of `models.skeleton.HEATMAP_JOINTS`."""
     confidence: NDArray[np.float32]
     """(n, 15): heights of the heatmaps' peaks; about 1 where the network is sure, about 0 where it finds nothing."""
+    joints_3d_camera: NDArray[np.float32] | None = None
+    """(n, 16, 3): as ``joints_3d``, but in the camera frame: Head is placed where it was in the training split. None,
+    as are the next two, if the checkpoint does not say where that is."""
+    projected_2d: NDArray[np.float32] | None = None
+    """(n, 16, 2): where the dataset's camera sees ``joints_3d_camera``, in pixels of the image, joints in the order of
+    `models.skeleton.JOINTS`; NaN where its lens does not show them."""
+    distance: NDArray[np.float32] | None = None
+    """(n, 15): from the heatmaps' peaks to the projected joints, in pixels of the image: large where the network's two
+    answers contradict each other. NaN where a joint is projected beyond what the network sees, and has no peak."""
 
     def __len__(self) -> int:
         """Return n."""
         return len(self.joints_3d)
-
-
-@dataclass(frozen=True)
-class View:
-    """How an image becomes the network's square, and how positions are mapped back.
-
-    The center square is cut out, never squeezed: of a 1280x800 frame the columns 240 to 1040, as in training.
-    """
-
-    width: int
-    """Width of the image (pixels)."""
-    height: int
-    """Height of the image (pixels)."""
-    rotate: Rotation = 0
-    """How far the image is rotated clockwise before the network gets it (degrees)."""
-
-    @property
-    def side(self) -> int:
-        """Side of the square (pixels)."""
-        return min(self.width, self.height)
-
-    def cut(self, image: Image) -> Image:
-        """Return the square (side, side, 3) of ``image`` (height, width, 3), upright."""
-        return np.rot90(center_square(image), -self.rotate // 90)
-
-    def to_image(self, joints_2d: NDArray[np.floating[Any]], size: int) -> NDArray[np.float64]:
-        """Map pixels (..., 2) of the network's image back to the image."""
-        middle = (size - 1) / 2
-        upright = (joints_2d - middle) @ self._rotation_back().T + middle
-        corner = [(self.width - self.side) // 2, (self.height - self.side) // 2]
-        return np.asarray((upright + 0.5) * (self.side / size) - 0.5 + corner)
-
-    def to_camera(self, joints_3d: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Rotate a pose (..., 3) back about the camera's axis."""
-        return np.asarray(np.concatenate([joints_3d[..., :2] @ self._rotation_back().T, joints_3d[..., 2:]], axis=-1))
-
-    def _rotation_back(self) -> NDArray[np.float64]:
-        cos, sin = {0: (1.0, 0.0), 90: (0.0, 1.0), 180: (-1.0, 0.0), 270: (0.0, -1.0)}[self.rotate]
-        return np.array([[cos, sin], [-sin, cos]])
 
 
 class PoseModel:
@@ -92,6 +63,10 @@ class PoseModel:
         """Side of the network's image (pixels)."""
         self.preprocessing = loaded.preprocessing
         """What was done to the training images; None if it is not known."""
+        self.head = loaded.head
+        """Where Head was in the camera frame of the training split; None if it is not known."""
+        self._crop = loaded.crop
+        self._camera = XR_EGOPOSE.cropped(self._crop, self.image_size)
         self._model = loaded.model
         self._precision = precision
 
@@ -99,19 +74,33 @@ class PoseModel:
         """Return the poses of n images.
 
         Args:
-            images: (n, H, W, 3) uint8 RGB, or n images (H, W, 3) of different sizes. The center square counts.
+            images: (n, H, W, 3) uint8 RGB, or n images (H, W, 3) of different sizes. They are taken for the dataset's
+                frames, or their center squares, of whatever size; what counts is the crop that the network was trained
+                on. Squares of the size that shards stored are taken for that crop itself.
             rotate: rotate the images clockwise first, for cameras that are mounted otherwise (degrees). Results are
                 rotated back to the images as they were given.
         """
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise ValueError(f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
-        views = [View(image.shape[1], image.shape[0], rotate) for image in images]
+        views = [self.view(image, rotate) for image in images]
         return self.predict([self.preprocess(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
+
+    def view(self, image: Image, rotate: Rotation = 0) -> View:
+        """Return how an image (H, W, 3) becomes the network's square."""
+        stored = self.preprocessing if self.preprocessing and self.preprocessing.format != "source" else None
+        return View(image.shape[1], image.shape[0], rotate, self._crop, stored.image_size if stored else None)
+
+    def head_of(self, rotate: Rotation) -> HeadPosition | None:
+        """Return where Head is in the camera frame of images that are rotated clockwise first (degrees)."""
+        if self.head is None:
+            return None
+        mean, spread = (View(1, 1, rotate).to_camera(np.array(values)) for values in dataclasses.astuple(self.head))
+        return HeadPosition(tuple(mean.tolist()), tuple(np.abs(spread).tolist()))
 
     def preprocess(self, square: Image) -> Image:
         """Return a square (side, side, 3) as the network takes it: stored and loaded like its training images."""
-        return resize(self.preprocessing.apply(square) if self.preprocessing else square, self.image_size)
+        return resize(self.preprocessing.as_stored(square) if self.preprocessing else square, self.image_size)
 
     def predict(self, squares: Sequence[Image], views: Sequence[View]) -> Poses:
         """Return the poses of n images, given the squares that `View.cut` and `preprocess` made of them."""
@@ -122,8 +111,8 @@ class PoseModel:
         """As `predict`, but return a function that waits for the device and returns the poses."""
         if not squares:
             none = np.empty((0, len(HEATMAP_JOINTS)), np.float32)
-            poses = Poses(np.empty((0, len(JOINTS), 3), np.float32), np.empty((*none.shape, 2), np.float32), none)
-            return lambda: poses
+            empty = self._as_given([], np.empty((0, len(JOINTS), 3), np.float32), np.empty((*none.shape, 2)), none)
+            return lambda: empty
         device = self._precision.device
         on_gpu = device.type == "cuda"
         stacked = torch.empty((len(squares), *squares[0].shape), dtype=torch.uint8, pin_memory=on_gpu)
@@ -140,12 +129,36 @@ class PoseModel:
         def poses_of() -> Poses:
             if done is not None:
                 done.synchronize()
-            joints_3d, joints_2d, confidence = (tensor.numpy() for tensor in found)
-            pairs_3d, pairs_2d = zip(views, joints_3d, strict=True), zip(views, joints_2d, strict=True)
-            return Poses(
-                np.stack([view.to_camera(joints) for view, joints in pairs_3d]).astype(np.float32),
-                np.stack([view.to_image(joints, self.image_size) for view, joints in pairs_2d]).astype(np.float32),
-                confidence,
-            )
+            return self._as_given(views, *(tensor.numpy() for tensor in found))
 
         return poses_of
+
+    def _as_given(
+        self,
+        views: Sequence[View],
+        joints_3d: NDArray[np.float32],
+        joints_2d: NDArray[np.floating[Any]],
+        confidence: NDArray[np.float32],
+    ) -> Poses:
+        """Return what the network says of its own images as it is of the images that were given."""
+
+        def to_camera(poses: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+            rotated = [view.to_camera(pose) for view, pose in zip(views, poses, strict=True)]
+            return np.array(rotated, np.float32).reshape(poses.shape)
+
+        def to_image(joints: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+            mapped = [view.to_image(pixels, self.image_size) for view, pixels in zip(views, joints, strict=True)]
+            return np.array(mapped, np.float32).reshape(joints.shape)
+
+        poses = Poses(to_camera(joints_3d), to_image(joints_2d), confidence)
+        if self.head is None:
+            return poses
+        # the network's image is the dataset's camera's, however the given one is rotated: the pose is projected there
+        placed = self.head.place(joints_3d)
+        projected = self._camera.project(placed)
+        visible = self._camera.visibility(projected, placed)
+        shown = to_image(np.where(visible[..., None] == UNSEEN, np.nan, projected))
+        seen = list(HEATMAP_JOINTS)
+        distance = np.linalg.norm(shown[:, seen] - poses.joints_2d, axis=-1)
+        distance[visible[:, seen] != IN_IMAGE] = np.nan
+        return dataclasses.replace(poses, joints_3d_camera=to_camera(placed), projected_2d=shown, distance=distance)

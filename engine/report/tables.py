@@ -6,30 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from engine.evaluation.metrics import ALL
+from engine.evaluation.intervals import ALL, GROUP_MEAN
+from engine.report.baselines import on_released_test_set, published
 from models.skeleton import ACTION_GROUPS, JOINTS
 
 BODY_HALVES: Final = {"Upper body": "upper_body_mpjpe_mm", "Lower body": "lower_body_mpjpe_mm"}
 """Row -> key in metrics.json."""
+GROUPS: Final = (ALL, GROUP_MEAN, *ACTION_GROUPS)
+"""Rows of tables and charts by group."""
+PROTOCOLS: Final = {"relative to Neck": "mpjpe_mm", "camera frame": "camera_mpjpe_mm"}
+"""What poses are relative to when they are compared -> key in metrics.json."""
 
-_PUBLISHED_MM: Final = {
-    "All": (130.4, 58.2),
-    "Gaming": (138.3, 56.0),
-    "Gesticulating": (108.5, 50.2),
-    "Greeting": (100.3, 44.6),
-    "Lower Stretching": (133.3, 51.1),
-    "Patting": (117.8, 59.4),
-    "Reacting": (175.6, 60.8),
-    "Talking": (93.5, 43.9),
-    "Upper Stretching": (129.0, 53.9),
-    "Walking": (131.9, 57.7),
+_COLUMNS: Final = {
+    "camera mm": ("camera_mpjpe_mm", ".1f"),
+    "PA mm": ("group_pa_mpjpe_mm", ".1f"),
+    "N mm": ("group_n_mpjpe_mm", ".1f"),
+    "BA mm": ("group_ba_mpjpe_mm", ".1f"),
+    "PCK %": ("group_pck_150mm_percent", ".1f"),
+    "AUC %": ("group_auc_150mm_percent", ".1f"),
+    "2D px": ("group_error_2d_px", ".2f"),
 }
-SINGLE_BRANCH_MM: Final = {group: single for group, (single, _) in _PUBLISHED_MM.items()}
-DUAL_BRANCH_MM: Final = {group: dual for group, (_, dual) in _PUBLISHED_MM.items()}
-"""MPJPE (mm) on the real test set, without and with the branch that remembers the heatmaps.
-
-Tome et al., "xR-EgoPose: Egocentric 3D Human Pose from an HMD Camera", ICCV 2019; table in the official repository.
-"""
+"""Columns by group, where the key is there: title -> key in metrics.json and format."""
+_DIFFERENCES: Final = {
+    "MPJPE mm": ("mpjpe_mm", "+.1f"),
+    "camera mm": ("camera_mpjpe_mm", "+.1f"),
+    "PA mm": ("pa_mpjpe_mm", "+.1f"),
+    "2D px": ("error_2d_frame_px", "+.2f"),
+}
+"""Columns of a comparison: title -> metric and format."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Table:
     """Of the columns."""
     rows: dict[str, list[str]]
     """A row's name -> its cells; "-" where there is no number."""
+    emphasized: frozenset[str] = frozenset({ALL})
+    """Rows that stand out."""
 
     @classmethod
     def of(cls, rows: Sequence[str], columns: Mapping[str, Mapping[str, str]]) -> Table:
@@ -58,8 +64,11 @@ class Table:
 
 
 def action_table(metrics: dict[str, Any]) -> Table:
-    """Return All, the groups in the paper's order, upper and lower body: ours, mean pose, published baselines."""
-    columns = {"frames": _numbers(metrics["frames_per_group"], ",d")}
+    """Return All, the mean over groups, the groups in the paper's order, upper and lower body."""
+    columns = {
+        "frames": _numbers(metrics["frames_per_group"], ",d"),
+        "recordings": _numbers(metrics["recordings_per_group"], ",d"),
+    }
     has_poses = "mpjpe_mm" in metrics
     if has_poses:
         ci95 = metrics["ci95"]
@@ -68,14 +77,8 @@ def action_table(metrics: dict[str, Any]) -> Table:
         columns["95 %"] = {row: f"{low:.1f}-{high:.1f}" for row, (low, high) in intervals.items()}
         if "baseline_mpjpe_mm" in metrics:
             columns["mean pose"] = _numbers(metrics["baseline_mpjpe_mm"] | _halves(metrics, "baseline_"))
-        columns["single branch"] = _numbers(SINGLE_BRANCH_MM)
-        columns["dual branch"] = _numbers(DUAL_BRANCH_MM)
-        columns["PA-MPJPE"] = _numbers(metrics["group_pa_mpjpe_mm"])
-        columns["PCK %"] = _numbers(metrics["group_pck_150mm_percent"])
-        columns["AUC %"] = _numbers(metrics["group_auc_150mm_percent"])
-    if "error_2d_px" in metrics:
-        columns["2D px"] = _numbers(metrics["group_error_2d_px"], ".2f")
-    return Table.of((ALL, *ACTION_GROUPS, *(BODY_HALVES if has_poses else ())), columns)
+    columns |= {title: _numbers(metrics[key], spec) for title, (key, spec) in _COLUMNS.items() if key in metrics}
+    return Table.of((*GROUPS, *(BODY_HALVES if has_poses else ())), columns)
 
 
 def joint_table(metrics: dict[str, Any]) -> Table:
@@ -88,6 +91,39 @@ def joint_table(metrics: dict[str, Any]) -> Table:
     return Table.of(
         JOINTS, {title: _numbers(metrics[key], spec) for title, (key, spec) in columns.items() if key in metrics}
     )
+
+
+def difference_table(against: dict[str, Any]) -> Table:
+    """Return All, the mean over groups and the groups: ours minus the other network's, with intervals."""
+    columns = {}
+    for title, (name, spec) in _DIFFERENCES.items():
+        if name in against["difference"]:
+            intervals = against["ci95"][name]
+            columns[title] = {
+                row: f"{value:{spec}} ({intervals[row][0]:{spec}} to {intervals[row][1]:{spec}})"
+                for row, value in against["difference"][name].items()
+            }
+    return Table.of(GROUPS, columns)
+
+
+def published_table(metrics: dict[str, Any], groups: Sequence[str] = GROUPS) -> Table | None:
+    """Return published results and ours, the best first; None where they cannot be compared, or without poses.
+
+    Args:
+        metrics: what metrics.json holds.
+        groups: whose MPJPE (mm) is shown.
+    """
+    if "mpjpe_mm" not in metrics or not on_released_test_set(metrics["evaluation"]):
+        return None
+    ours = {f"this checkpoint, {name}": (name, metrics[key]) for name, key in PROTOCOLS.items() if key in metrics}
+    results = [(row.name, (row.protocol, row.input_frames), row.mpjpe_mm) for row in published()]
+    results += [(name, (protocol, "1"), values) for name, (protocol, values) in ours.items()]
+    results.sort(key=lambda result: result[2][ALL])
+    rows = {
+        name: [*about, *(f"{values[group]:.1f}" if group in values else "-" for group in groups)]
+        for name, about, values in results
+    }
+    return Table(["protocol", "input frames", *groups], rows, frozenset(ours))
 
 
 def _numbers(values: Mapping[str, float], spec: str = ".1f") -> dict[str, str]:

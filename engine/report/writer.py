@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.evaluation.examples import KINDS, Example
+from engine.report.baselines import comparability, sources
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
 from engine.report.pose_plots import pose_image, poses_chart
-from engine.report.tables import action_table, joint_table
+from engine.report.tables import action_table, difference_table, joint_table, published_table
 from engine.report.templates import render_page
+from engine.report.text import compared, left_out
 from engine.visualization import overlay_grid
 from loaders.codecs import Image, encode
 
@@ -62,6 +64,12 @@ def _page(
         metrics=metrics,
         action_table=action_table(metrics),
         joint_table=joint_table(metrics),
+        published_table=published_table(metrics),
+        comparability=comparability(metrics),
+        sources=sources(),
+        difference_table=difference_table(metrics["against"]) if "against" in metrics else None,
+        compared=compared(metrics["against"]) if "against" in metrics else "",
+        left_out=left_out(metrics) if "joints_unseen" in metrics else "",
         charts=charts,
         kinds=KINDS,
         examples=[

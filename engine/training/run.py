@@ -7,7 +7,9 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable
+from typing import Any, Final
 
+import numpy as np
 from torch import Tensor
 
 from engine.checkpoint.checkpointer import LAST, load_newest
@@ -21,9 +23,14 @@ from engine.training.consistency import changes, check_processes, check_resumabl
 from engine.training.learner import Learner
 from engine.training.running_means import RunningMeans
 from engine.training.schedule import Schedule
-from loaders import Loader, PoseBatch, build_loader
+from loaders import Loader, PoseBatch, ShardSet, build_loader
+from loaders.format.sample import POSE
+from models.head import HeadPosition
 
 logger = logging.getLogger(__name__)
+
+_HEAD_SAMPLES: Final = 4096
+"""Poses that stand for a training split where the place of Head is found: each is a read from the disk (samples)."""
 
 Claim = Callable[..., contextlib.AbstractContextManager[None]]
 """Takes run folder, stage, process and ``resume``; refuses, on all processes, a folder that is not the run's to use."""
@@ -75,9 +82,12 @@ class Run:
             """Length of metrics.jsonl (bytes)."""
             self.schedule = Schedule(self.loader, config.epochs, config.max_steps, config.validate_every)
             self.means = RunningMeans(process, self.loader.shard_set.key)
+            self.head: dict[str, Any] | None = None
+            """Where Head is in the camera frame, as checkpoints say it; the main process alone knows."""
             self.resumed = resume and self._resume()
             """Whether it goes on from a checkpoint; else it begins."""
             if process.is_main:
+                self.head = self.head or _find_head(self.loader.shard_set)
                 for key, value in ignored_values(config).items():
                     logger.info("%s ignores %s %s here", config.stage, key, value)
             self._opened = opened.pop_all()
@@ -104,6 +114,7 @@ class Run:
             weights=self.learner.weights,
             step=self.step,
             preprocessing=dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
+            head=self.head,
             resume_state=ResumeState(
                 best=self.best,
                 validations=self.validations,
@@ -164,6 +175,7 @@ class Run:
         self.means.load_state_dict(state.running_means)
         restore_random_state(state.random)
         self.step, self.log_position = checkpoint.step, state.log_position
+        self.head = checkpoint.head
         self.best, self.validations, self.validated_at = state.best, state.validations, state.validated_at
         if self.process.is_main:
             for fault in faults:
@@ -171,3 +183,20 @@ class Run:
             for change in changes(checkpoint, self.used_config):
                 logger.info("resumed: %s", change)
         return True
+
+
+def _find_head(shard_set: ShardSet) -> dict[str, Any] | None:
+    """Return where Head is in the camera frame, as plain values of `HeadPosition`; None if labels cannot be read.
+
+    Samples lie in random order in their shards, so evenly spaced ones stand for the split.
+    """
+    if shard_set.remote:
+        logger.info(
+            "checkpoints will not say where the head is in the camera frame, so poses will be relative to Neck alone: "
+            "labels are in the tars, and these are not on this machine (data.remote)"
+        )
+        return None
+    count = len(shard_set)
+    chosen = np.arange(0, count, -(-count // _HEAD_SAMPLES))
+    shard_set.read_ahead(chosen, [POSE])
+    return dataclasses.asdict(HeadPosition.of(shard_set.pose(chosen)[..., 2:]))

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from engine.distributed import Process
 from engine.precision import Precision
 from engine.stages import Prediction, Stage
-from loaders import PoseBatch
+from loaders import InputError, PoseBatch
 
 _FRAMES: Final = "frames"
+_JOINTS: Final = "joints of "
+_COUNT: Final = "count of "
+"""What sums are called that are no metrics themselves."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Validation:
 
     frames: int
     metrics: dict[str, float]
-    """Means over the frames: loss and its terms, and the stage's errors."""
+    """Means over the frames: loss and its terms. Means over the joints that count: the stage's errors. How many joints
+    these leave out."""
     example: tuple[PoseBatch, Prediction] | None
     """This process's first batch."""
 
@@ -32,7 +36,10 @@ class Validation:
 def validate(
     stage: Stage, model: nn.Module, batches: Iterable[PoseBatch], process: Process, precision: Precision
 ) -> Validation:
-    """Return the means over all frames of all processes' ``batches``, not over batches or processes."""
+    """Return the means over all frames and joints of all processes' ``batches``, not over batches or processes.
+
+    Raises InputError if no joint is in the image, but heatmaps should say where they are.
+    """
     process.same_buffers(model)
     was_training = model.training
     model.eval()
@@ -43,7 +50,9 @@ def validate(
             prediction, terms = stage.forward_and_loss(model, batch)
         metrics = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
         metrics["loss"] = torch.stack(list(metrics.values())).sum()
-        metrics |= stage.errors(prediction, batch)
+        for name, errors in stage.errors(prediction, batch).items():
+            metrics |= {name: errors.sum, _JOINTS + name: errors.joints}
+        metrics |= {_COUNT + name: count for name, count in stage.left_out(prediction, batch).items()}
         metrics[_FRAMES] = torch.tensor(len(batch))
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device)) + value.double()
@@ -59,4 +68,9 @@ def _gather(sums: dict[str, Tensor], example: tuple[PoseBatch, Prediction] | Non
     totals = process.sum(torch.stack([sums.get(name, zero).to(process.device) for name in names])).tolist()
     values = dict(zip(names, totals, strict=True))
     frames = values.pop(_FRAMES)
-    return Validation(int(frames), {name: total / frames for name, total in values.items()}, example)
+    counts = {name.removeprefix(_COUNT): int(values.pop(name)) for name in names if name.startswith(_COUNT)}
+    joints = {name.removeprefix(_JOINTS): values.pop(name) for name in names if name.startswith(_JOINTS)}
+    if 0 in joints.values():
+        raise InputError("no joint of the validation split is in its image: give tools.shard a wider --crop")
+    means = {name: total / joints.get(name, frames) for name, total in values.items()}
+    return Validation(int(frames), means | counts, example)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 
+from loaders.codecs import PngLayout
 from models.camera import FisheyeCamera
 
 _BYTES_PER_PIXEL: Final = 8
@@ -23,10 +24,8 @@ class ImageSpec:
 
     encoded: bool
     """JPEG or PNG bytes; otherwise uint8 (H, W, 3) as it is."""
-    bits: int = 8
-    """Bits per channel: 8 or 16."""
-    smooth: bool = True
-    """Colors, interpolated and color-jittered; otherwise values that must stay exact: nearest neighbor."""
+    layout: PngLayout | None = None
+    """Of a PNG whose values are no colors: the graph decodes it and does nothing else. None is an image."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class GraphSpec:
     images: tuple[ImageSpec, ...]
     stored: FisheyeCamera
     """The camera of the stored images; its width and height are theirs."""
+    window: tuple[int, int, int]
+    """Left, top and side of the square that is cut out of them (pixels); what lies beyond an image is zero."""
     image_size: int
     moves: bool
     """Warp each image by its own matrix."""
@@ -47,7 +48,7 @@ class GraphSpec:
     decodes_on_gpu: bool = False
     """Decode there as well, where ``device`` is "gpu"."""
     normalize: bool = False
-    """Normalize smooth images to -1..1, float32 CHW; otherwise they stay HWC bytes."""
+    """Normalize images to -1..1, float32 CHW; otherwise they stay HWC bytes."""
 
     @property
     def takes_matrices(self) -> bool:
@@ -81,7 +82,9 @@ def random_access_graph(feed: Feed, spec: GraphSpec) -> tuple[Any, ...]:
 def sequential_graph(
     feed: Feed, spec: GraphSpec, *, tars: list[str], indices: list[str], members: list[str], prefetch: int
 ) -> tuple[Any, ...]:
-    """Return the bytes (n,) of each label, the images of ``spec``, the stored sizes of the encoded ones.
+    """Return the bytes (n,) of each label, the images of ``spec``, and the headers of the encoded ones.
+
+    Headers are the stored sizes (H, W, C), then the bit depths (1,) of those that have a layout.
 
     Args:
         feed: returns the matrices.
@@ -102,17 +105,19 @@ def sequential_graph(
     )
     outputs = list(read) if isinstance(read, list | tuple) else [read]
     labels = outputs[: len(outputs) - len(spec.images)]
-    inputs, sizes = [], []
+    inputs, sizes, bits = [], [], []
     for data, kind in zip(outputs[len(labels) :], spec.images, strict=True):
         if kind.encoded:
             size = fn.peek_image_shape(data)
             sizes.append(size)
+            if kind.layout:
+                bits.append(data[24:25])
             # nothing is cut: this only makes the decoder wait until the header has been read, see random_access_graph
             inputs.append(data[size[0] - size[0] :])
         else:
             shape = (spec.stored.height, spec.stored.width, 3)
             inputs.append(fn.reshape(data[-math.prod(shape) :], shape=shape, layout="HWC"))
-    return *labels, *_images(inputs, _external(feed, (), spec), spec), *sizes
+    return *labels, *_images(inputs, _external(feed, (), spec), spec), *sizes, *bits
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
@@ -147,25 +152,20 @@ def _images(inputs: list[Any], matrices: list[Any], spec: GraphSpec) -> tuple[An
 def build_image(data: Any, kind: ImageSpec, spec: GraphSpec, warp: Any, color: Any) -> Any:
     """Add one image's steps to the pipeline being defined, from its bytes to pixels, and return the node."""
     image = _decode(data, kind, spec)
-    side = min(spec.stored.width, spec.stored.height)
-    if spec.stored.width != spec.stored.height:
-        image = fn.crop(image, crop=(side, side))
-    if kind.bits == 16:
-        # the CPU's warp knows int16 only; nearest neighbor moves the bits untouched
-        image = fn.reinterpret(image, dtype=types.INT16)
-    interpolation = types.INTERP_LINEAR if kind.smooth else types.INTERP_NN
+    if kind.layout:
+        return image
+    left, top, side = spec.window
+    if spec.window != (0, 0, spec.stored.width):
+        image = fn.slice(image, start=(top, left), shape=(side, side), axis_names="HW", out_of_bounds_policy="pad")
+    linear = types.INTERP_LINEAR
     if side != spec.image_size:
-        image = fn.resize(
-            image, size=(spec.image_size, spec.image_size), interp_type=interpolation, antialias=kind.smooth
-        )
+        image = fn.resize(image, size=(spec.image_size, spec.image_size), interp_type=linear, antialias=True)
     if warp is not None:
-        image = fn.warp_affine(image, matrix=warp, inverse_map=False, interp_type=interpolation, fill_value=0)
-    if kind.bits == 16:
-        image = fn.reinterpret(image, dtype=types.UINT16)
-    if color is not None and kind.smooth:
+        image = fn.warp_affine(image, matrix=warp, inverse_map=False, interp_type=linear, fill_value=0)
+    if color is not None:
         # one affine map of RGB is exact and, on the CPU, faster than color_twist
         image = fn.coord_transform(image, MT=color, dtype=types.UINT8)
-    if spec.normalize and kind.smooth:
+    if spec.normalize:
         gray = [127.5] * 3
         image = fn.crop_mirror_normalize(image, dtype=types.FLOAT, output_layout="CHW", mean=gray, std=gray)
     return image
@@ -174,12 +174,14 @@ def build_image(data: Any, kind: ImageSpec, spec: GraphSpec, warp: Any, color: A
 def _decode(data: Any, kind: ImageSpec, spec: GraphSpec) -> Any:
     if not kind.encoded:
         return data.gpu() if spec.device == "gpu" else data
+    layout = kind.layout or PngLayout(channels=3, bits=8)
     memory = _BYTES_PER_PIXEL * spec.stored.width * spec.stored.height
     image: Any = fn.decoders.image(
         data,
         device="mixed" if spec.decodes_on_gpu else "cpu",
-        output_type=types.RGB if kind.smooth else types.ANY_DATA,
-        dtype=types.UINT16 if kind.bits == 16 else types.UINT8,
+        # told that it is RGB, this DALI crashes at a PNG of 16 bits that ends too early
+        output_type=types.ANY_DATA if kind.layout else types.RGB,
+        dtype=types.UINT16 if layout.bits == 16 else types.UINT8,
         hw_decoder_load=spec.hw_decoder_load,
         # all images are of one size, so that this is enough for each
         preallocate_width_hint=spec.stored.width,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from torch.utils.dlpack import from_dlpack
 from loaders.augment import Augmentation
 from loaders.base import READ_AHEAD, Blocks, Indices, Loader, channels_first
 from loaders.batch import PoseBatch
-from loaders.codecs import Bytes, decode_stored, png_bits, stored_size
+from loaders.codecs import Bytes, decode_stored, stored_size
 from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.dali.sources import MappedSource, SequentialSource
 from loaders.errors import InputError
+from loaders.format.sample import EXACT_MEMBERS, ROT
 from loaders.format.shard_set import image_data
+from loaders.nearest import NearestPixels
 from loaders.system.threads import run_ahead
 
 _MIB: Final = 2**20
@@ -67,15 +70,27 @@ class DaliLoader(Loader):
         self._pipelines = Pipelines(
             self._at_once * config.batch_size, config.thread_count(), config.prefetch, self.device
         )
-        self._source: MappedSource | SequentialSource = MappedSource(self.shard_set, self._pipelines)
+        rot = self.reads_rot
+        self._source: MappedSource | SequentialSource = MappedSource(self.shard_set, self._pipelines, rot=rot)
         if config.access == "sequential":
-            self._source = SequentialSource(self.shard_set, tuple(self.members.values()), self._pipelines)
+            members = tuple(self.members.values())
+            self._source = SequentialSource(self.shard_set, members, self._pipelines, rot=rot)
+        self._layouts = {
+            member: self._layout(member, functools.partial(self._first, member=member))
+            for member in self.members.values()
+            if member in EXACT_MEMBERS
+        }
+        self._nearest = NearestPixels(self.shard_set.window, self.image_size)
         self._spec = GraphSpec(
-            images=tuple(self._image_spec(output, member) for output, member in self.members.items()),
+            images=tuple(
+                ImageSpec(encoded=not member.endswith(".npy"), layout=self._layouts.get(member))
+                for member in self.members.values()
+            ),
             stored=stored,
+            window=self.shard_set.window,
             image_size=self.image_size,
             # DALI drops inputs that no image needs, and asks for none if all are dropped
-            moves=self.augment.moves and bool(self.members),
+            moves=self.augment.moves and "image" in self.members,
             jitters_color=self.augment.jitters_color and "image" in self.members,
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=config.hw_decoder_load,
@@ -152,12 +167,26 @@ class DaliLoader(Loader):
         outputs = self._pipelines.run(self._source.pipeline)
         # it stays in flight until its images have been looked at, since bad samples are looked for there
         block = self._in_flight[0]
-        (pose, meta), outputs = self._source.split(block.indices, outputs)
-        labels = self._label_batch(pose, meta, block.indices, block.augmentation).to(self.device)
-        tensors = [channels_first(self._tensor(output)[: len(labels)]) for output in outputs]
+        (pose, meta, rot_files), outputs = self._source.split(block.indices, outputs)
+        labels = self._label_batch(pose, meta, block.indices, block.augmentation)
+        if self.reads_rot:
+            rot, faults = self._rotations(block.indices, rot_files)
+            if faults:
+                raise PipelineError("rotations cannot be read")
+            labels = dataclasses.replace(labels, rot=rot)
+        labels = labels.to(self.device)
+        images = {}
+        for output, kind, node in zip(self.members, self._spec.images, outputs, strict=True):
+            image = self._tensor(node)[: len(labels)]
+            images[output] = channels_first(self._moved(image, block.augmentation) if kind.layout else image)
         self._copied = outputs
         self._in_flight.popleft()
-        return dataclasses.replace(labels, **dict(zip(self.members, tensors, strict=True)))
+        return dataclasses.replace(labels, **images)
+
+    def _moved(self, values: Tensor, augmentation: Augmentation | None) -> Tensor:
+        """Return values (n, H, W, C) that are no colors, moved as the graph moves images."""
+        warps = augmentation.warp(self.camera) if augmentation and self.augment.moves else None
+        return values if warps is None and self._nearest.stay else self._nearest.move_batch(values, warps)
 
     def _tensor(self, output: Any) -> Tensor:
         """Return an output of the graph as a tensor."""
@@ -172,11 +201,9 @@ class DaliLoader(Loader):
         dense.copy_to_external(ctypes.c_void_p(tensor.data_ptr()), stream, non_blocking=True)
         return tensor
 
-    def _image_spec(self, output: str, member: str) -> ImageSpec:
-        if output == "worldp":
-            (first,) = self._source.encoded(np.array([0]), member)
-            return ImageSpec(encoded=True, bits=png_bits(first), smooth=False)
-        return ImageSpec(encoded=not member.endswith(".npy"))
+    def _first(self, index: int, member: str) -> Bytes:
+        """Return a sample's member before the first epoch."""
+        return self._source.encoded(np.array([index]), member)[0]
 
     def _reject_bad(self, reason: str) -> None:
         """Reject the samples in the pipeline whose images cannot be used. Raises InputError if there are none."""
@@ -191,6 +218,9 @@ class DaliLoader(Loader):
         }
         # headers first: without one, decoding is not even safe
         faults = _faults(images, self._header_fault)
+        if self.reads_rot:
+            _, found = self._rotations(in_flight, self._source.encoded(in_flight, ROT))
+            faults |= {(index, member): fault for index, member, fault in found}
         if not faults:
             # the host is asked first, since an answer of DALI's costs a pipeline
             suspects = {key: images[key] for key in _faults(images, _host_fault)}
@@ -203,7 +233,9 @@ class DaliLoader(Loader):
     def _header_fault(self, data: Bytes, member: str) -> str:
         """Return what is wrong with an image's header; empty if it is as it should be."""
         try:
-            return self._size_fault(*stored_size(data, member))
+            fault = self._size_fault(*stored_size(data, member))
+            layout = self._layouts.get(member)
+            return fault or (self._layout_fault(data, layout) if layout else "")
         except ValueError as error:
             return f"cannot be decoded ({error})"
 

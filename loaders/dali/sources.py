@@ -5,24 +5,32 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.base import Indices
-from loaders.codecs import Bytes
+from loaders.codecs import Bytes, PngLayout
 from loaders.dali.graph import Feed, GraphSpec, random_access_graph, sequential_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.errors import InputError
 from loaders.format.index import write_index
-from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, decode_arrays
+from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, ROT, decode_arrays
 from loaders.format.shard_set import ShardSet
 from loaders.system.open_files import OpenFilesError, allow_open_files
 
-Labels = tuple[NDArray[np.float32], NDArray[np.int32]]
-"""pose (n, 16, 5) and meta (n, 4)."""
+
+class Labels(NamedTuple):
+    """What a batch's samples hold beside images."""
+
+    pose: NDArray[np.float32]
+    """(n, 16, 5)."""
+    meta: NDArray[np.int32]
+    """(n, 4)."""
+    rot: Sequence[Bytes]
+    """The rot file of each, if they were asked for."""
 
 
 class MappedSource:
@@ -30,9 +38,11 @@ class MappedSource:
 
     fed = True
 
-    def __init__(self, shard_set: ShardSet, pipelines: Pipelines) -> None:
+    def __init__(self, shard_set: ShardSet, pipelines: Pipelines, *, rot: bool) -> None:
+        """Read rot files beside the labels if ``rot`` says so."""
         self.pipeline: Any = None
         self._shard_set = shard_set
+        self._reads_rot = rot
         self._pipelines = pipelines
 
     def start(self, spec: GraphSpec, batches: list[Indices], feed: Feed) -> None:
@@ -42,7 +52,8 @@ class MappedSource:
 
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
         """Return a batch's labels, and those of the graph's outputs that are images."""
-        return (self._shard_set.pose(indices), self._shard_set.meta(indices)), outputs
+        rot = self._shard_set.read(indices, ROT) if self._reads_rot else ()
+        return Labels(self._shard_set.pose(indices), self._shard_set.meta(indices), rot), outputs
 
     def encoded(self, indices: Indices, member: str) -> list[Bytes]:
         """Return the bytes of a member of each sample."""
@@ -80,11 +91,20 @@ class SequentialSource:
     _open: ClassVar[WeakSet[SequentialSource]] = WeakSet()
     """All that were not closed: training and validation read at the same time."""
 
-    def __init__(self, shard_set: ShardSet, members: Sequence[str], pipelines: Pipelines) -> None:
-        """Check that the tars can be opened and, where they are remote, read. Raises InputError."""
+    def __init__(self, shard_set: ShardSet, members: Sequence[str], pipelines: Pipelines, *, rot: bool) -> None:
+        """Check that the tars can be opened and, where they are remote, read. Raises InputError.
+
+        Args:
+            shard_set: the split.
+            members: images to read.
+            pipelines: how to read.
+            rot: read rot files beside the labels.
+        """
         self.pipeline: Any = None
         self._shard_set = shard_set
         self._members = tuple(members)
+        self._labels = (POSE, META, *((ROT,) if rot else ()))
+        self._layouts: list[tuple[str, PngLayout]] = []
         self._pipelines = pipelines
         self._open.add(self)
         self._allow_open(sum(len(one._shard_set.shards) for one in self._open if one.pipeline is None))
@@ -98,18 +118,32 @@ class SequentialSource:
         # the reader delivers whole batches only: short ones are filled up here, and cut again;
         # by one sample, since the reader opens a tar again whenever the order comes back to it
         padded = [np.pad(indices, (0, self._pipelines.batch_size - len(indices)), "edge") for indices in batches]
-        members = [POSE, META, *self._members]
+        kinds = zip(self._members, spec.images, strict=True)
+        self._layouts = [(member, kind.layout) for member, kind in kinds if kind.layout]
+        members = [*self._labels, *self._members]
         self.pipeline = self._build_reader(np.concatenate(padded), members, feed, spec)
 
     def split(self, indices: Indices, outputs: Sequence[Any]) -> tuple[Labels, Sequence[Any]]:
         """Return a batch's labels, and those of the graph's outputs that are images. Raises PipelineError."""
         pose, meta = (np.asarray(output.as_tensor())[: len(indices)] for output in outputs[:2])
-        images, sizes = outputs[2 : 2 + len(self._members)], outputs[2 + len(self._members) :]
+        begin = len(self._labels)
+        # of different lengths
+        rot = [np.array(outputs[2][row]) for row in range(len(indices))] if ROT in self._labels else ()
+        images, headers = outputs[begin : begin + len(self._members)], outputs[begin + len(self._members) :]
+        self._check_headers([np.asarray(header.as_tensor()) for header in headers])
+        return Labels(decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE), rot), images
+
+    def _check_headers(self, headers: list[NDArray[Any]]) -> None:
+        """Compare what a stream read of images' headers with what they should be. Raises PipelineError."""
+        encoded = [member for member in self._members if not member.endswith(".npy")]
+        sizes = dict(zip(encoded, headers, strict=False))
         camera = self._shard_set.camera
-        for size in sizes:
-            if (np.asarray(size.as_tensor())[:, :2] != (camera.height, camera.width)).any():
+        for size in sizes.values():
+            if (size[:, :2] != (camera.height, camera.width)).any():
                 raise PipelineError("an image has another size than the manifest says")
-        return (decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE)), images
+        for (member, layout), bits in zip(self._layouts, headers[len(encoded) :], strict=True):
+            if (sizes[member][:, 2] != layout.channels).any() or (bits != layout.bits).any():
+                raise PipelineError("a PNG has other pixels than the first one")
 
     def encoded(self, indices: Indices, member: str) -> list[Bytes]:
         """Read the bytes of a member of each sample. Raises InputError."""
@@ -149,7 +183,9 @@ class SequentialSource:
     def _read(self, indices: Indices, member: str) -> list[Bytes]:
         """Return a member's bytes of some samples, read apart from the epoch. Raises InputError."""
         camera = self._shard_set.camera
-        spec = GraphSpec((), camera, 1, moves=False, jitters_color=False, device="cpu", hw_decoder_load=0)
+        spec = GraphSpec(
+            (), camera, self._shard_set.window, 1, moves=False, jitters_color=False, device="cpu", hw_decoder_load=0
+        )
         try:
             pipeline = self._build_reader(indices, [member], tuple, spec, len(indices))
             (read,) = self._pipelines.run(pipeline)

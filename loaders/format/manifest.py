@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from loaders.errors import InputError
-from loaders.format.sample import IMAGE_MEMBERS
+from loaders.format.sample import IMAGE_MEMBERS, VISIBLE, sample_members
 from loaders.plain import from_plain
-from loaders.preprocessing import Preprocessing
+from loaders.preprocessing import Preprocessing, upgraded
 from models.camera import FisheyeCamera
 from models.skeleton import BONES, JOINTS
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = "egopose-shards"
-VERSION: Final = 2
+VERSION: Final = 3
+_OLDER: Final = 2
+"""A version that is read as well: its samples have no ``visible.npy``."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,19 @@ class Manifest:
     splits: dict[str, Split]
     generated: bool = False
     """Whether any frame was made by ``tools.synthesize``."""
+    version: int = VERSION
+    """Of the format."""
 
     @property
     def image_member(self) -> str | None:
         """Member name of the image, None in a set without images."""
         return IMAGE_MEMBERS[self.preprocessing.format] if "rgba" in self.options["components"] else None
+
+    @property
+    def members(self) -> list[str]:
+        """Names of a sample's members, in their order."""
+        members = sample_members(self.options["components"], self.image_member)
+        return [name for name in members if name != VISIBLE or self.version != _OLDER]
 
     def fingerprint(self, split: str) -> str:
         """Return 16 hexadecimal digits that change with any byte of the split's shards."""
@@ -87,7 +97,7 @@ class Manifest:
         """Encode; the same manifest gives the same text."""
         content = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": self.version,
             "skeleton": {"joints": JOINTS, "bones": BONES},
             **dataclasses.asdict(self),
         }
@@ -110,13 +120,15 @@ class Manifest:
             raise InputError(f"{path} is not JSON ({error}): run tools.shard again") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{path} does not describe a shard set of this project: run tools.shard")
-        if content.get("version") != VERSION:
+        if content.get("version") not in (VERSION, _OLDER):
             raise InputError(
                 f"{path} has format version {content.get('version')}, not {VERSION}: run tools.shard again"
             )
         try:
             if tuple(content["skeleton"]["joints"]) != JOINTS:
                 raise InputError(f"{path} lists other joints than models/skeleton.py: run tools.shard again")
+            if content["version"] == _OLDER:
+                content = {"generated": False, **content, "preprocessing": upgraded(content["preprocessing"])}
             return from_plain(cls, {field.name: content[field.name] for field in dataclasses.fields(cls)})
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}): run tools.shard again") from None

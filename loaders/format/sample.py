@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -11,20 +12,38 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import Bytes, decode_stored, encode_array
+from loaders.codecs import Bytes, decode_exact, decode_stored, encode_array
 from loaders.errors import InputError
 from models.skeleton import JOINTS, NECK
 
 IMAGE_MEMBERS: Final = {"jpeg": "rgba.jpg", "png": "rgba.png", "raw": "rgba.npy", "source": "rgba.png"}
 """Member that holds the image, by image format. ``source`` is the dataset's own file, not cropped, not resized."""
 
-JSON, WORLDP, POSE, META = "json", "worldp.png", "pose.npy", "meta.npy"
+JSON, WORLDP, DEPTH, OBJECT_ID, ROT = "json", "worldp.png", "depth.png", "objectId.png", "rot.json"
+POSE, META, VISIBLE = "pose.npy", "meta.npy", "visible.npy"
+
+COMPONENT_MEMBERS: Final = {"json": JSON, "worldp": WORLDP, "depth": DEPTH, "objectId": OBJECT_ID, "rot": ROT}
+"""Member of each component but the image, in the order of a sample."""
+EXACT_MEMBERS: Final = (WORLDP, DEPTH, OBJECT_ID)
+"""Images whose values are no colors: they are never interpolated."""
+NO_ROTATIONS: Final = b"null"
+"""What ``rot.json`` holds of a frame that has no rot file: all samples have the same members."""
 
 POSE_SHAPE: Final = (len(JOINTS), 5)
 """float32: u, v in pixels of the stored image (centers at integers); x, y, z in metres, camera frame."""
 
 META_SHAPE: Final = (4,)
 """int32: subject, environment, frame, action; frame is a number, the others index the manifest's lists."""
+
+VISIBLE_SHAPE: Final = (len(JOINTS),)
+"""uint8: `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE` of each joint, with the square that a network sees."""
+
+
+def sample_members(components: Iterable[str], image: str | None) -> list[str]:
+    """Return the names of a sample's members in their order, given its components and the name of its image."""
+    chosen = list(components)
+    members = [*filter(None, [image]), *(name for kind, name in COMPONENT_MEMBERS.items() if kind in chosen)]
+    return [*members, POSE, META, VISIBLE]
 
 
 def sample_key(subject: str, environment: str, frame: int) -> str:
@@ -43,6 +62,33 @@ def encode_pose(joints_2d: NDArray[np.floating[Any]], joints_3d: NDArray[np.floa
 def encode_meta(subject: int, environment: int, frame: int, action: int) -> bytes:
     """Encode ``meta.npy``."""
     return encode_array(np.array([subject, environment, frame, action], "<i4"))
+
+
+def encode_visible(visible: NDArray[np.uint8]) -> bytes:
+    """Encode ``visible.npy``."""
+    return encode_array(visible.astype("|u1"))
+
+
+def read_rotations(content: Bytes | bytes) -> NDArray[np.float32]:
+    """Return the rotations (16, 3), degrees, in a frame's rot file, which lists joints by name; NaN for what it lacks.
+
+    Raises ValueError if it is something else.
+    """
+    try:
+        listed = json.loads(bytes(content))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    rotations = np.full((len(JOINTS), 3), np.nan, np.float32)
+    try:
+        named = [(joint["name"].removeprefix("mixamorig:"), joint["rot"]) for joint in listed or ()]
+        for name, angles in named:
+            if name in JOINTS:
+                rotations[JOINTS.index(name)] = np.array(angles, np.float64).reshape(3)
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
+        raise ValueError("no list of joints with name and three angles") from None
+    if len(known := [name for name, _ in named if name in JOINTS]) > len(set(known)):
+        raise ValueError("a joint is there twice")
+    return rotations
 
 
 def encoded_size(dtype: str, shape: tuple[int, ...]) -> int:
@@ -65,9 +111,11 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
         sample: ``__key__`` and the bytes of each member.
 
     Returns:
-        ``__key__``; ``image`` (H, W, 3) uint8, RGB, and ``worldp`` (H, W, 3) uint8 or uint16, as they are stored and
-        if they are; ``joints_2d`` (16, 2) float32, pixels of the stored image; ``joints_3d`` (16, 3) float32, metres,
-        camera frame, Neck subtracted; ``meta`` (4,) int32: subject, environment, frame, action.
+        ``__key__``; what is stored of ``image`` (H, W, 3) uint8, RGB; ``worldp``, ``depth`` and ``object_id``
+        (H, W, C), uint8 or uint16 as they are stored; ``rot`` (16, 3) float32, degrees, NaN where absent; then
+        ``joints_2d`` (16, 2) float32, pixels of the stored image; ``joints_3d`` (16, 3) float32, metres, camera frame,
+        Neck subtracted; ``meta`` (4,) int32: subject, environment, frame, action; ``visible`` (16,) uint8:
+        `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE`, not in sets of version 2.
 
     Raises:
         InputError: a member is missing or cannot be decoded.
@@ -79,12 +127,11 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
         "joints_3d": pose[:, 2:] - pose[NECK, 2:],
         "meta": _decode_member(sample, META),
     }
-    for member in sample:
-        if member in IMAGE_MEMBERS.values():
-            decoded["image"] = _decode_member(sample, member)
-        elif member == WORLDP:
-            decoded["worldp"] = _decode_member(sample, member)
-    return decoded
+    names = {**dict.fromkeys(IMAGE_MEMBERS.values(), "image"), **_DECODED_NAMES}
+    return decoded | {names[member]: _decode_member(sample, member) for member in sample if member in names}
+
+
+_DECODED_NAMES: Final = {WORLDP: "worldp", DEPTH: "depth", OBJECT_ID: "object_id", ROT: "rot", VISIBLE: "visible"}
 
 
 def _decode_member(sample: dict[str, Any], member: str) -> NDArray[Any]:
@@ -93,6 +140,10 @@ def _decode_member(sample: dict[str, Any], member: str) -> NDArray[Any]:
     try:
         if member.endswith(".npy"):
             return np.load(io.BytesIO(sample[member]), allow_pickle=False)  # type: ignore[no-any-return]
+        if member == ROT:
+            return read_rotations(sample[member])
+        if member in EXACT_MEMBERS:
+            return decode_exact(np.frombuffer(sample[member], np.uint8))
         return decode_stored(np.frombuffer(sample[member], np.uint8), member)
     except (ValueError, EOFError) as error:
         raise InputError(f"{sample['__key__']}.{member} cannot be decoded ({error}): copy its shard again") from None

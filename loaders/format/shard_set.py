@@ -14,8 +14,19 @@ from loaders.codecs import Bytes
 from loaders.errors import InputError
 from loaders.format.index import IndexEntry, ShardIndex, compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, decode_arrays, encoded_size
+from loaders.format.sample import (
+    COMPONENT_MEMBERS,
+    META,
+    META_SHAPE,
+    POSE,
+    POSE_SHAPE,
+    VISIBLE,
+    VISIBLE_SHAPE,
+    decode_arrays,
+    encoded_size,
+)
 from loaders.system.open_files import map_file, read_ahead
+from models.camera import FisheyeCamera
 
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -54,6 +65,9 @@ class ShardSet:
         self.folder = root / split
         self.shards = self.manifest.splits[split].shards
         self.camera = self.manifest.camera
+        """The camera of the stored images."""
+        self.window = self.manifest.preprocessing.window(self.camera)
+        """Left, top and side of the square that a network sees, in pixels of the stored images."""
         self.fingerprint = self.manifest.fingerprint(split)
         self.remote = remote
         self._maps: dict[int, Bytes] = {}
@@ -75,6 +89,10 @@ class ShardSet:
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self._spans)
+
+    def seen_camera(self, size: int) -> FisheyeCamera:
+        """Return the camera of what a network sees of the stored images, resized to ``size`` x ``size`` pixels."""
+        return self.camera.crop_and_resize(*self.window, size)
 
     def read(self, indices: Indices, name: str) -> list[Bytes]:
         """Return the bytes of a member of each sample, as read-only views into the mapped tars."""
@@ -172,6 +190,8 @@ class ShardSet:
             return
         image = self.manifest.image_member
         sizes = {POSE: encoded_size("<f4", POSE_SHAPE), META: encoded_size("<i4", META_SHAPE)}
+        if VISIBLE in self.manifest.members:
+            sizes[VISIBLE] = encoded_size("|u1", VISIBLE_SHAPE)
         if image and self.manifest.preprocessing.format == "raw":
             sizes[image] = encoded_size("u1", (self.camera.height, self.camera.width, 3))
         for name, size in sizes.items():
@@ -211,13 +231,13 @@ def check_shard(folder: Path, shard: Shard, *, checksum: bool) -> None:
             raise InputError(f"{path} was altered: its sha256 is not the manifest's: {remedy}")
 
 
-def image_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, str]:
-    """Return the tar member behind each output ("image", "worldp"). Raises InputError if the set lacks it."""
+def output_members(shard_set: ShardSet, outputs: Sequence[str]) -> dict[str, str]:
+    """Return the tar member behind each output of `build_loader`. Raises InputError if the set lacks it."""
     members = {}
     for output in outputs:
-        member = shard_set.manifest.image_member if output == "image" else WORLDP
+        component = {"image": "rgba", "object_id": "objectId"}.get(output, output)
+        member = COMPONENT_MEMBERS.get(component, shard_set.manifest.image_member)
         if member is None or member not in shard_set.members:
-            component = "rgba" if output == "image" else output
             raise InputError(f"{shard_set.folder} holds no {component}: run tools.shard with --components {component}")
         members[output] = member
     return members

@@ -1,6 +1,7 @@
 """Evaluation, as a user starts it."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -85,13 +86,17 @@ def test_the_metrics_are_those_of_the_frames(tmp_path, capsys, shards, finetuned
         pixels.append(np.linalg.norm(joints_2d - true_2d, axis=1).mean())
     assert len(ours["All"]) == metrics["frames"] == 10
     assert metrics["frames_per_group"] == {name: len(ours[name]) for name in metrics["frames_per_group"]}
-    assert metrics["mpjpe_mm"] == pytest.approx({name: np.mean(values) for name, values in ours.items()}, rel=1e-4)
-    means = {name: np.mean(values) for name, values in baseline.items()}
-    assert metrics["baseline_mpjpe_mm"] == pytest.approx(means, rel=1e-6)
+    for key, by_group, tolerance in (("mpjpe_mm", ours, 1e-4), ("baseline_mpjpe_mm", baseline, 1e-6)):
+        means = {name: np.mean(values) for name, values in by_group.items()}
+        means["Group mean"] = np.mean([mean for name, mean in means.items() if name != "All"])
+        assert metrics[key] == pytest.approx(means, rel=tolerance)
     assert metrics["error_2d_px"] == pytest.approx(np.mean(pixels), rel=1e-4)
     assert metrics["error_2d_frame_px"] == pytest.approx(np.mean(pixels) * 800 / 64, rel=1e-4)
     said = capsys.readouterr().out
-    assert f"{metrics['mpjpe_mm']['All']:.1f}" in said.splitlines()[2]
+    (row,) = [line for line in said.splitlines() if line.startswith("All ")]
+    assert f"{metrics['mpjpe_mm']['All']:.1f}" in row
+    assert "unreliable: they rest on 1 recording," in said
+    assert "does not say where Head is" in said
     assert said.splitlines()[-1] == f"report: {tmp_path / 'report' / 'report.html'}"
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert written == {
@@ -102,6 +107,51 @@ def test_the_metrics_are_those_of_the_frames(tmp_path, capsys, shards, finetuned
         "per_joint.png",
         "report.html",
     }
+
+
+def test_poses_are_placed_before_the_camera_by_the_checkpoints_head(tmp_path, capsys, shards, finetuned):
+    path = tmp_path / "head.pt"
+    mean = (-0.01, -0.19, 0.05)
+    head = {"mean": list(mean), "spread": [0.0, 0.0, 0.0]}
+    checkpoint.save(path, dataclasses.replace(checkpoint.load(finetuned), head=head))
+    metrics = evaluated(path, shards, tmp_path / "report", "--data.backend", "torch")
+    poses = ShardSet(shards, "test").labels()[0][..., 2:].astype(float)
+    frames = zip(frame_by_frame(path, shards, "test"), poses, strict=True)
+    expected = [
+        1000 * np.linalg.norm(joints_3d - joints_3d[1] + mean - pose, axis=1).mean()
+        for (_, joints_3d, *_), pose in frames
+    ]
+    assert metrics["camera_mpjpe_mm"]["All"] == pytest.approx(np.mean(expected), rel=1e-4)
+    assert "does not say where Head is" not in capsys.readouterr().out
+
+
+def test_two_checkpoints_are_compared_frame_by_frame(tmp_path, capsys, shards, finetuned):
+    other = make_checkpoint(tmp_path / "other.pt", seed=1)
+    common = ("--data.backend", "torch")
+    theirs = evaluated(other, shards, tmp_path / "theirs", *common, "--per-frame", "csv")
+    ours = evaluated(finetuned, shards, tmp_path / "ours", *common, "--against", str(tmp_path / "theirs"))
+    against = ours["against"]
+    assert against["table"] == str(tmp_path / "theirs" / "per_frame.csv")
+    assert (against["frames"], against["frames_only_here"], against["frames_only_there"]) == (10, 0, 0)
+    for name in ("mpjpe_mm", "pa_mpjpe_mm", "error_2d_frame_px"):
+        key = name if name == "mpjpe_mm" else f"group_{name}"
+        for group, difference in against["difference"][name].items():
+            assert difference == pytest.approx(ours[key][group] - theirs[key][group], abs=1e-3)
+            low, high = against["ci95"][name][group]
+            assert low - 1e-9 <= difference <= high + 1e-9
+    said = capsys.readouterr().out
+    assert f"{against['difference']['mpjpe_mm']['All']:+.1f}" in said
+    assert "Compared frame by frame" in (tmp_path / "ours" / "report.html").read_text()
+    # nothing in common is found before any frame is evaluated
+    wrong = flags(
+        finetuned, shards, tmp_path / "r", "--split", "val", "--against", tmp_path / "theirs" / "metrics.json"
+    )
+    assert main([str(flag) for flag in wrong]) == 2
+    assert "no frame in common" in capsys.readouterr().err
+    # a table that was not written with the metrics beside it must not stand for them
+    evaluated(other, shards, tmp_path / "theirs", *common)
+    assert main([str(f) for f in flags(finetuned, shards, tmp_path / "r", "--against", tmp_path / "theirs")]) == 2
+    assert "--per-frame csv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file_format", ["csv", "parquet"])
@@ -179,7 +229,7 @@ def test_skipped_frames_are_skipped_and_listed(tmp_path, capsys, finetuned):
     for metrics in (one, two):
         listed = metrics["evaluation"]["skipped"]
         assert [number for number in (3, 4, 9) for line in listed if f"{number:06}.rgba.jpg" in line] == [3, 4, 9]
-        assert metrics["evaluation"]["notes"][-1].startswith("3 frames skipped, the first: ")
+        assert metrics["evaluation"]["notes"][0].startswith("3 frames skipped, the first: ")
 
 
 def test_a_split_without_any_usable_image_is_one_line(tmp_path, capsys, finetuned):

@@ -10,12 +10,13 @@ from PIL import Image
 from engine.evaluate import main as evaluate
 from engine.infer import load_model, main
 from engine.inference.images import Preparation, read_image
-from engine.inference.pose_model import PoseModel, View
+from engine.inference.pose_model import PoseModel
+from engine.inference.view import View
 from loaders import InputError, ShardSet
 from loaders.codecs import decode, encode
 from loaders.preprocessing import Circle, resize
 from models.camera import XR_EGOPOSE
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint
 from tools.convert_checkpoint import main as convert
 
@@ -49,7 +50,10 @@ def run(finetuned, folder, output, *more):
 
 
 def prepare(size=64, *, circle=None):
-    return Preparation(lambda square: resize(square, size), 0, lambda view: circle, keep_canvas=True)
+    def view_of(image):
+        return View(image.shape[1], image.shape[0])
+
+    return Preparation(lambda square: resize(square, size), view_of, lambda view: circle, keep_canvas=True)
 
 
 def same(a, b, **tolerance):
@@ -177,6 +181,46 @@ def test_a_folder_becomes_predictions(tmp_path, capsys, finetuned, model):
         assert drawn.shape == image.shape
         assert (drawn[:, :, ::-1] != image).any()
     assert "3 of 3 images" in capsys.readouterr().out
+
+
+def test_predictions_have_the_pose_in_the_camera_frame(tmp_path, capsys):
+    """As the model says it, in frames and axes that the head of the file names; NaN becomes null."""
+    head = {"mean": (-0.25, 0.5, 1.0), "spread": (0.125, 0.0, 0.25)}
+    checkpoint = make_checkpoint(tmp_path / "best.pt", head=head)
+    (tmp_path / "in").mkdir()
+    images = [frame(seed, 90, 80) for seed in range(2)]
+    for i, image in enumerate(images):
+        write(tmp_path / "in" / f"{i}.png", image)
+    assert run(checkpoint, tmp_path / "in", tmp_path / "out", "--rotate", "90", "--no-images") == 0
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert content["frames"]["joints_3d_m"] == "relative to Neck"
+    # rotated back counterclockwise: what was to the right points up, what was down to the right
+    assert content["head"] == {"mean_m": [0.5, 0.25, 1.0], "spread_m": [0.0, 0.125, 0.25]}
+    poses = load_model(checkpoint, device="cpu")(images, rotate=90)
+    np.testing.assert_allclose(poses.joints_3d_camera[:, HEAD], [[0.5, 0.25, 1.0]] * 2, atol=1e-6)
+    for key, expected in (("joints_3d_camera_m", poses.joints_3d_camera), ("projected_2d_px", poses.projected_2d)):
+        for i, entry in enumerate(content["images"]):
+            assert list(entry[key]) == list(JOINTS)
+            values = [np.full(expected.shape[2], np.nan) if v is None else v for v in entry[key].values()]
+            np.testing.assert_allclose(values, expected[i], atol=0.02)
+    said = [list(entry["projection_distance_px"].values()) for entry in content["images"]]
+    said = np.array(said, float)  # None becomes NaN
+    np.testing.assert_allclose(said, poses.distance, atol=0.02)
+    assert np.isnan(said).any()
+    median = np.nanmedian(poses.distance)
+    assert f"lie {median:.1f} px from the heatmaps' peaks (median)" in capsys.readouterr().out
+
+
+def test_a_checkpoint_without_the_heads_place_says_so(tmp_path, capsys, finetuned):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.png", frame(0, 64, 64))
+    assert run(finetuned, tmp_path / "in", tmp_path / "out", "--no-images") == 0
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert content["head"] is None
+    assert "joints_3d_camera_m" not in {**content["frames"], **content["images"][0]}
+    said = capsys.readouterr()
+    assert "the checkpoint does not say where the head is" in said.err
+    assert "median" not in said.out
 
 
 def test_a_batch_begins_before_the_one_before_is_waited_for(tmp_path, monkeypatch, finetuned, model):
@@ -317,7 +361,7 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
 def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
     """The circle is that of the training images, wherever the center square lies and however it is rotated."""
     model = load_model(world.checkpoint, device="cpu")
-    expected = XR_EGOPOSE.center_square(64)
+    expected = XR_EGOPOSE.cropped("square", 64)
     circle = model.preprocessing.image_circle
     assert model.preprocessing.image_size == 64
     assert (circle.x, circle.y) == pytest.approx((expected.cx, expected.cy), abs=1)

@@ -13,7 +13,7 @@ STRONG = AugmentConfig(rotation=180, horizontal_flip=0.5, brightness=0.4, contra
 
 @given(st.floats(-np.pi, np.pi), st.booleans(), st.sampled_from([128, 368, 800]), st.integers(0, 1000))
 def test_moved_joints_are_where_the_camera_sees_the_moved_pose(angle, flip, size, seed):
-    camera = XR_EGOPOSE.center_square(size)
+    camera = XR_EGOPOSE.cropped("square", size)
     pose = np.random.default_rng(seed).uniform([-0.6, -0.6, 0.05], [0.6, 0.6, 1.5], (1, 16, 3)).astype(np.float32)
     pixels = camera.project(pose).astype(np.float32)
     augmentation = Augmentation(np.array([angle]), np.array([flip]), np.zeros((1, 3, 4), np.float32))
@@ -22,7 +22,7 @@ def test_moved_joints_are_where_the_camera_sees_the_moved_pose(angle, flip, size
 
 
 def test_a_rotation_by_90_degrees_is_clockwise_on_the_screen():
-    camera = XR_EGOPOSE.center_square(368)
+    camera = XR_EGOPOSE.cropped("square", 368)
     augmentation = Augmentation(np.array([np.pi / 2]), np.array([False]), np.zeros((1, 3, 4), np.float32))
     right = np.full((1, 16, 2), [camera.cx + 100, camera.cy], np.float32)
     moved, _ = augmentation.move_joints(right, np.zeros((1, 16, 3), np.float32), camera)
@@ -30,7 +30,7 @@ def test_a_rotation_by_90_degrees_is_clockwise_on_the_screen():
 
 
 def test_a_horizontal_flip_exchanges_left_and_right():
-    camera = XR_EGOPOSE.center_square(368)
+    camera = XR_EGOPOSE.cropped("square", 368)
     pose = np.random.default_rng(0).normal(size=(1, 16, 3)).astype(np.float32)
     augmentation = Augmentation(np.zeros(1), np.array([True]), np.zeros((1, 3, 4), np.float32))
     _, moved = augmentation.move_joints(np.zeros((1, 16, 2), np.float32), pose, camera)

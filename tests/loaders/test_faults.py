@@ -29,7 +29,7 @@ def cut_at(root, sample):
     path.write_bytes(path.read_bytes()[: first if sample == int(sample) else (first + second) // 2])
 
 
-def alter(path, offset=5000):
+def alter(path, offset):
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
@@ -46,8 +46,8 @@ def rewrite(root, change):
     random = np.random.default_rng(0)
     samples = []
     for index in range(4, 8):
-        members = make_sample(shard_set.camera, "jpeg", ("rgba",), random)
-        members["meta.npy"] = shard_set.member(index, "meta.npy").tobytes()
+        _, members = make_sample(shard_set.camera, shard_set.manifest.preprocessing, ("rgba",), random)
+        members |= {name: shard_set.member(index, name).tobytes() for name in ("meta.npy", "visible.npy")}
         samples.append((shard_set.key(index), change(members) if index == 6 else members))
     shard = write_shard(root / SHARD, samples)
     content = json.loads((root / MANIFEST).read_text())
@@ -106,7 +106,7 @@ def test_an_index_that_fits_another_tar_of_equal_size_is_found(tmp_path):
 
 
 def test_an_altered_byte_is_found_by_its_checksum(shards):
-    alter(shards / SHARD)
+    alter(shards / SHARD, ShardSet(shards, "train").span(5, "rgba.jpg")[0] + 100)
     build_loader(DataConfig(shards=shards), "train").close()
     with pytest.raises(InputError, match=r"train-000001.tar was altered"):
         build_loader(DataConfig(shards=shards, checksums=True), "train")

@@ -10,7 +10,7 @@ import pytest
 
 from loaders.codecs import decode
 from loaders.plain import UnknownFieldError, from_plain
-from loaders.preprocessing import Circle, Preprocessing, center_square, resize
+from loaders.preprocessing import Circle, Preprocessing, crop_window, cut, resize
 from models.camera import XR_EGOPOSE
 
 FRAME = cv2.resize(np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8), (1280, 800))
@@ -25,7 +25,7 @@ def read_back(content):
 @pytest.mark.parametrize("image_format", ["jpeg", "png", "raw"])
 @pytest.mark.parametrize("size", [96, 368, 1000])
 def test_an_image_is_what_a_loader_reads_back(image_format, size):
-    preprocessing = Preprocessing.of(image_format, size, 90, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(image_format, "square", size, 90, XR_EGOPOSE)
     expected = read_back(preprocessing.encode(FRAME))
     assert expected.shape == (size, size, 3)
     np.testing.assert_array_equal(preprocessing.apply(FRAME), expected)
@@ -35,35 +35,76 @@ def test_an_image_is_what_a_loader_reads_back(image_format, size):
 
 
 def test_a_stored_image_is_not_encoded_again():
-    preprocessing = Preprocessing.of("jpeg", 96, 50, XR_EGOPOSE)
+    preprocessing = Preprocessing.of("jpeg", "square", 96, 50, XR_EGOPOSE)
     square = np.ascontiguousarray(FRAME[:96, :96])
     np.testing.assert_array_equal(preprocessing.apply(square), square)
 
 
 def test_the_format_source_leaves_the_center_square():
-    preprocessing = Preprocessing.of("source", 96, 90, XR_EGOPOSE)
-    assert (preprocessing.crop, preprocessing.image_size, preprocessing.quality) == ("full", 800, None)
+    preprocessing = Preprocessing.of("source", "square", 96, 90, XR_EGOPOSE)
+    assert (preprocessing.crop, preprocessing.image_size, preprocessing.quality) == ("square", 800, None)
     assert preprocessing.camera(XR_EGOPOSE) == XR_EGOPOSE
     np.testing.assert_array_equal(preprocessing.apply(FRAME), FRAME[:, 240:1040])
 
 
 def test_small_images_are_enlarged():
     small = FRAME[:40, :60]
-    enlarged = Preprocessing.of("raw", 96, 90, XR_EGOPOSE).apply(small)
+    enlarged = Preprocessing.of("raw", "square", 96, 90, XR_EGOPOSE).apply(small)
     np.testing.assert_array_equal(enlarged, cv2.resize(small[:, 10:50], (96, 96), interpolation=cv2.INTER_LINEAR))
 
 
 def test_the_center_square_and_its_resize():
     tall = np.arange(7 * 4 * 3, dtype=np.uint8).reshape(7, 4, 3)
-    np.testing.assert_array_equal(center_square(tall), tall[1:5])
+    np.testing.assert_array_equal(cut(tall, "square"), tall[1:5])
     assert resize(FRAME[:, :800], 800) is not None
     out = np.zeros((64, 64, 3), np.uint8)
     np.testing.assert_array_equal(resize(FRAME[:, 240:1040], 64, out), out)
     assert out.any()
 
 
+@pytest.mark.parametrize("crop", ["square", "lens", "full"])
+def test_a_crop_is_the_cameras_window_black_beyond_the_frame(crop):
+    left, top, side = XR_EGOPOSE.window(crop)
+    square = cut(FRAME, crop)
+    assert square.shape == (side, side, 3)
+    rows, columns = np.indices((side, side)) + np.reshape([top, left], (2, 1, 1))
+    inside = (rows >= 0) & (rows < 800) & (columns >= 0) & (columns < 1280)
+    expected = np.where(inside[..., None], FRAME[rows.clip(0, 799), columns.clip(0, 1279)], 0)
+    np.testing.assert_array_equal(square, expected)
+    assert np.shares_memory(square, FRAME) == bool(inside.all()) == (crop == "square")
+    alpha = np.dstack([FRAME, FRAME[..., :1]]).astype(np.uint16)
+    np.testing.assert_array_equal(cut(alpha, crop)[..., :3], expected)
+    np.testing.assert_array_equal(cut(FRAME[..., 0], crop), expected[..., 0])
+
+
+@pytest.mark.parametrize("crop", ["square", "lens", "full"])
+def test_what_a_crop_shows_of_a_frame_it_shows_of_the_frame_at_another_size(crop):
+    left, top, side = crop_window(640, 400, crop)
+    assert np.abs(np.array([left, top, side]) * 2 - XR_EGOPOSE.window(crop)).max() <= 1
+    # the center square alone, as users cut frames: the rest of the crop is black
+    centered = cut(np.ascontiguousarray(FRAME[:, 240:1040]), crop)
+    whole = cut(FRAME, crop)
+    assert centered.shape == whole.shape
+    shown = centered.any(axis=2)
+    np.testing.assert_array_equal(centered[shown], whole[shown])
+
+
+@pytest.mark.parametrize("crop", ["lens", "full"])
+@pytest.mark.parametrize("image_format", ["jpeg", "raw", "source"])
+def test_a_wider_crop_is_what_a_loader_reads_back(image_format, crop):
+    preprocessing = Preprocessing.of(image_format, crop, 96, 90, XR_EGOPOSE)
+    seen = preprocessing.apply(FRAME)
+    if image_format == "source":
+        np.testing.assert_array_equal(seen, cut(FRAME, crop))
+        assert preprocessing.image_size == len(seen)
+    else:
+        np.testing.assert_array_equal(seen, read_back(preprocessing.encode(FRAME)))
+        np.testing.assert_array_equal(preprocessing.as_stored(cut(FRAME, crop)), seen)
+        np.testing.assert_array_equal(preprocessing.apply(seen), seen)
+
+
 def test_plain_values_become_the_same_preprocessing_again():
-    of = Preprocessing.of("jpeg", 96, 90, XR_EGOPOSE)
+    of = Preprocessing.of("jpeg", "square", 96, 90, XR_EGOPOSE)
     for given in (of, dataclasses.replace(of, image_circle=Circle(47.0, 48.5, 51.0))):
         assert from_plain(Preprocessing, json.loads(json.dumps(dataclasses.asdict(given)))) == given
 
@@ -79,11 +120,13 @@ def test_plain_values_become_the_same_preprocessing_again():
     ],
 )
 def test_other_values_are_refused(change, said):
-    plain = dataclasses.asdict(Preprocessing.of("jpeg", 96, 90, XR_EGOPOSE)) | change
+    plain = dataclasses.asdict(Preprocessing.of("jpeg", "square", 96, 90, XR_EGOPOSE)) | change
     with pytest.raises(ValueError, match=said):
         from_plain(Preprocessing, plain)
 
 
 def test_fields_of_a_newer_program_are_named():
     with pytest.raises(UnknownFieldError, match="tilt of Preprocessing"):
-        from_plain(Preprocessing, dataclasses.asdict(Preprocessing.of("png", 96, 90, XR_EGOPOSE)) | {"tilt": 1})
+        from_plain(
+            Preprocessing, dataclasses.asdict(Preprocessing.of("png", "square", 96, 90, XR_EGOPOSE)) | {"tilt": 1}
+        )

@@ -92,13 +92,16 @@ def test_a_batch_with_nothing_else_in_it_fails(shards, way):
 
 @pytest.mark.parametrize("access", ["random", "sequential"])
 def test_a_bad_image_costs_few_pipelines(tmp_path, monkeypatch, access):
-    """A JPEG and a PNG, each cut in its middle, among the 64 samples of a batch."""
+    """A JPEG and a PNG, each damaged in its middle, among the 64 samples of a batch."""
     root = make_shard_set(tmp_path / "set", {"train": 64}, components=("rgba", "worldp"), samples_per_shard=64)
     shard_set, samples = ShardSet(root, "train"), []
     for index in range(64):
         members = {name: shard_set.member(index, name).tobytes() for name in shard_set.members}
         for name in {9: ["rgba.jpg"], 40: ["worldp.png"]}.get(index, []):
-            members[name] = members[name][: len(members[name]) // 2]
+            half = len(members[name]) // 2
+            # a PNG that ends there is found without decoding it
+            after = b"" if name == "rgba.jpg" else bytes(20) + members[name][half + 20 :]
+            members[name] = members[name][:half] + after
         samples.append((shard_set.key(index), members))
     shard = write_shard(root / "train" / shard_set.shards[0].name, samples)
     manifest = dataclasses.replace(shard_set.manifest, splits={"train": Split((shard,))})

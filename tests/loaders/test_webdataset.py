@@ -24,7 +24,7 @@ def test_decoded_samples_are_those_of_our_loader(tmp_path, image_format, compone
     loader = build_loader(DataConfig(shards=root, batch_size=9, backend="torch"), "val", outputs=outputs)
     (batch,) = loader
     found = decoded(root, "val")
-    camera, side = loader.shard_set.camera, loader.crop
+    camera, side = loader.shard_set.camera, loader.shard_set.window[2]
     left, top = (camera.width - side) // 2, (camera.height - side) // 2
     assert [sample["__key__"] for sample in found] == [loader.shard_set.key(index) for index in range(9)]
     for row, sample in enumerate(found):

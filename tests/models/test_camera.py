@@ -35,10 +35,39 @@ def test_back_project_has_no_ray_beyond_the_model():
 @pytest.mark.parametrize("size", [128, 368, 800])
 def test_crop_and_resize_follows_the_pixels(size):
     """A pixel's four corners move with the crop and the resize; its center is their mean."""
-    camera = XR_EGOPOSE.center_square(size)
+    camera = XR_EGOPOSE.cropped("square", size)
     points = np.random.default_rng(1).uniform([-0.5, -0.5, 0.5], [0.5, 0.5, 2], (50, 3))
     corners = (XR_EGOPOSE.project(points) - [240, 0] + 0.5) * size / 800
     np.testing.assert_allclose(camera.project(points), corners - 0.5, atol=1e-9)
+
+
+@pytest.mark.parametrize("crop", ["square", "lens", "full"])
+def test_a_crop_is_a_square_of_the_frame_with_the_same_pixels(crop):
+    left, top, side = XR_EGOPOSE.window(crop)
+    points = np.random.default_rng(2).uniform([-0.5, -0.5, 0.5], [0.5, 0.5, 2], (50, 3))
+    moved = (XR_EGOPOSE.project(points) - [left, top] + 0.5) * 96 / side - 0.5
+    camera = XR_EGOPOSE.cropped(crop, 96)
+    np.testing.assert_allclose(camera.project(points), moved, atol=1e-9)
+    assert (camera.width, camera.height) == (96, 96)
+    assert camera.fx / camera.fy == pytest.approx(XR_EGOPOSE.fx / XR_EGOPOSE.fy)  # never squeezed
+
+
+def test_the_windows_of_a_frame():
+    assert XR_EGOPOSE.window("square") == (240, 0, 800)
+    assert XR_EGOPOSE.window("full") == (0, -240, 1280)
+    left, top, side = XR_EGOPOSE.window("lens")
+    # the circle that the lens lights: 459.4 to 459.6 px about the principal point
+    assert (left, top) == (195, -59)
+    assert 920 <= side <= 921
+
+
+@given(st.floats(0, 89.9999), angles, st.floats(0.1, 5))
+def test_the_crop_lens_loses_no_joint_that_the_lens_shows(theta, phi, distance):
+    theta, phi = np.radians([theta, phi])
+    point = distance * np.array([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
+    for size in (96, 368):
+        camera = XR_EGOPOSE.cropped("lens", size)
+        assert camera.visibility(camera.project(point), point) == IN_IMAGE
 
 
 @given(angles, angles, angles)

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.heatmaps import HeatmapEncoder, decode_heatmaps, select_heatmap_joints
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
@@ -37,6 +38,17 @@ def test_a_joint_far_outside_leaves_its_map_empty():
     for quantized in (True, False):
         heatmaps = HeatmapEncoder(368, 48, quantized=quantized)(joints)
         assert (heatmaps.amax((2, 3)) > 0).tolist() == [[False, False, True]]
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_what_the_lens_does_not_show_has_an_empty_map(quantized):
+    encoder = HeatmapEncoder(128, 16, quantized=quantized)
+    joints = torch.rand(2, 3, 2) * 100 + 10
+    visible = torch.tensor([[UNSEEN, IN_LENS, IN_IMAGE], [IN_IMAGE, UNSEEN, UNSEEN]], dtype=torch.uint8)
+    drawn = encoder(joints, visible)
+    assert (drawn.amax((2, 3)) > 0).tolist() == [[False, True, True], [True, False, False]]
+    shown = visible != UNSEEN
+    assert torch.equal(drawn[shown], encoder(joints)[shown])
 
 
 @given(st.floats(20, 107), st.floats(20, 107))

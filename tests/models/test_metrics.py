@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from models.metrics import align, auc, bone_length_errors, joint_errors, pck
+from models.metrics import adjust_bones, align, auc, bone_aligned_errors, bone_length_errors, joint_errors, pck, rescale
+from models.skeleton import PARENTS
 
 
 @pytest.fixture
@@ -90,3 +91,38 @@ def test_bones_that_grow(poses):
     doubled = bone_length_errors(2 * poses, poses)
     assert doubled.shape == (5, 14)
     np.testing.assert_allclose(doubled[:, 0], np.linalg.norm(poses[:, 1] - poses[:, 0], axis=1))
+
+
+def test_a_scale_is_undone_and_nothing_else(poses):
+    poses = poses - poses[:, :1]
+    np.testing.assert_allclose(rescale(2.5 * poses, poses), poses, atol=1e-12)
+    turned = poses @ cv2.Rodrigues(np.array([0.3, -0.2, 0.5]))[0].T
+    scaled = rescale(turned, poses)
+    best = np.square(scaled - poses).sum((1, 2))
+    assert best.min() > 0.1
+    for factor in (0.99, 1.01):  # the scale is the best there is
+        assert (np.square(factor * scaled - poses).sum((1, 2)) > best).all()
+    assert (rescale(np.zeros_like(poses), poses) == 0).all()
+
+
+def test_bones_get_given_lengths_and_keep_their_directions(poses):
+    lengths = np.arange(1.0, 17)
+    adjusted = adjust_bones(poses, lengths)
+    np.testing.assert_allclose(adjusted[:, 0], poses[:, 0])
+    for joint, parent in enumerate(PARENTS):
+        if joint == parent:
+            continue
+        bone, before = (p[:, joint] - p[:, parent] for p in (adjusted, poses))
+        np.testing.assert_allclose(np.linalg.norm(bone, axis=1), lengths[joint])
+        cosine = (bone * before).sum(1) / np.linalg.norm(bone, axis=1) / np.linalg.norm(before, axis=1)
+        np.testing.assert_allclose(cosine, 1)
+    assert np.isfinite(adjust_bones(np.zeros_like(poses), lengths)).all()
+
+
+def test_the_same_posture_of_a_body_of_other_proportions_is_the_same_bone_aligned_pose(poses):
+    other = adjust_bones(poses, np.random.default_rng(3).uniform(0.5, 2, 16))
+    assert joint_errors(align(other, poses), poses).max() > 0.1
+    np.testing.assert_allclose(bone_aligned_errors(similar(other), poses), 0, atol=1e-9)
+    # where all bodies are alike the error is that of Procrustes, also of a pose that is wrong
+    alike, wrong = adjust_bones(poses, np.ones(16)), adjust_bones(poses[::-1], np.ones(16))
+    np.testing.assert_allclose(bone_aligned_errors(wrong, alike), joint_errors(align(wrong, alike), alike), atol=1e-12)

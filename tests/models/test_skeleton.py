@@ -7,6 +7,8 @@ from models.skeleton import (
     HEATMAP_JOINTS,
     JOINTS,
     LOWER_BODY,
+    NECK,
+    PARENTS,
     UPPER_BODY,
     action_group,
 )
@@ -42,3 +44,12 @@ def test_action_groups():
     assert action_group("lower_stretching_mixamo_com_2") == "Lower Stretching"
     assert action_group("Counting__1_") == "Gesticulating"
     assert action_group("Swimming") is None
+
+
+def test_the_kinematic_tree_has_its_root_first_and_is_symmetric():
+    assert [joint for joint, parent in enumerate(PARENTS) if joint == parent] == [NECK]
+    assert all(parent < joint for joint, parent in enumerate(PARENTS) if joint != NECK)
+    assert all(FLIP_INDICES[PARENTS[joint]] == PARENTS[FLIP_INDICES[joint]] for joint in range(16))
+    torso = {("LeftArm", "LeftUpLeg"), ("RightArm", "RightUpLeg"), ("LeftArm", "RightArm")}
+    drawn = {(JOINTS[a], JOINTS[b]) for a, b in BONES} - torso
+    assert drawn <= {(JOINTS[parent], JOINTS[joint]) for joint, parent in enumerate(PARENTS)}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.infer import load_model
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint
 from tools import export
 from tools.convert_checkpoint import main as convert
@@ -19,10 +19,21 @@ from tools.export import generated_frames, main
 
 pytestmark = pytest.mark.slow
 
+MEAN = (-0.007, -0.187, 0.047)
+"""Where the head is (metres)."""
+
 
 @pytest.fixture(scope="module")
 def finetuned(tmp_path_factory):
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.pt")
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    """A network that knows where the head is, trained on the whole lens."""
+    preprocessing = {"crop": "lens", "image_size": 64, "format": "png", "quality": None}
+    path = tmp_path_factory.mktemp("placed") / "best.pt"
+    return make_checkpoint(path, head={"mean": MEAN, "spread": (0.0, 0.5, 0.0)}, preprocessing=preprocessing)
 
 
 def run(checkpoint, output):
@@ -58,8 +69,34 @@ def test_onnx_says_what_it_takes_and_gives(onnx_file):
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(facts["heatmap_joints"]) == [JOINTS[joint] for joint in HEATMAP_JOINTS]
     assert "metres relative to Neck" in facts["joints_3d"]
+    assert facts["crop"] == "square"
+    assert "joints_3d_camera" not in facts  # the checkpoint does not know where the head is
     # the branch that only training needs is gone
     assert not [tensor.name for tensor in model.graph.initializer if "b2_" in tensor.name]
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_the_pose_in_the_camera_frame_is_a_third_output(tmp_path, capsys, placed, ending):
+    path = tmp_path / f"model.{ending}"
+    assert run(placed, path) == 0
+    assert "gives heatmap and joints_3d and joints_3d_camera\n" in capsys.readouterr().out
+    frames = generated_frames(2, 64)
+    if ending == "onnx":
+        session = onnxruntime.InferenceSession(path)
+        _, joints_3d, in_camera = session.run(None, {"image": frames})
+        facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    else:
+        facts = {"crop": "", "image": "", "head": "", "joints_3d_camera": ""}
+        network = torch.export.load(path, extra_files=facts).module()
+        _, joints_3d, in_camera = (values.detach().numpy() for values in network(torch.from_numpy(frames)))
+    expected = load_model(placed, device="cpu", precision="fp32")(frames.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(in_camera, expected.joints_3d_camera, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(in_camera[:, HEAD], [MEAN, MEAN], atol=1e-6)
+    np.testing.assert_allclose(in_camera - in_camera[:, :1], joints_3d - joints_3d[:, :1], rtol=1e-4, atol=1e-5)
+    assert facts["crop"] == "lens"
+    assert "64x64 RGB of the 921x921 px of a 1280x800 frame at left 195, top -59" in facts["image"]
+    assert json.loads(facts["head"]) == {"mean": list(MEAN), "spread": [0.0, 0.5, 0.0], "unit": "metres"}
+    assert "in the camera frame, metres, x right, y down" in facts["joints_3d_camera"]
 
 
 def test_a_package_runs_without_our_code(tmp_path, finetuned):

@@ -40,8 +40,8 @@ def sheet_page(
     Raises:
         InputError: an image cannot be decoded.
     """
-    size = min(image_size, shard_set.camera.width, shard_set.camera.height)
-    camera = shard_set.camera.center_square(size)
+    size = min(image_size, shard_set.window[2])
+    camera = shard_set.seen_camera(size)
     data = {
         "size": size,
         "unit": results[0].unit if results else "",

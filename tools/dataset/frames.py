@@ -13,18 +13,31 @@ import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import encode, swap_red_and_blue
+from loaders.codecs import encode, png_layout, swap_red_and_blue
 from loaders.errors import Failure, printable
-from loaders.format.sample import IMAGE_MEMBERS, JSON, META, POSE, WORLDP, encode_meta, encode_pose, sample_key
-from loaders.preprocessing import Preprocessing, center_square
+from loaders.format.sample import (
+    COMPONENT_MEMBERS,
+    IMAGE_MEMBERS,
+    JSON,
+    META,
+    NO_ROTATIONS,
+    POSE,
+    ROT,
+    VISIBLE,
+    encode_meta,
+    encode_pose,
+    encode_visible,
+    sample_key,
+)
+from loaders.preprocessing import Preprocessing, cut
 from models.camera import XR_EGOPOSE
-from tools.dataset.layout import FrameError, Recording, differ, read_labels
+from tools.dataset.layout import FrameError, MissingFileError, Recording, differ, read_labels
 
 PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
 """Modalities of which every frame has a file; few frames have ``rot``."""
 
-PNG_HEAD: Final = 26
-"""Bytes of a PNG up to and including its size, bit depth and color type (bytes)."""
+PNG_HEAD: Final = 33
+"""Bytes of a PNG's signature and its first chunk: size, bit depth and color type (bytes)."""
 PNG_TAIL: Final = 4096
 """How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
 
@@ -41,7 +54,9 @@ _LARGEST_DISTANCE: Final = 3.0
 2.72 m tall. Joints beyond it are a defect, but sharding stores the frame: its 2D labels may be right, and
 `tools.validate` and `tools.verify` name it before anyone trains on it."""
 
-_LONGEST_KEY: Final = tarfile.LENGTH_NAME - 1 - max(map(len, (*IMAGE_MEMBERS.values(), JSON, WORLDP, POSE, META)))
+_LONGEST_KEY: Final = (
+    tarfile.LENGTH_NAME - 1 - max(map(len, (*IMAGE_MEMBERS.values(), *COMPONENT_MEMBERS.values(), POSE, META, VISIBLE)))
+)
 """Length of the longest key whose members have names that a plain tar can hold (characters)."""
 
 
@@ -80,7 +95,7 @@ def encode_sample(
     Args:
         recording: where the frame lies.
         meta: (4,) subject, environment, frame, action.
-        components: what the sample holds beside its labels, among rgba, json, worldp.
+        components: what the sample holds beside its labels, among the modalities.
         preprocessing: what is done to its images.
 
     Raises:
@@ -94,13 +109,21 @@ def encode_sample(
     if "rgba" in components:
         image = encode_image(read_file(recording, "rgba", frame), preprocessing)
         members.append((IMAGE_MEMBERS[preprocessing.format], image))
-    if "json" in components:
-        members.append((JSON, text))
-    if "worldp" in components:
-        members.append((WORLDP, encode_worldp(read_file(recording, "worldp", frame), preprocessing)))
-    stored_2d = XR_EGOPOSE.transfer(labels.joints_2d, preprocessing.camera(XR_EGOPOSE))
-    members.append((POSE, encode_pose(stored_2d, labels.joints_3d)))
+    for modality, member in COMPONENT_MEMBERS.items():
+        if modality not in components:
+            continue
+        if member == JSON:
+            content = text
+        elif member == ROT:
+            content = read_rotations_file(recording, frame)
+        else:
+            content = encode_exact(modality, read_file(recording, modality, frame), preprocessing)
+        members.append((member, content))
+    camera = preprocessing.camera(XR_EGOPOSE)
+    pose = np.concatenate([XR_EGOPOSE.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1, dtype=np.float32)
+    members.append((POSE, encode_pose(pose[:, :2], pose[:, 2:])))
     members.append((META, encode_meta(subject, environment, frame, action)))
+    members.append((VISIBLE, encode_visible(preprocessing.visibility(camera, pose))))
     return members
 
 
@@ -115,14 +138,17 @@ def encode_image(content: bytes, preprocessing: Preprocessing) -> bytes:
     return preprocessing.encode(np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image))
 
 
-def encode_worldp(content: bytes, preprocessing: Preprocessing) -> bytes:
-    """Crop and resize a worldp PNG like the image, values untouched. Raises FrameError with the reason."""
-    positions = decode_png("worldp", content)
+def encode_exact(modality: str, content: bytes, preprocessing: Preprocessing) -> bytes:
+    """Crop and resize a PNG whose values are no colors like the image, values untouched: worldp, depth, objectId.
+
+    Raises FrameError with the reason.
+    """
+    values = decode_png(modality, content)
     if preprocessing.format == "source":
         return content
     size = preprocessing.image_size, preprocessing.image_size
     # the exact kind takes the pixel under each center; INTER_NEAREST itself is off by up to half a pixel
-    return encode(cv2.resize(center_square(positions), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
+    return encode(cv2.resize(cut(values, preprocessing.crop), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
 
 
 def decode_png(modality: str, content: bytes) -> NDArray[Any]:
@@ -130,7 +156,7 @@ def decode_png(modality: str, content: bytes) -> NDArray[Any]:
 
     Returns (800, 1280) gray or (800, 1280, 3 or 4) red, green, blue and alpha.
     """
-    if defect := png_defect(content[:PNG_HEAD], content[-PNG_TAIL:]):
+    if defect := png_defect(modality, content[:PNG_HEAD], content[-PNG_TAIL:]):
         raise FrameError(f"{modality} {defect}")
     depth, mode = content[24], _KORNIA_MODES.get(content[25])
     decode = _KORNIA_DECODERS.get(depth)
@@ -145,7 +171,7 @@ def decode_png(modality: str, content: bytes) -> NDArray[Any]:
     return swap_red_and_blue(image)
 
 
-def png_defect(head: bytes, tail: bytes) -> str:
+def png_defect(modality: str, head: bytes, tail: bytes) -> str:
     """Return what is visibly wrong with a frame's PNG, given its two ends; empty if nothing is."""
     if not head:
         return "undecodable: the file is empty"
@@ -156,6 +182,11 @@ def png_defect(head: bytes, tail: bytes) -> str:
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     if (width, height) != (XR_EGOPOSE.width, XR_EGOPOSE.height):
         return f"is {width}x{height}, not {XR_EGOPOSE.width}x{XR_EGOPOSE.height}"
+    if modality in ("depth", "objectId"):  # whose values are stored exactly; of other kinds they would change
+        try:
+            png_layout(np.frombuffer(head, np.uint8))
+        except ValueError as error:
+            return f"is {error}"
     return ""
 
 
@@ -171,8 +202,22 @@ def read_file(recording: Recording, modality: str, frame: int) -> bytes:
         if leads_nowhere(path):
             raise FrameError(f"{modality} is a link to nothing") from None
         if isinstance(error, FileNotFoundError):
-            raise FrameError(f"no {modality} file") from None
+            raise MissingFileError(f"no {modality} file") from None
         raise Failure(f"{path} cannot be read ({error.strerror}): repair it, then run the command again") from None
+
+
+def read_rotations_file(recording: Recording, frame: int) -> bytes:
+    """Return the bytes of a frame's rot file, or what stands for it where there is none.
+
+    Raises FrameError if it is empty or a link to nothing, Failure if it cannot be read.
+    """
+    try:
+        content = read_file(recording, "rot", frame)
+    except MissingFileError:
+        return NO_ROTATIONS
+    if not content:
+        raise FrameError("rot file is empty")
+    return content
 
 
 def leads_nowhere(path: Path) -> bool:

@@ -175,7 +175,7 @@ def _inspect_file(modality: str, path: Path, *, deep: bool) -> tuple[list[str], 
         elif deep:
             decode_png(modality, path.read_bytes())
         else:
-            defect = png_defect(*_ends(path))
+            defect = png_defect(modality, *_ends(path))
     except FrameError as error:
         return [str(error)], []
     except OSError as error:

@@ -153,6 +153,10 @@ class FrameError(ValueError):
     """A frame cannot become a sample; the message is the reason."""
 
 
+class MissingFileError(FrameError):
+    """A frame has no file of a modality."""
+
+
 @dataclass(frozen=True)
 class FrameLabels:
     """What training needs of one frame's JSON."""
@@ -162,6 +166,8 @@ class FrameLabels:
     """(16, 2), pixels of the 1280x800 image."""
     joints_3d: NDArray[np.float64]
     """(16, 3), metres, camera frame."""
+    generated: bool = False
+    """Whether ``tools.synthesize`` made the frame."""
 
 
 def read_labels(content: bytes) -> FrameLabels:
@@ -187,7 +193,7 @@ def read_labels(content: bytes) -> FrameLabels:
     columns = [names.index(name) for name in JOINTS]
     joints_2d = _points(pixels, "pts2d_fisheye", (2, len(names)), columns)
     joints_3d = _points(centimeters, "pts3d_fisheye", (3, len(names)), columns)
-    return FrameLabels(action, joints_2d, joints_3d / 100)
+    return FrameLabels(action, joints_2d, joints_3d / 100, frame.get("generated") is True)
 
 
 def parse_frame(content: bytes) -> dict[str, Any]:

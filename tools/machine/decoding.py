@@ -78,7 +78,8 @@ def _shape_by_dali(device: torch.device) -> tuple[int, ...]:
 
     spec = GraphSpec(
         images=(ImageSpec(encoded=True),),
-        stored=XR_EGOPOSE.center_square(_SIDE),
+        stored=XR_EGOPOSE.cropped("square", _SIDE),
+        window=(0, 0, _SIDE),
         image_size=_SIDE,
         moves=False,
         jitters_color=False,

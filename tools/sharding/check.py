@@ -15,10 +15,22 @@ from numpy.typing import NDArray
 from loaders.errors import InputError
 from loaders.format.index import compare_headers, index_name, read_index
 from loaders.format.manifest import Manifest, Shard
-from loaders.format.sample import JSON, META, META_SHAPE, POSE, POSE_SHAPE, WORLDP, sample_key
+from loaders.format.sample import (
+    COMPONENT_MEMBERS,
+    EXACT_MEMBERS,
+    JSON,
+    META,
+    META_SHAPE,
+    POSE,
+    POSE_SHAPE,
+    ROT,
+    VISIBLE,
+    VISIBLE_SHAPE,
+    sample_key,
+)
 from loaders.format.shard_set import check_shard
 from models.camera import XR_EGOPOSE, FisheyeCamera
-from tools.dataset.frames import distance_defect, encode_image, encode_worldp, read_file
+from tools.dataset.frames import distance_defect, encode_exact, encode_image, read_file, read_rotations_file
 from tools.dataset.layout import FrameError, Recording, read_labels
 from tools.parallel import Progress
 
@@ -68,9 +80,7 @@ def check_shard_file(job: CheckJob, progress: Progress) -> Check:
     except InputError as error:
         progress.add(job.shard.samples)
         return Check((str(error),), ())
-    components = job.manifest.options["components"]
-    members = {"rgba": job.manifest.image_member, "json": JSON, "worldp": WORLDP}
-    expected = [*(member for name, member in members.items() if name in components), POSE, META]
+    expected = job.manifest.members
     if list(index.members) != expected:
         findings.append(f"{path}: samples hold {list(index.members)}, the manifest's options say {expected}")
     data = np.memmap(path, np.uint8, "r")
@@ -109,6 +119,8 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
         findings.append("pose.npy holds values that are not finite")
     elif far := distance_defect(pose[:, 2:]):
         findings.append(f"{far}: `python -m tools.validate --dataset DATASET --prune ASIDE`, then tools.shard again")
+    else:
+        findings += _other_visibility(contents, pose, manifest)
     if job.deep:
         findings += _undecodable(contents, manifest)
     if job.recordings is not None:
@@ -116,32 +128,45 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
         if recording is None:
             findings.append("the dataset has no such recording")
         else:
-            findings += _foreign_labels(
-                recording, number, contents.get(JSON), pose, action_name, camera=manifest.camera
-            )
+            findings += _foreign_labels(recording, number, contents, pose, action_name, camera=manifest.camera)
             if job.deep:
                 findings += _foreign_images(recording, number, contents, manifest)
     return frame, findings
 
 
+def _other_visibility(contents: dict[str, bytes], pose: NDArray[np.float32], manifest: Manifest) -> Iterator[str]:
+    """Yield whether a sample's visibility is another than its pose and the camera say."""
+    if VISIBLE not in contents:
+        return  # of version 2, or reported with the members
+    try:
+        visible = _read_array(contents[VISIBLE], "|u1", VISIBLE_SHAPE)
+    except ValueError as error:
+        yield f"{VISIBLE}: {error}"
+        return
+    if not np.array_equal(visible, manifest.preprocessing.visibility(manifest.camera, pose)):
+        yield "its visibility is not that of its pose"
+
+
 def _foreign_labels(
     recording: Recording,
     frame: int,
-    json: bytes | None,
+    contents: dict[str, bytes],
     pose: NDArray[np.float32],
     action: str,
     *,
     camera: FisheyeCamera,
 ) -> Iterator[str]:
-    """Yield what of a sample's JSON, pose and action is another than the dataset's."""
+    """Yield what of a sample's JSON, rotations, pose and action is another than the dataset's."""
     try:
         text = read_file(recording, "json", frame)
         labels = read_labels(text)
+        rotations = read_rotations_file(recording, frame) if ROT in contents else None
     except FrameError as reason:
         yield f"the dataset's frame has {reason}"
         return
-    if json not in (None, text):
-        yield "its json is not the dataset's"
+    for member, expected_text in ((JSON, text), (ROT, rotations)):
+        if contents.get(member) not in (None, expected_text):
+            yield f"its {member} is not the dataset's"
     expected = np.concatenate([XR_EGOPOSE.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1)
     if not np.allclose(pose, expected, rtol=1e-6, atol=1e-4):
         yield "its pose is not the dataset's"
@@ -152,7 +177,7 @@ def _foreign_labels(
 def _undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
     """Yield what is wrong with a sample's images by themselves."""
     size = manifest.camera.height, manifest.camera.width
-    for name in (manifest.image_member, WORLDP):
+    for name in (manifest.image_member, *EXACT_MEMBERS):
         if name not in contents:
             continue
         if name.endswith(".npy"):
@@ -171,11 +196,13 @@ def _undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str
 def _foreign_images(recording: Recording, frame: int, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
     """Make a sample's images anew out of the dataset's frame, and yield which are others."""
     preprocessing = manifest.preprocessing
-    for modality, name, encode in (("rgba", manifest.image_member, encode_image), ("worldp", WORLDP, encode_worldp)):
-        if name not in contents:
+    for modality, name in {"rgba": manifest.image_member, **COMPONENT_MEMBERS}.items():
+        if name not in contents or name in (JSON, ROT):
             continue
         try:
-            expected = encode(read_file(recording, modality, frame), preprocessing)
+            file = read_file(recording, modality, frame)
+            exact = name in EXACT_MEMBERS
+            expected = encode_exact(modality, file, preprocessing) if exact else encode_image(file, preprocessing)
         except FrameError as reason:
             yield f"the dataset's frame has {reason}"
             continue
@@ -190,7 +217,7 @@ def _differ(name: str, stored: bytes, expected: bytes) -> bool:
         return False  # reported by `_undecodable`
     if one.shape != other.shape or one.dtype != other.dtype:
         return True
-    if name == WORLDP:
+    if name in EXACT_MEMBERS:
         return not np.array_equal(one, other)
     distance = cv2.absdiff(one, other).astype(np.float32)
     if not name.endswith(".jpg"):

@@ -12,7 +12,7 @@ import numpy as np
 from loaders.codecs import decode
 from loaders.format.manifest import Manifest, Split
 from loaders.format.shard_set import ShardSet, image_data
-from loaders.preprocessing import Circle, Preprocessing, center_square, find_circle
+from loaders.preprocessing import Circle, Preprocessing, cut_window, find_circle
 from models.camera import XR_EGOPOSE
 from tools.sharding.plan import Plan
 from tools.sharding.resume_state import ShardResult
@@ -38,7 +38,8 @@ def describe(
             tuple(sorted(skipped, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
         )
     camera = preprocessing.camera(XR_EGOPOSE)
-    manifest = Manifest(options, preprocessing, camera, plan.subjects, plan.environments, plan.actions, splits)
+    lists = plan.subjects, plan.environments, plan.actions
+    manifest = Manifest(options, preprocessing, camera, *lists, splits, plan.generated)
     found = replace(preprocessing, image_circle=_image_circle(output, manifest))
     return replace(manifest, preprocessing=found)
 
@@ -53,4 +54,4 @@ def _image_circle(output: Path, manifest: Manifest) -> Circle | None:
     indices = np.linspace(0, len(shard_set) - 1, min(_CIRCLE_IMAGES, len(shard_set))).astype(np.int64)
     stored = image_data(shard_set, indices, manifest.image_member)
     images = (data if data.ndim == 3 else decode(data) for data in stored)
-    return find_circle(center_square(image) for image in images if image is not None)
+    return find_circle(cut_window(image, shard_set.window) for image in images if image is not None)

@@ -50,6 +50,8 @@ class Plan:
     splits: dict[str, SplitPlan]
     notes: Counter[str]
     """How many of the samples are unusual in which way (frames)."""
+    generated: bool
+    """Whether ``tools.synthesize`` made any of them."""
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with any sample, their order, and the skipped frames."""
@@ -71,6 +73,8 @@ class _Scan:
     skipped: tuple[SkippedFrame, ...]
     notes: Counter[str]
     """How many of the frames are unusual in which way."""
+    generated: bool
+    """Whether any usable frame was generated."""
 
 
 def make_plan(
@@ -96,7 +100,8 @@ def make_plan(
             order = epoch_order(seed, -1 - number, sum(len(scan.actions) for scan in mine))
             planned[split] = _plan_split(mine, subject_index, environment_index, action_index, order)
     notes = sum((scan.notes for scan in scans), Counter[str]())
-    return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned, notes)
+    generated = any(scan.generated for scan in scans)
+    return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned, notes, generated)
 
 
 def reasons(skipped: Iterable[SkippedFrame]) -> str:
@@ -133,13 +138,17 @@ def _scan(recording: Recording, progress: Progress, *, modalities: Sequence[str]
     """Check every frame of a recording by its files and its labels, not by its images."""
     # a frame that has a file of another modality only is listed as skipped, too
     files = {modality: recording.all_files(modality) for modality in PAIRED}
+    numbers = sorted(set().union(*files.values()))
+    if "rot" in modalities:  # few frames have rotations, and a link to another recording's gives some to no frame
+        files["rot"] = recording.all_files("rot")
+    generated = False
     actions: dict[int, str] = {}
     skipped = []
     notes = Counter[str]()
-    for frame in sorted(set().union(*files.values())):
+    for frame in numbers:
         progress.add(0)
         mine = {modality: files[modality].get(frame, []) for modality in modalities}
-        absent = ", ".join(f"no {modality} file" for modality, paths in mine.items() if not paths)
+        absent = ", ".join(f"no {modality} file" for modality, paths in mine.items() if not paths and modality != "rot")
         doubles = [double_defect(modality, paths) for modality, paths in mine.items()]
         reason = ", ".join(filter(None, (name_defect(recording, frame), number_defect(frame), absent, *doubles)))
         try:
@@ -150,12 +159,13 @@ def _scan(recording: Recording, progress: Progress, *, modalities: Sequence[str]
             skipped.append(SkippedFrame(recording.subject, recording.name, frame, str(error)))
             continue
         actions[frame] = labels.action
+        generated = generated or labels.generated
         if far := distance_defect(labels.joints_3d):
             notes[f"{far}: stored, and a finding of tools.verify"] += 1
         if any(len(paths) > 1 for paths in mine.values()):
             notes["a file of the same content under two names"] += 1
     progress.add(1)
-    return _Scan(recording, actions, tuple(skipped), notes)
+    return _Scan(recording, actions, tuple(skipped), notes, generated)
 
 
 def _index(names: Iterable[str]) -> dict[str, int]:

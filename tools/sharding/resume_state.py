@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loaders.errors import InputError
-from loaders.format.manifest import FILE_NAME, Manifest, Shard, SkippedFrame
+from loaders.format.manifest import FILE_NAME, VERSION, Manifest, Shard, SkippedFrame
 from loaders.plain import from_plain
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
@@ -49,10 +49,15 @@ def is_finished(output: Path, options: dict[str, Any], preprocessing: Preprocess
     False if it holds part of it, or nothing. Raises InputError if it holds anything else. Nothing is written.
     """
     remedy = "give another --output, or delete that folder"
-    wanted = _flat(options, preprocessing)
+    wanted = _flat(VERSION, options, preprocessing)
     if (output / FILE_NAME).is_file():
         made = Manifest.read(output)
-        _compare(_flat(made.options, made.preprocessing), wanted, f"{output} holds a finished shard set", remedy)
+        _compare(
+            _flat(made.version, made.options, made.preprocessing),
+            wanted,
+            f"{output} holds a finished shard set",
+            remedy,
+        )
         return True
     begun = output / FOLDER / _OPTIONS
     if begun.is_file():
@@ -72,7 +77,7 @@ def prepare(output: Path, options: dict[str, Any], preprocessing: Preprocessing)
     begun = output / FOLDER / _OPTIONS
     if not finished and not begun.is_file():
         begun.parent.mkdir(exist_ok=True)
-        write_whole(begun, json.dumps(_flat(options, preprocessing), indent=1).encode())
+        write_whole(begun, json.dumps(_flat(VERSION, options, preprocessing), indent=1).encode())
     remove_partials(output)  # of a killed run, a slow worker of which may have begun another shard since
     return finished
 
@@ -99,9 +104,9 @@ def discard(output: Path) -> None:
         shutil.rmtree(output / FOLDER)
 
 
-def _flat(options: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
+def _flat(version: int, options: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
     """Return everything that determines the bytes; the image circle follows from them."""
-    return {**options, **asdict(replace(preprocessing, image_circle=None))}
+    return {"format version": version, **options, **asdict(replace(preprocessing, image_circle=None))}
 
 
 def _compare(made: dict[str, Any], wanted: dict[str, Any], what: str, remedy: str) -> None:

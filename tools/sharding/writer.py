@@ -51,7 +51,7 @@ class ShardJob:
     rows: NDArray[np.int32]
     """(n, 4) subject, environment, frame, action."""
     components: tuple[str, ...]
-    """What a sample holds beside its labels, among rgba, json, worldp."""
+    """What a sample holds beside its labels, among the modalities."""
     preprocessing: Preprocessing
     """What is done to the images."""
     stop_at_defect: bool

@@ -211,6 +211,13 @@ def config_of(finetuned, **model):
     return {**config, "model": {name: v for name, v in {**config["model"], **model}.items() if v != "absent"}}
 
 
+def test_an_older_checkpoint_does_not_know_where_the_head_is(tmp_path, finetuned):
+    content = torch.load(finetuned, weights_only=True)
+    del content["head"]
+    torch.save(content, tmp_path / "older.pt")
+    assert read_model(tmp_path / "older.pt", torch.device("cpu")).head is None
+
+
 def test_an_older_checkpoint_has_an_options_default(tmp_path, finetuned):
     path = altered(finetuned, tmp_path / "older.pt", config=config_of(finetuned, sigma="absent"))
     assert read_model(path, torch.device("cpu")).stage.config.sigma == ModelConfig().sigma
@@ -242,6 +249,8 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
         ),
         ({"preprocessing": [64, 90]}, "its preprocessing is a list"),
         ({"preprocessing": {**PREPROCESSING, "crop": "round"}}, "crop of Preprocessing is 'round'"),
+        ({"head": {"mean": [0.0, 0.0], "spread": [0.0] * 3}}, "mean of HeadPosition is [0.0, 0.0]"),
+        ({"head": "up"}, "its head is a str"),
         ({"resume_state": {"best": 1.0}}, "holds no validations"),
         ({"resume_state": {**vars(make_resume_state()), "best": "low"}}, "its best is a str"),
     )

@@ -8,16 +8,20 @@ import cv2
 import numpy as np
 import pytest
 
+from engine.evaluation.comparison import OtherFrames, compare
 from engine.evaluation.examples import choose, collect_examples
-from engine.evaluation.metrics import frame_errors, summarize
+from engine.evaluation.metrics import frame_errors
 from engine.evaluation.predictions import Predictions
 from engine.evaluation.split import mean_pose
+from engine.evaluation.summary import summarize
+from engine.report.baselines import TEST_FRAMES, UNKNOWN, comparability, published
 from engine.report.pose_plots import body_axes, look
+from engine.report.tables import published_table
 from engine.report.writer import write_report
 from engine.visualization import BLUE, ORANGE
 from loaders import DataConfig, ShardSet, build_loader
-from models.camera import world_to_camera
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.camera import IN_IMAGE, world_to_camera
+from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS
 from tests.browser import DESKTOP, PHONE, visit
 from tests.shard_factory import COLORS, make_shard_set
 
@@ -29,6 +33,7 @@ EVALUATION = {
     "backbone": "resnet18",
     "image_size": 128,
     "split": "test",
+    "generated": False,
     "notes": ["A note."],
 }
 
@@ -54,6 +59,7 @@ def predictions_of(shard_set):
         meta=meta,
         true_3d=true_3d,
         true_2d=true_2d,
+        visible=np.full(true_2d.shape[:2], IN_IMAGE, np.uint8),
         joints_3d=(true_3d + noise).astype(np.float32),
         joints_2d=true_2d + 1,
     )
@@ -62,7 +68,12 @@ def predictions_of(shard_set):
 def write(folder, shards, predictions, **changes):
     shard_set = ShardSet(shards, "test")
     errors = frame_errors(predictions, shard_set.manifest.actions, mean_pose(shard_set))
-    metrics = summarize(errors, frame_pixels=6.25) | {"evaluation": EVALUATION | changes}
+    metrics = summarize(errors) | {"evaluation": EVALUATION | changes}
+    keys = [shard_set.key(index) for index in range(len(shard_set))]
+    rows = {key: row for row, key in enumerate(keys[1:])}
+    metric = "mpjpe_mm" if errors.unit == "mm" else "error_2d_frame_px"
+    other = OtherFrames(folder / "other.csv", rows, {metric: errors.ranked[1:] + 7})
+    metrics["against"] = compare(errors, keys, other)
     examples = collect_examples(shard_set, predictions, errors, image_size=128, count=2)
     return write_report(folder, metrics, examples, {"optim": {"lr": 0.001}}), examples
 
@@ -129,6 +140,62 @@ def test_a_browser_shows_the_page_in_the_light_and_in_the_dark(browser, report, 
 def brightness(place):
     """Median of what is seen of an element, 0 black to 1 white."""
     return np.median(cv2.imdecode(np.frombuffer(place.screenshot(), np.uint8), cv2.IMREAD_GRAYSCALE)) / 255
+
+
+def test_published_results_are_whole_and_sorted():
+    results = published()
+    assert len(results) == 8
+    assert [row.mpjpe_mm["All"] for row in results] == [37.7, 40.4, 46.1, 50.0, 54.7, 58.2, 122.1, 130.4]
+    by_method = {row.method: row for row in results}
+    assert by_method["Tome et al., dual branch"].mpjpe_mm["Lower Stretching"] == 51.1
+    assert by_method["Ego-STAN"].mpjpe_mm["Walking"] == 40.9
+    assert by_method["EgoGlass"].mpjpe_mm["Group mean"] == pytest.approx(315.9 / 9)
+    assert by_method["Ego-STAN"].input_frames == "5"
+    for row in results:
+        assert row.mpjpe_mm.keys() == {"All", "Group mean", *ACTION_GROUPS}
+        assert row.protocol == ("relative to Neck" if row.source == "official README" else UNKNOWN)
+        assert 2017 <= int(row.year) <= 2023
+
+
+def test_published_results_stand_beside_the_released_test_set_alone(tmp_path, shards, predictions):
+    """On other frames no number of them is anywhere, and one sentence says why."""
+    names = [row.method for row in published()]
+    numbers = {f"{value:.1f}" for row in published() for value in row.mpjpe_mm.values()}
+    path, _ = write(tmp_path / "real", shards, predictions)
+    shown = " ".join(Page(path.read_text()).text)
+    assert all(name in shown for name in [*names, "this checkpoint, relative to Neck", "relative to Neck"])
+    assert "It has 115,621 frames, this evaluation 9." in shown
+    height = chart_height(path)
+    for changes, why in (({"generated": True}, "are generated"), ({"split": "val"}, "are of the val split")):
+        path, _ = write(tmp_path / why, shards, predictions, **changes)
+        shown = " ".join(Page(path.read_text()).text)
+        assert shown.count("No published results are shown") == 1
+        assert why in shown
+        assert not [name for name in names if name in shown]
+        section = shown[shown.index("Published results") : shown.index("By joint")]
+        assert not [number for number in numbers if number in section]
+        assert chart_height(path) < height  # two bars less in each row
+
+
+def chart_height(page):
+    return cv2.imread(str(page.with_name("per_action.png"))).shape[0]
+
+
+def test_ours_stand_among_the_published_results_by_both_protocols():
+    metrics = {
+        "evaluation": EVALUATION,
+        "frames": TEST_FRAMES,
+        "mpjpe_mm": {"All": 45.0, "Gaming": 44.0},
+        "camera_mpjpe_mm": {"All": 51.0},
+    }
+    table = published_table(metrics, groups=("All", "Gaming", "Talking"))
+    neck, camera = "this checkpoint, relative to Neck", "this checkpoint, camera frame"
+    assert list(table.rows)[2:6] == [neck, "EgoFish3D (2023)", "Zhang et al. (2021)", camera]
+    cells = dict(zip(table.titles, table.rows[neck], strict=True))
+    assert cells["protocol"] == "relative to Neck"
+    assert (cells["All"], cells["Gaming"], cells["Talking"]) == ("45.0", "44.0", "-")
+    assert table.emphasized == {neck, camera}
+    assert "this evaluation" not in comparability(metrics)
 
 
 def test_truth_lies_on_the_painted_joints(tmp_path, shards, predictions):

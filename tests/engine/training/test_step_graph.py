@@ -19,7 +19,7 @@ SIDE, BATCH, STEPS = 64, 8, 8
 
 
 def batches():
-    random, camera, device = np.random.default_rng(0), XR_EGOPOSE.center_square(SIDE), torch.device("cuda", 0)
+    random, camera, device = np.random.default_rng(0), XR_EGOPOSE.cropped("square", SIDE), torch.device("cuda", 0)
     for number in range(STEPS):
         poses = [random_pose(camera, random) for _ in range(BATCH)]
         joints_2d, joints_3d = (np.stack(part).astype(np.float32) for part in zip(*poses, strict=True))

@@ -68,7 +68,7 @@ def test_predictions_are_drawn_where_the_networks_see_them(sheet, shards, checkp
         with torch.no_grad():
             joints_3d = read_model(checkpoints[number], torch.device("cpu")).model(batch.image)[1].numpy()
         labels = shard_set.pose(batch.index.numpy())
-        seen = XR_EGOPOSE.center_square(96).project(joints_3d + labels[:, :1, 2:])
+        seen = XR_EGOPOSE.cropped("square", 96).project(joints_3d + labels[:, :1, 2:])
         for index in range(FRAMES):
             frame = frames[shard_set.key(index)]
             np.testing.assert_allclose(frame["truth"], labels[index, :, :2], atol=0.006)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from loaders.preprocessing import Format, Preprocessing
 from models.camera import XR_EGOPOSE
-from tools.dataset.frames import decode_png, encode_image, encode_worldp
+from tools.dataset.frames import decode_png, encode_exact, encode_image
 from tools.dataset.layout import FrameError
 
 RNG = np.random.default_rng(0)
@@ -21,7 +21,7 @@ SMOOTH = cv2.GaussianBlur(PIXELS, (0, 0), 8)
 
 
 def stored_as(image_format: Format, size: int = 368) -> Preprocessing:
-    return Preprocessing.of(image_format, size, 95, XR_EGOPOSE)
+    return Preprocessing.of(image_format, "square", size, 95, XR_EGOPOSE)
 
 
 def png(image: NDArray[Any] | PIL.Image.Image, **options: Any) -> bytes:
@@ -81,7 +81,7 @@ def test_a_stored_png_has_the_colors_of_the_raw_image() -> None:
 
 def test_worldp_takes_the_pixel_under_each_center() -> None:
     y, x = np.mgrid[:800, :1280].astype(np.uint16)
-    stored = encode_worldp(cv2.imencode(".png", np.dstack([x, y, x]))[1].tobytes(), stored_as("jpeg"))
+    stored = encode_exact("worldp", cv2.imencode(".png", np.dstack([x, y, x]))[1].tobytes(), stored_as("jpeg"))
     taken = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_UNCHANGED)
     centers = (np.arange(368) + 0.5) * 800 / 368 - 0.5
     assert np.abs(taken[:, :, 0] - (240 + centers)[None, :]).max() <= 0.5 + 1e-9

@@ -51,7 +51,7 @@ def test_a_sample_holds_the_members_in_order_with_their_types_and_values(dataset
 
 def test_the_manifest_says_what_was_made(shards: Path) -> None:
     manifest = Manifest.read(shards)
-    assert manifest.camera == XR_EGOPOSE.center_square(368)
+    assert manifest.camera == XR_EGOPOSE.cropped("square", 368)
     assert manifest.preprocessing.format == "jpeg"
     assert manifest.environments == ("env 02", "env_001")
     for name, split in manifest.splits.items():
