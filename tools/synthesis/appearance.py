@@ -89,7 +89,7 @@ SOLIDS: Final = (
     ),
     Solid("Head", "Head", 0.018, 0.018, CHIN, (-0.007, -0.018, 0.042), (0.007, -0.018, 0.042)),
     Solid("Head", "Head", 0.030, 0.030, SKIN, (-0.025, 0.018, 0.027), (0.025, 0.018, 0.027)),
-    Solid("Head", "Head", 0.005, 0.005, LIPS, (-0.011, 0.010, 0.0535), (0.011, 0.010, 0.0535)),
+    Solid("Head", "Head", 0.0045, 0.0045, LIPS, (-0.010, 0.013, 0.0535), (0.010, 0.013, 0.0535)),
     Solid("Head", "Head", 0.050, 0.048, HAIR, (0.0, 0.075, -0.008), (0.0, 0.06, -0.014)),
 )
 """The body. The object id of a solid is the index of its first joint in the frame's joints, plus one."""

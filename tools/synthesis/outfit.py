@@ -63,7 +63,7 @@ def draw_outfit(subject: str, environment: int, seed: int) -> Outfit:
     tiles = {
         SKIN: bare,
         CHIN: _flesh(skin * (1 - beard) + hair * beard, own),
-        LIPS: _flesh(skin * [0.72, 0.68, 0.92], own),
+        LIPS: _flesh(skin * [0.82, 0.78, 0.95], own),
         HAIR: hair * (1 + 0.3 * noise(own, SIDE, 8, 128)[..., None]),
         SHIRT: _front(shirt, skin, random),
         CAP: shirt,

@@ -22,7 +22,10 @@ _FACE_REACH: Final = 13.0
 
 _TEXTURES: Final = np.append(0, MATERIALS * SIDE).astype(np.int32)
 """First row of each solid number's texture among all of them."""
-_SHADE: Final = np.append(0.0, [0.0 if solid.start == "Head" else 0.5 for solid in SOLIDS]).astype(np.float32)
+_HEAD: Final = np.array([False, *(solid.start == "Head" for solid in SOLIDS)])
+_BOUNCE: Final = np.where(_HEAD, 0.7, 0.0).astype(np.float32)
+"""Least ambient light of each solid number: the floor lights the face from below."""
+_SHADE: Final = np.where(_HEAD, 0.0, 0.5).astype(np.float32)
 """How much of the light the head keeps from each solid number."""
 
 _SHIRT: Final = np.append(False, np.array([solid.material == SHIRT for solid in SOLIDS]))
@@ -120,7 +123,8 @@ def shade(surface: Surface, maps: NDArray[np.float32], outfit: Outfit, light: Li
     color = outfit.tiles.view(np.uint32).ravel().take((texture + along) * SIDE + across)
     # half Lambert: surfaces turned away from the light keep their shape
     half = 0.5 + 0.5 * np.where(_SHIRT[surface.solid], surface.soft, surface.cosine)
-    level = np.float32(light.ambient) + np.float32(1.25 * (1 - light.ambient)) * half * half
+    ambient = np.maximum(np.float32(light.ambient), _BOUNCE)[surface.solid]
+    level = ambient + np.float32(1.25) * (1 - ambient) * half * half
     away = points - _FACE
     level *= 1 - _SHADE[surface.solid] * np.exp(np.einsum("ni,ni->n", away, away) * np.float32(-0.5 / _FACE_REACH**2))
     level *= np.float32(1.08) - points[:, 2] * np.float32(0.002)
