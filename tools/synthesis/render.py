@@ -126,21 +126,24 @@ class Renderer:
     def _color(self, scene: Scene, room: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
         """Return the colors (H, W, 3): the solids over the room at half the resolution, enlarged."""
         maps = texture_maps(scene.origins, scene.axes, scene.world_to_camera)
-        views = []
-        coarse = np.s_[::2, _LIT.start : _LIT.stop : 2]
-        soft = soften(canvas.light[coarse], canvas.solid[coarse])
-        packed = np.asarray(cv2.cvtColor(room, cv2.COLOR_BGR2BGRA), np.uint8).view(np.uint32)
-        # two of each four pixels, whose mean lies in the middle of the four and smooths the outlines
+        parts = [canvas.solid[first::2, first + _LIT.start : _LIT.stop : 2] for first in (0, 1)]
+        soft = soften(canvas.light[::2, _LIT.start : _LIT.stop : 2], parts[0])
+        background = np.asarray(cv2.cvtColor(room, cv2.COLOR_BGR2BGRA), np.uint8).view(np.uint32)[..., 0]
+        image, wanted, views = background, parts[0] > 0, []
+        # two of each four pixels, whose mean lies in the middle of the four and smooths the outlines; the second has
+        # the first one's color where it shows the same solid
         for first in (0, 1):
-            image = packed.copy()
-            places = np.flatnonzero(canvas.solid[first::2, first + _LIT.start : _LIT.stop : 2])
+            image = image.copy()
+            places = np.flatnonzero(wanted)
             rows = places // image.shape[1]
             chosen = (2 * places + 2 * rows * (_WIDTH - image.shape[1])) + first * (_WIDTH + 1) + _LIT.start
             points = self._rays.reshape(-1, 3).take(chosen, axis=0) * canvas.distance.take(chosen)[:, None]
             solid, cosine = canvas.solid.take(chosen), canvas.light.take(chosen)
             surface = Surface(points, solid, cosine, soft.take(places))
             image.ravel()[places] = shade(surface, maps, scene.outfit, scene.room.light)
-            views.append(image.view(np.uint8).reshape(*image.shape[:2], 4))
+            views.append(image.view(np.uint8).reshape(*image.shape, 4))
+            other = parts[1] != parts[0]
+            image, wanted = np.where(other, background, image), other & (parts[1] > 0)
         mean = cv2.cvtColor(cv2.addWeighted(views[0], 0.5, views[1], 0.5, 0), cv2.COLOR_BGRA2BGR)
         half = develop(np.asarray(mean, np.uint8), scene.exposure, self._grains)
         lit = cv2.resize(half, (_LIT.stop - _LIT.start, _HEIGHT), interpolation=cv2.INTER_LINEAR)
