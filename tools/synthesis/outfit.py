@@ -56,7 +56,7 @@ def draw_outfit(subject: str, environment: int, seed: int) -> Outfit:
     hair = np.array(_HAIRS[own.integers(len(_HAIRS))]) * own.uniform(0.7, 1.3)
     beard = own.choice([0.0, 0.15, 0.6]) if subject.startswith("male") else 0.0
     random = random_stream(seed, subject, environment, "outfit")
-    jacket, shorts = random.random() < 0.65, random.random() < 0.25
+    jacket, shorts = random.random() < 0.75, random.random() < 0.25
     shirt = _cloth(random)
     trousers = _cloth(random, plain=True)
     bare = _flesh(skin, own)

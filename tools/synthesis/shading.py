@@ -56,7 +56,7 @@ class Exposure:
 
 def draw_exposure(recording: np.random.Generator, frame: np.random.Generator) -> Exposure:
     """Draw the exposure of a frame; the color cast, the contrast and the level belong to its recording."""
-    cast = recording.normal(1.0, 0.06, 3)
+    cast = recording.normal(1.0, 0.04, 3)
     gamma, level, grain = (
         recording.uniform(0.75, 1.35),
         recording.normal(0.05, 0.22),

@@ -66,7 +66,7 @@ def draw_floor(random: Random, size: NDArray[np.float64]) -> Image:
     kind = random.integers(6)
     colors = _GREENS if kind == 5 else _EARTHS
     color: NDArray[np.float64] = np.array(colors[random.integers(len(colors))], np.float64)
-    pale = random.uniform(0.0, 0.8)
+    pale = random.uniform(0.0, 1.0) if random.random() < 0.15 else random.uniform(0.4, 1.0)
     color = (color * (1 - pale) + color.mean() * pale) * random.uniform(0.75, 1.3) + random.uniform(-15, 15, 3)
     strength = {4: random.uniform(0.04, 0.2), 5: random.uniform(0.15, 0.35)}.get(int(kind), random.uniform(0.02, 0.1))
     gray = 1 + strength * noise(random, TILE, 4, 256, random.uniform(0.6, 1.0))
@@ -82,7 +82,7 @@ def draw_floor(random: Random, size: NDArray[np.float64]) -> Image:
         gray *= 1 + random.uniform(0.01, 0.12) * values
         gray[seam] *= random.uniform(0.45, 0.85) if random.random() < 0.8 else 1.3
     image = color.astype(np.float32) * gray[..., None]
-    image += random.normal(0, 5, 3).astype(np.float32) * noise(random, TILE, 3, 48)[..., None]
+    image += random.normal(0, 2, 3).astype(np.float32) * noise(random, TILE, 3, 48)[..., None]
     if random.random() < 0.3:
         _rug(image, random)
     _sunshine(image, random)
@@ -113,7 +113,7 @@ def _sunshine(image: Image, random: Random) -> None:
     spots = cv2.resize(small, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
     y, x = np.mgrid[-1 : 1 : TILE * 1j, -1 : 1 : TILE * 1j].astype(np.float32)
     slope = random.uniform(-0.35, 0.35, 2)
-    rim = random.uniform(-0.45, 0.6)
+    rim = random.uniform(-0.25, 0.7)
     image *= (1 + slope[0] * x + slope[1] * y + rim * (x * x + y * y)).clip(0.3)[..., None]
     image += spots[..., None] * np.array(tint(random, 70, 190), np.float32)
 
