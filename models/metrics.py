@@ -70,7 +70,7 @@ def adjust_bones(poses: Floats, lengths: Floats) -> NDArray[np.float64]:
             length = before[:, joint, None]
             scale = np.divide(lengths[joint], length, out=np.zeros_like(length), where=length > 0)
             adjusted[:, joint] = adjusted[:, parent] + scale * bones[:, joint]
-    return adjusted
+    return np.asarray(adjusted, np.float64)
 
 
 def tree_lengths(poses: Floats) -> NDArray[np.float64]:

@@ -62,8 +62,8 @@ def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: P
     if stored != loaded.crop:
         loader.close()
         raise InputError(
-            f"{data.shards} has images of the crop {stored}, {loaded.source} was trained on {loaded.crop}: evaluate it on "
-            f"shards made with --crop {loaded.crop}"
+            f"{data.shards} has images of the crop {stored}, {loaded.source} was trained on {loaded.crop}: evaluate it "
+            f"on shards made with --crop {loaded.crop}"
         )
     return loader
 

@@ -1,4 +1,4 @@
-"""How a subject looks: the rounded cones that make up its body, and the colors of skin and clothes."""
+"""What a body is made of: rounded cones, each of a material."""
 
 from __future__ import annotations
 
@@ -8,23 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.synthesis.body import INDEX, NAMES, SIDES, Offset, Physique, random_stream
-
-SKIN, SHIRT, TROUSERS, SHOES, HAIR, SLEEVE, SHIN = range(7)
-"""Materials; sleeve and shin are clothed or bare, depending on the subject."""
-
-_SKINS: Final = ((198, 222, 250), (160, 192, 236), (124, 160, 214), (90, 126, 180), (62, 88, 138), (44, 62, 98))
-_SHIRTS: Final = (
-    (60, 60, 205), (190, 90, 30), (70, 160, 60), (40, 190, 235), (205, 210, 210), (150, 60, 120),
-    (160, 150, 30), (40, 110, 230), (110, 40, 60), (230, 190, 120), (60, 55, 50), (140, 120, 240),
-    (90, 190, 150), (200, 150, 60),
-)  # fmt: skip
-_TROUSERS: Final = (
-    (120, 70, 40), (60, 50, 45), (150, 120, 80), (90, 150, 175), (110, 110, 110), (45, 75, 60), (60, 60, 110),
-    (190, 175, 160),
-)  # fmt: skip
-_SHOES: Final = ((235, 235, 235), (30, 30, 200), (25, 25, 28), (30, 120, 240), (200, 120, 30), (60, 190, 120))
-_HAIRS: Final = ((30, 34, 40), (40, 66, 110), (90, 150, 190), (60, 60, 62))
+from tools.synthesis.body import INDEX, NAMES, SIDES, Offset, Physique
+from tools.synthesis.outfit import CAP, CHIN, HAIR, LIPS, SHIN, SHIRT, SHOES, SKIN, SLEEVE, TROUSERS, Outfit
 
 
 @dataclass(frozen=True)
@@ -38,26 +23,29 @@ class Solid:
     end_radius: float
     """At the end (fraction of the body height)."""
     material: int
+    """One of `tools.synthesis.outfit`."""
     start_offset: Offset = (0.0, 0.0, 0.0)
     """From the joint, in its frame (fractions of the body height)."""
     end_offset: Offset = (0.0, 0.0, 0.0)
+    cloth: str = ""
+    """The joint that the texture moves with; empty is the first one."""
 
 
 _TORSO: Final = (  # bars from right to left, because a torso is wider than deep: half width, radius, height, depth
-    ("Spine2", SHIRT, 0.052, 0.054, 0.035, 0.004),
-    ("Spine2", SHIRT, 0.046, 0.054, -0.005, 0.004),
-    ("Spine1", SHIRT, 0.040, 0.054, -0.005, 0.005),
-    ("Spine", SHIRT, 0.038, 0.054, 0.0, 0.006),
-    ("Hips", TROUSERS, 0.040, 0.057, 0.020, 0.002),
-    ("Hips", TROUSERS, 0.046, 0.056, -0.012, -0.004),
+    ("Spine2", SHIRT, 0.050, 0.056, 0.040, 0.010),
+    ("Spine2", SHIRT, 0.044, 0.063, 0.000, 0.016),
+    ("Spine1", SHIRT, 0.038, 0.064, -0.005, 0.018),
+    ("Spine", SHIRT, 0.036, 0.064, 0.0, 0.016),
+    ("Hips", SHIRT, 0.038, 0.063, 0.015, 0.008),
+    ("Hips", TROUSERS, 0.046, 0.058, -0.020, -0.002),
 )
 
 
 def _arm_and_leg(side: str, sign: int) -> list[Solid]:
     half_arm, half_shin = (sign * 0.09, -0.004, 0.0), (0.0, -0.1, 0.0)
     solids = [
-        Solid("Spine2", f"{side}Arm", 0.046, 0.0378, SHIRT, (sign * 0.04, 0.066, -0.006)),
-        Solid(f"{side}Arm", f"{side}Arm", 0.037, 0.031, SHIRT, end_offset=half_arm),
+        Solid("Spine2", f"{side}Arm", 0.046, 0.040, SHIRT, (sign * 0.035, 0.066, 0.004)),
+        Solid(f"{side}Arm", f"{side}Arm", 0.037, 0.031, CAP, end_offset=half_arm),
         Solid(f"{side}Arm", f"{side}ForeArm", 0.0275, 0.023, SLEEVE, half_arm),
         Solid(f"{side}ForeArm", f"{side}Hand", 0.0235, 0.0155, SLEEVE),
         Solid(f"{side}Hand", f"{side}HandIndex1", 0.0135, 0.0125, SKIN, end_offset=(-sign * 0.008, 0.0, -0.002)),
@@ -80,13 +68,28 @@ def _arm_and_leg(side: str, sign: int) -> list[Solid]:
 
 SOLIDS: Final = (
     *(
-        Solid(joint, joint, radius, radius, material, (-half, height, depth), (half, height, depth))
+        Solid(
+            joint,
+            joint,
+            radius,
+            radius,
+            material,
+            (-half, height, depth),
+            (half, height, depth),
+            "" if material == TROUSERS else "Spine2",
+        )
         for joint, material, half, radius, height, depth in _TORSO
     ),
     *(solid for side, sign in SIDES for solid in _arm_and_leg(side, sign)),
-    Solid("Neck", "Head", 0.033, 0.030, SKIN, (0.0, -0.02, -0.004), (0.0, 0.01, 0.0)),
+    Solid("Neck", "Head", 0.036, 0.031, SKIN, (0.0, -0.03, 0.002), (0.0, 0.01, 0.0)),
     # the face; the camera is right in front of it
-    Solid("Head", "Head", 0.034, 0.019, SKIN, (0.0, 0.034, 0.012), (0.0, 0.000, 0.034)),
+    *(
+        Solid("Head", "Head", 0.026, 0.0195, CHIN, (sign * 0.031, -0.002, 0.006), (sign * 0.008, -0.019, 0.040))
+        for _, sign in SIDES
+    ),
+    Solid("Head", "Head", 0.018, 0.018, CHIN, (-0.007, -0.018, 0.042), (0.007, -0.018, 0.042)),
+    Solid("Head", "Head", 0.030, 0.030, SKIN, (-0.025, 0.018, 0.027), (0.025, 0.018, 0.027)),
+    Solid("Head", "Head", 0.0045, 0.0045, LIPS, (-0.010, 0.013, 0.0535), (0.010, 0.013, 0.0535)),
     Solid("Head", "Head", 0.050, 0.048, HAIR, (0.0, 0.075, -0.008), (0.0, 0.06, -0.014)),
 )
 """The body. The object id of a solid is the index of its first joint in the frame's joints, plus one."""
@@ -101,9 +104,11 @@ _STARTS: Final = np.array([INDEX[solid.start] for solid in SOLIDS])
 _ENDS: Final = np.array([INDEX[solid.end] for solid in SOLIDS])
 _START_OFFSETS: Final = np.array([solid.start_offset for solid in SOLIDS])
 _END_OFFSETS: Final = np.array([solid.end_offset for solid in SOLIDS])
-_MATERIALS: Final = np.array([solid.material for solid in SOLIDS])
+MATERIALS: Final = np.array([solid.material for solid in SOLIDS])
+"""(S,), the material of each solid."""
+_CLOTHS: Final = np.array([INDEX[solid.cloth or solid.start] for solid in SOLIDS])
 _RADII: Final = np.array([(solid.radius, solid.end_radius) for solid in SOLIDS])
-_FIRM: Final = np.isin(_MATERIALS, (SHOES, HAIR)) | np.array(["Hand" in solid.start for solid in SOLIDS])
+_FIRM: Final = np.isin(MATERIALS, (SHOES, HAIR, LIPS, CHIN)) | np.array(["Hand" in solid.start for solid in SOLIDS])
 
 
 def solid_ends(
@@ -115,34 +120,18 @@ def solid_ends(
     return starts, ends
 
 
-def solid_radii(physique: Physique) -> NDArray[np.float64]:
+def solid_radii(physique: Physique, outfit: Outfit) -> NDArray[np.float64]:
     """Return the radii (S, 2) in cm at start and end; girth does not change hands, feet and head."""
-    return _RADII * physique.height * np.where(_FIRM, 1.0, physique.girth)[:, None]
+    girth = np.where(_FIRM, 1.0, physique.girth * outfit.thickness[MATERIALS])
+    return _RADII * physique.height * girth[:, None]
 
 
-def draw_colors(subject: str, seed: int) -> NDArray[np.float64]:
-    """Return the color (S, 3) of each solid, blue green red, 0 to 255."""
-    random = random_stream(seed, subject, "colors")
+def solid_frames(
+    positions: NDArray[np.float64], rotations: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the texture of each solid begins (S, 3), world cm, and along which directions it runs (S, 2, 3).
 
-    def pick(colors: tuple[tuple[int, int, int], ...], *others: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Draw a color that differs clearly from the others."""
-        while True:
-            drawn = np.clip(np.array(colors[random.integers(len(colors))]) + random.uniform(-14, 14, 3), 12, 250)
-            if all(np.abs(drawn - other).sum() > 120 for other in others):
-                return drawn
-
-    skin = pick(_SKINS)
-    shirt = pick(_SHIRTS, skin)
-    trousers = pick(_TROUSERS, shirt, skin)
-    shoes = pick(_SHOES, trousers, skin)
-    long_sleeves, shorts = random.random() < 0.35, random.random() < 0.3
-    palette = {
-        SKIN: skin,
-        SHIRT: shirt,
-        TROUSERS: trousers,
-        SHOES: shoes,
-        HAIR: pick(_HAIRS),
-        SLEEVE: shirt if long_sleeves else skin,
-        SHIN: skin if shorts else trousers,
-    }
-    return np.stack([palette[material] for material in _MATERIALS])
+    The first goes across the body's front; the second goes up and forward, so that chest, shoulders and feet have it.
+    """
+    axes = rotations[_CLOTHS].swapaxes(-1, -2)
+    return positions[_CLOTHS], np.stack([axes[:, 0], axes[:, 1] + axes[:, 2]], axis=1)

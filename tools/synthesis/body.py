@@ -30,7 +30,7 @@ _FINGERS: Final = {
 # joint, its parent, offset from the parent on the left side
 _ARM: Final[list[tuple[str, str, Offset]]] = [
     ("Shoulder", "Spine2", (0.030, 0.085, 0.0)),
-    ("Arm", "Shoulder", (0.075, 0.0, -0.005)),
+    ("Arm", "Shoulder", (0.076, 0.0, 0.022)),
     ("ForeArm", "Arm", (0.160, 0.0, 0.0)),
     ("Hand", "ForeArm", (0.145, 0.0, 0.0)),
 ]
@@ -39,7 +39,7 @@ for _finger, (_root, (_x, _y, _z), _length) in _FINGERS.items():
     _phalanx = (_length * _x, _length * _y, _length * _z)
     _ARM.extend((f"Hand{_finger}{number}", f"Hand{_finger}{number - 1}", _phalanx) for number in (2, 3, 4))
 _LEG: Final[list[tuple[str, str, Offset]]] = [
-    ("UpLeg", "Hips", (0.052, -0.025, 0.0)),
+    ("UpLeg", "Hips", (0.045, -0.025, 0.0)),
     ("Leg", "UpLeg", (0.0, -0.240, 0.0)),
     ("Foot", "Leg", (0.0, -0.225, 0.0)),
     ("ToeBase", "Foot", (0.0, -0.028, 0.075)),
@@ -52,7 +52,7 @@ _TABLE: Final[list[tuple[str, str, Offset]]] = [
     ("Spine1", "Spine", (0.0, 0.065, 0.0)),
     ("Spine2", "Spine1", (0.0, 0.070, 0.0)),
     ("Neck", "Spine2", (0.0, 0.100, 0.002)),
-    ("Head", "Neck", (0.0, 0.050, 0.016)),
+    ("Head", "Neck", (0.0, 0.045, 0.016)),
     ("HeadTop_End", "Head", (0.0, 0.130, 0.0)),
     ("LeftEye", "Head", (0.019, 0.045, 0.045)),
     ("RightEye", "Head", (-0.019, 0.045, 0.045)),
@@ -90,10 +90,6 @@ class Physique:
     """Thickness of torso, arms and legs; 1 is the average."""
     offsets: NDArray[np.float64]
     """(J, 3), each joint in its parent's frame in the rest pose (cm)."""
-    camera_offset: NDArray[np.float64]
-    """(3,), the camera in the head joint's frame (cm): left, up, forward."""
-    camera_tilt: float
-    """Angle by which the camera looks forward from straight down (degrees)."""
 
     @property
     def arm(self) -> float:
@@ -124,7 +120,7 @@ def draw_physique(subject: str, seed: int) -> Physique:
     """Draw the proportions of a subject. Its name gives gender, build (f: stout) and height (s: short)."""
     gender, _, build, stature = subject.split("_")
     random = random_stream(seed, subject, "physique")
-    height = random.uniform(155, 166) if stature == "s" else random.uniform(163, 183)
+    height = random.uniform(150, 161) if stature == "s" else random.uniform(157, 176)
     height += 7.0 if gender == "male" else 0.0
     offsets = np.array([offset for _, _, offset in _TABLE]) * height
     scales = {
@@ -142,8 +138,4 @@ def draw_physique(subject: str, seed: int) -> Physique:
         height=height,
         girth=random.uniform(1.12, 1.3) if build == "f" else random.uniform(0.9, 1.06),
         offsets=offsets,
-        camera_offset=np.array(
-            [random.uniform(-0.6, 0.6), 0.052 * height + random.uniform(-1, 1), random.uniform(15.0, 18.0)]
-        ),
-        camera_tilt=random.uniform(-2.0, 4.0),
     )

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.camera import XR_EGOPOSE, world_to_camera
-from tools.synthesis.appearance import draw_colors, solid_ends, solid_radii
+from tools.synthesis.appearance import solid_ends, solid_frames, solid_radii
 from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique, random_stream
 from tools.synthesis.families import FAMILIES
-from tools.synthesis.kinematics import Floats, Solver, apply, euler_degrees, rotation
+from tools.synthesis.kinematics import Floats, Solver, apply, euler_degrees
 from tools.synthesis.motion import draw_track
-from tools.synthesis.render import LENS_ANGLE, Scene
-from tools.synthesis.room import draw_room
+from tools.synthesis.outfit import Outfit, draw_outfit
+from tools.synthesis.render import Scene
+from tools.synthesis.room import Room, draw_room
+from tools.synthesis.shading import draw_exposure
 
-_SHAKE: Final = np.array([2.0, 2.0, 1.5])
-"""How the camera moves relative to the head: pitch, yaw, roll (degrees, standard deviation)."""
+HEAD: Final = np.array([-0.668, -18.734, 4.67])
+"""The joint Head in the camera frame (cm), as in every frame of the release: the camera is rigid on the head."""
 
-_LOOK_DOWN: Final = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-"""Axes of a camera (x right, y up in the image, z backward) that looks straight down; the image's top is forward."""
+_LOOK_DOWN: Final = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+"""Axes of a camera (x right, y up in the image, z backward) that looks straight down; the image's bottom is ahead and
+its right side the wearer's left."""
 
-_SHADOWS: Final = {"Hips": 34.0, "LeftFoot": 15.0, "RightFoot": 15.0}
-"""Joints that cast a shadow on the floor below, with its radius (cm)."""
+_EYE: Final = -_LOOK_DOWN @ (HEAD * [1.0, -1.0, -1.0])
+"""The camera in the head's frame (cm): left, up, forward."""
 
 _DECIMALS: Final = 6
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The labels and the scene of one frame."""
+    """The labels of one frame, and its scene."""
 
     number: int
     """From 1."""
@@ -41,7 +46,12 @@ class Frame:
     """The content of the frame's rot JSON."""
     pixels: NDArray[np.float64]
     """(J, 2), the joints in the image."""
-    scene: Scene
+    make_scene: Callable[[], Scene]
+
+    @property
+    def scene(self) -> Scene:
+        """The scene, which is made here, for those who want images."""
+        return self.make_scene()
 
 
 class FrameGenerator:
@@ -52,9 +62,14 @@ class FrameGenerator:
         self._seed = seed
         self._physique = draw_physique(subject, seed)
         self._track = draw_track(FAMILIES, frames, seed, subject, environment)
-        self._colors = draw_colors(subject, seed)
-        self._radii = solid_radii(self._physique)
-        self._room = draw_room(subject, environment, seed)
+
+    @cached_property
+    def _outfit(self) -> Outfit:
+        return draw_outfit(*self._key, self._seed)
+
+    @cached_property
+    def _room(self) -> Room:
+        return draw_room(*self._key, self._seed)
 
     def frames(self, first: int, last: int) -> list[Frame]:
         """Return frames ``first`` to ``last``, counted from 1, both included."""
@@ -71,15 +86,20 @@ class FrameGenerator:
     def _frame(self, number: int, positions: Floats, rotations: Floats, angles: Floats) -> Frame:
         # labels are computed from the rounded numbers, so that they agree to the last digit
         positions = positions.round(_DECIMALS)
-        camera_position, camera_angles = self._camera(number, positions, rotations)
+        camera_position, camera_angles = _camera(positions, rotations)
         view = world_to_camera(camera_position, camera_angles)
         points = (positions @ view[:3, :3].T + view[:3, 3]).round(_DECIMALS)
         pixels = XR_EGOPOSE.project(points).round(_DECIMALS)
         world, angles = positions.tolist(), angles.round(_DECIMALS).tolist()
         names = [PREFIX + name for name in NAMES]
         labels = {
+            "generated": True,
             "action": self._track.actions[number - 1],
-            "camera": {"cam_fov": 2 * LENS_ANGLE, "rot": camera_angles.tolist(), "trans": camera_position.tolist()},
+            "camera": {
+                "cam_fov": 2 * XR_EGOPOSE.lens_angle,
+                "rot": camera_angles.tolist(),
+                "trans": camera_position.tolist(),
+            },
             "char_height": round(self._physique.height, 2),
             "joints": [
                 {"name": name, "rot": angle, "trans": position}
@@ -88,16 +108,22 @@ class FrameGenerator:
             "pts2d_fisheye": pixels.T.tolist(),
             "pts3d_fisheye": points.T.tolist(),
         }
-        starts, ends = solid_ends(positions, rotations, self._physique.height)
-        shadows = np.array([[*positions[INDEX[name], [0, 2]], radius] for name, radius in _SHADOWS.items()])
-        scene = Scene(view, starts, ends, self._radii, self._colors, shadows, self._room)
         rot = [{"name": name, "rot": angle} for name, angle in zip(names, angles, strict=True)]
+        scene = partial(self._scene, number, positions, rotations, view)
         return Frame(number, labels, rot, pixels, scene)
 
-    def _camera(self, number: int, positions: Floats, rotations: Floats) -> tuple[Floats, Floats]:
-        """Return the camera's ``trans`` (cm) and ``rot`` (degrees): fixed to the head except for a little shake."""
-        shake = random_stream(self._seed, *self._key, number).normal(0.0, 1.0, 3) * _SHAKE
-        head = rotations[INDEX["Head"]]
-        position = positions[INDEX["Head"]] + apply(head, self._physique.camera_offset)
-        tilted = head @ rotation(shake[0] - self._physique.camera_tilt, shake[1], shake[2])
-        return position.round(_DECIMALS), euler_degrees(tilted @ _LOOK_DOWN).round(_DECIMALS)
+    def _scene(self, number: int, positions: Floats, rotations: Floats, view: Floats) -> Scene:
+        starts, ends = solid_ends(positions, rotations, self._physique.height)
+        origins, axes = solid_frames(positions, rotations)
+        radii = solid_radii(self._physique, self._outfit)
+        exposure = draw_exposure(
+            random_stream(self._seed, *self._key, "exposure"), random_stream(self._seed, *self._key, number)
+        )
+        return Scene(view, starts, ends, radii, origins, axes, self._outfit, self._room, exposure)
+
+
+def _camera(positions: Floats, rotations: Floats) -> tuple[Floats, Floats]:
+    """Return the camera's ``trans`` (cm) and ``rot`` (degrees)."""
+    head = rotations[INDEX["Head"]]
+    position = positions[INDEX["Head"]] + apply(head, _EYE)
+    return position.round(_DECIMALS), euler_degrees(head @ _LOOK_DOWN).round(_DECIMALS)

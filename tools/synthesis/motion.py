@@ -17,8 +17,8 @@ CONTROLS: Final = {
     "hips": (0.0, 0.0, 0.0),
     # degrees: bent forward, turned left, leaning right
     "pelvis": (0.0, 0.0, 0.0),
-    "spine": (4.0, 0.0, 0.0),
-    "head": (4.0, 0.0, 0.0),
+    "spine": (0.0, 0.0, 0.0),
+    "head": (0.0, 0.0, 0.0),
     # in arm lengths from the shoulder in the chest's frame: outward, up, forward
     "LeftHand": (0.16, -0.93, 0.12),
     "RightHand": (0.16, -0.93, 0.12),
@@ -39,7 +39,23 @@ _SLICES: Final = {name: slice(stop - len(CONTROLS[name]), stop) for name, stop i
 """Columns of each control in a pose."""
 AT_EASE: Final = np.concatenate(list(CONTROLS.values()))
 
-_STYLE: Final = {"hips": 0.01, "pelvis": 3, "spine": 4, "head": 4, "Hand": 0.05, "Elbow": 12, "Fist": 0.1}
+_STEPS: Final = np.concatenate([np.arange(3) + _SLICES[name].start for name in ("hips", "LeftFoot", "RightFoot")])
+"""Columns of the positions of hips and feet."""
+_STEP_SIZE: Final = (0.2, 1.0)
+"""Least and greatest part of the families' movements that clips make. This, `_LEAN`, `_REACH` and `_GAZE` make joints
+lie and spread in the image as in the release: docs/data.md compares them."""
+_LEAN: Final = -14.0
+"""How far all spines are bent forward of the families' (degrees)."""
+_REACH: Final = ((0.54, 0.06, -0.26), (0.28, 0.16, 0.12))
+"""How far hands are from where the families have them: mean and standard deviation over clips (arm lengths)."""
+_GAZE: Final = ((2.5, 0.0, 0.0), (9.0, 44.0, 7.0))
+"""How far the head is turned against the neck: mean and deviation over clips of pitch, yaw, roll (degrees)."""
+_GLANCE: Final = np.array([5.0, 14.0, 4.0])
+"""How far it goes to and fro within a clip (standard deviation of the amplitude, degrees)."""
+_LOOK_AHEAD: Final = 0.8
+"""Part of the bend of hips and spine that the head makes good, so that the eyes look ahead."""
+
+_STYLE: Final = {"hips": 0.01, "pelvis": 3, "spine": 4, "Hand": 0.08, "Elbow": 12, "Fist": 0.1}
 """How far clips of one action differ from each other (standard deviation, in the controls' units)."""
 
 _CLIPS_PER_RECORDING: Final = 36
@@ -146,7 +162,15 @@ def _draw_actions(clips: int, random: np.random.Generator) -> list[str]:
 def _styled(clip: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Vary a clip (n, C): the size of its movements, the posture, and left or right."""
     clip = AT_EASE + (clip - AT_EASE) * random.uniform(0.85, 1.08)
+    clip[:, _STEPS] = AT_EASE[_STEPS] + (clip - AT_EASE)[:, _STEPS] * random.uniform(*_STEP_SIZE)
+    clip[:, _SLICES["spine"].start] += _LEAN
+    for side in ("Left", "Right"):
+        clip[:, _SLICES[f"{side}Hand"]] += random.normal(*_REACH)
     for name, part in _SLICES.items():
         spread = _STYLE.get(name, _STYLE.get(name.removeprefix("Left").removeprefix("Right"), 0.0))
         clip[:, part] += random.normal(0.0, 1.0, part.stop - part.start) * spread
+    cycles = random.uniform(0, 1, 3) + np.arange(len(clip))[:, None] * random.uniform(0.5, 1.5, 3) / _FRAMES_PER_CYCLE
+    head = clip[:, _SLICES["head"]]
+    head += random.normal(*_GAZE) + random.normal(0.0, _GLANCE) * np.sin(2 * np.pi * cycles)
+    head[:, 0] -= _LOOK_AHEAD * (clip[:, _SLICES["pelvis"].start] + clip[:, _SLICES["spine"].start])
     return flipped(clip) if random.random() < 0.5 else clip

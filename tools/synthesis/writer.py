@@ -83,11 +83,12 @@ def _contents(frame: Frame, modalities: Sequence[str], dots: bool) -> list[tuple
     contents = [("json", _json(frame.labels)), ("rot", _json(frame.rotations))]
     if not set(modalities) <= {"json", "rot"}:
         renderer = _renderer()
-        images = renderer.render(frame.scene)
+        scene = frame.scene
+        images = renderer.render(scene)
         color = _dotted(images.color, frame) if dots else images.color
         draw: dict[str, Callable[[], NDArray[Any]]] = {
             "rgba": lambda: swap_red_and_blue(color),
-            "worldp": lambda: renderer.world(images, frame.scene.world_to_camera),
+            "worldp": lambda: renderer.world(images, scene.world_to_camera),
             "depth": lambda: renderer.depth(images),
             "objectId": lambda: renderer.objects(images),
         }
