@@ -14,8 +14,8 @@ from engine.checkpoint import format as checkpoint
 from engine.stages import STAGES, ModelConfig, Stage, StageName
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
-from loaders.preprocessing import Preprocessing
-from models.camera import XR_EGOPOSE, Crop
+from loaders.preprocessing import Preprocessing, upgraded
+from models.camera import Crop
 from models.head import HeadPosition
 from models.heatmap_net import Backbone, heatmap_size
 
@@ -76,7 +76,7 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
         raise InputError(f"{path} was altered: its networks are not for image_size {saved.image_size}")
     # the checkpoint holds all weights: the pretrained backbone that the run began with may be gone
     config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
-    preprocessing = _preprocessing(saved.preprocessing, path) if saved.preprocessing else None
+    preprocessing = _restored(Preprocessing, upgraded(saved.preprocessing), path) if saved.preprocessing else None
     head = _restored(HeadPosition, saved.head, path) if saved.head else None
     stage = STAGES[saved.stage](config, saved.image_size)
     model = stage.build_model()
@@ -85,15 +85,6 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
     stage.load_weights(model, saved.weights, path)
     model.eval().to(device).to(memory_format=torch.channels_last)
     return LoadedModel(path, stage.to(device), model, saved.config, preprocessing, head)
-
-
-def _preprocessing(values: dict[str, Any], path: Path) -> Preprocessing:
-    """Return the preprocessing of the training images as a checkpoint holds it."""
-    found = _restored(Preprocessing, values, path)
-    # "full" meant once that shards hold whole frames, of which networks saw the center square
-    if found.crop == "full" and found.image_size != XR_EGOPOSE.window("full")[2] and found.format == "source":
-        return dataclasses.replace(found, crop="square")
-    return found
 
 
 def _restored(kind: type[T], values: Any, path: Path) -> T:

@@ -61,10 +61,10 @@ class Prediction:
 
 
 class Errors(NamedTuple):
-    """Distances of joints from where they are, added up, on the device."""
+    """Mean distances of frames' joints from where they are, added up, on the device."""
 
     sum: Tensor
-    joints: Tensor
+    frames: Tensor
     """How many were added."""
 
 
@@ -114,17 +114,19 @@ class Stage(nn.Module, ABC):
         return targets
 
     def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Errors]:
-        """Return the errors of the batch's joints: ``error_px`` of those in the image, ``mpjpe_mm`` of all 16."""
+        """Return the errors of the batch: ``error_px`` of a frame's joints in the image, ``mpjpe_mm`` of all 16."""
         errors = {}
         if prediction.heatmap is not None:
             joints_2d, _ = decode_heatmaps(prediction.heatmap, self.image_size)
             distances = torch.linalg.vector_norm(joints_2d - select_heatmap_joints(batch.joints_2d), dim=-1)
             in_image = select_heatmap_joints(batch.visible) == IN_IMAGE
-            # a heatmap cannot answer the others
-            errors["error_px"] = Errors(torch.where(in_image, distances, 0).sum(), in_image.sum())
+            # a heatmap cannot answer the others; a frame without any has no error
+            joints = in_image.sum(1)
+            means = torch.where(in_image, distances, 0).sum(1) / joints.clamp_min(1)
+            errors["error_px"] = Errors(means.sum(), (joints > 0).sum())
         if prediction.joints_3d is not None:
             distances = 1000 * torch.linalg.vector_norm(prediction.joints_3d.float() - batch.joints_3d, dim=-1)
-            errors["mpjpe_mm"] = Errors(distances.sum(), torch.tensor(distances.numel()))
+            errors["mpjpe_mm"] = Errors(distances.mean(1).sum(), torch.tensor(len(batch)))
         return errors
 
     def left_out(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from engine.stages import Prediction, Stage
 from loaders import InputError, PoseBatch
 
 _FRAMES: Final = "frames"
-_JOINTS: Final = "joints of "
+_COUNTED: Final = "frames of "
 _COUNT: Final = "count of "
 """What sums are called that are no metrics themselves."""
 
@@ -26,8 +26,7 @@ class Validation:
 
     frames: int
     metrics: dict[str, float]
-    """Means over the frames: loss and its terms. Means over the joints that count: the stage's errors. How many joints
-    these leave out."""
+    """Means over the frames: loss and its terms, and the stage's errors. How many joints these leave out."""
     example: tuple[PoseBatch, Prediction] | None
     """This process's first batch."""
 
@@ -36,7 +35,7 @@ class Validation:
 def validate(
     stage: Stage, model: nn.Module, batches: Iterable[PoseBatch], process: Process, precision: Precision
 ) -> Validation:
-    """Return the means over all frames and joints of all processes' ``batches``, not over batches or processes.
+    """Return the means over all frames of all processes' ``batches``, not over batches or processes.
 
     Raises InputError if no joint is in the image, but heatmaps should say where they are.
     """
@@ -51,7 +50,7 @@ def validate(
         metrics = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
         metrics["loss"] = torch.stack(list(metrics.values())).sum()
         for name, errors in stage.errors(prediction, batch).items():
-            metrics |= {name: errors.sum, _JOINTS + name: errors.joints}
+            metrics |= {name: errors.sum, _COUNTED + name: errors.frames}
         metrics |= {_COUNT + name: count for name, count in stage.left_out(prediction, batch).items()}
         metrics[_FRAMES] = torch.tensor(len(batch))
         for name, value in metrics.items():
@@ -69,8 +68,8 @@ def _gather(sums: dict[str, Tensor], example: tuple[PoseBatch, Prediction] | Non
     values = dict(zip(names, totals, strict=True))
     frames = values.pop(_FRAMES)
     counts = {name.removeprefix(_COUNT): int(values.pop(name)) for name in names if name.startswith(_COUNT)}
-    joints = {name.removeprefix(_JOINTS): values.pop(name) for name in names if name.startswith(_JOINTS)}
-    if 0 in joints.values():
+    counted = {name.removeprefix(_COUNTED): values.pop(name) for name in names if name.startswith(_COUNTED)}
+    if 0 in counted.values():
         raise InputError("no joint of the validation split is in its image: give tools.shard a wider --crop")
-    means = {name: total / joints.get(name, frames) for name, total in values.items()}
+    means = {name: total / counted.get(name, frames) for name, total in values.items()}
     return Validation(int(frames), means | counts, example)
