@@ -277,6 +277,7 @@ def test_without_a_training_split_there_is_no_baseline(tmp_path, capsys, finetun
 
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, shards, finetuned):
     empty = make_shard_set(tmp_path / "empty", {"train": 2, "test": 0})
+    whole = make_shard_set(tmp_path / "whole", {"test": 2}, crop="full")
     cases = (
         (flags(tmp_path / "absent.pt", shards, tmp_path / "r"), "absent.pt does not exist"),
         (flags(finetuned, tmp_path / "absent", tmp_path / "r"), "no manifest.json"),
@@ -284,6 +285,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, shards, finetuned)
         (flags(finetuned, empty, tmp_path / "r", "--split", "val"), "has no split 'val'"),
         (flags(finetuned, shards, tmp_path / "r", "--data.image-size", "128"), "--data.image-size is no flag"),
         (flags(finetuned, shards, tmp_path / "r", "--data.backend", "resident"), "give auto, dali or torch"),
+        (flags(finetuned, whole, tmp_path / "r"), "has images of the crop full, "),
         (flags(finetuned, shards, tmp_path / "r", "--examples", "0"), "at least 1"),
         (flags(finetuned, shards, tmp_path / "r", "--splitt", "val"), "--splitt"),
     )
