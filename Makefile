@@ -56,7 +56,7 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 
 $(DEMO)/dataset: | $(INSTALLED)
 	rm -rf $@.part
-	$(RUN) -m tools.synthesize --output $@.part --frames-per-subject 26 --eval-frames 6 --environments 5 --modalities rgba json
+	$(RUN) -m tools.synthesize --output $@.part --frames-per-subject 25 --eval-frames 6 --environments 5 --modalities rgba json
 	mv $@.part $@
 
 $(DEMO)/validation.json: | $(DEMO)/dataset
