@@ -23,8 +23,8 @@ _PNG_OPTIONS: Final = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IM
 _PNG_BEGINS: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 6: 4}
 """By the color types of gray, RGB and RGBA (ISO/IEC 15948)."""
-_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_PNG_TAIL: Final = 4096
+PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+PNG_TAIL: Final = 4096
 """How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
 PNG_HEADER: Final = 33
 """Bytes of a PNG's signature and its first chunk."""
@@ -133,7 +133,7 @@ def stored_size(data: Bytes, member: str) -> tuple[int, int]:
         return simplejpeg.decode_jpeg_header(data)[:2]  # type: ignore[no-any-return]
     if data[:16].tobytes() != _PNG_BEGINS or len(data) < PNG_HEADER:
         raise ValueError("not a PNG")
-    if _PNG_END not in data[-_PNG_TAIL:].tobytes():
+    if PNG_END not in data[-PNG_TAIL:].tobytes():
         raise ValueError("it ends too early")
     width, height = data[16:24].view(">u4").tolist()
     return height, width

@@ -13,7 +13,7 @@ import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import encode, png_layout, swap_red_and_blue
+from loaders.codecs import PNG_END, PNG_HEADER, PNG_TAIL, encode, png_layout, swap_red_and_blue
 from loaders.errors import Failure, printable
 from loaders.format.sample import (
     COMPONENT_MEMBERS,
@@ -36,17 +36,11 @@ from tools.dataset.layout import FrameError, MissingFileError, Recording, differ
 PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
 """Modalities of which every frame has a file; few frames have ``rot``."""
 
-PNG_HEAD: Final = 33
-"""Bytes of a PNG's signature and its first chunk: size, bit depth and color type (bytes)."""
-PNG_TAIL: Final = 4096
-"""How far from the end a PNG's end marker is looked for; some writers add a little after it (bytes)."""
-
 _KORNIA_DECODERS: Final = {8: kornia_rs.io.decode_image_png_u8, 16: kornia_rs.io.decode_image_png_u16}
 _KORNIA_MODES: Final = {2: "rgb", 6: "rgba"}
 """By the bit depths and the color types of a PNG's header (ISO/IEC 15948); others are left to OpenCV."""
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 
 
 _LARGEST_DISTANCE: Final = 3.0
@@ -156,7 +150,7 @@ def decode_png(modality: str, content: bytes) -> NDArray[Any]:
 
     Returns (800, 1280) gray or (800, 1280, 3 or 4) red, green, blue and alpha.
     """
-    if defect := png_defect(modality, content[:PNG_HEAD], content[-PNG_TAIL:]):
+    if defect := png_defect(modality, content[:PNG_HEADER], content[-PNG_TAIL:]):
         raise FrameError(f"{modality} {defect}")
     depth, mode = content[24], _KORNIA_MODES.get(content[25])
     decode = _KORNIA_DECODERS.get(depth)
@@ -175,9 +169,9 @@ def png_defect(modality: str, head: bytes, tail: bytes) -> str:
     """Return what is visibly wrong with a frame's PNG, given its two ends; empty if nothing is."""
     if not head:
         return "undecodable: the file is empty"
-    if not head.startswith(_PNG_SIGNATURE) or head[12:16] != b"IHDR" or len(head) < PNG_HEAD:
+    if not head.startswith(_PNG_SIGNATURE) or head[12:16] != b"IHDR" or len(head) < PNG_HEADER:
         return "undecodable: not a PNG"
-    if _PNG_END not in tail:
+    if PNG_END not in tail:
         return "undecodable: cut short"
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     if (width, height) != (XR_EGOPOSE.width, XR_EGOPOSE.height):

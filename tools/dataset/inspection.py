@@ -13,11 +13,10 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from loaders.codecs import PNG_HEADER, PNG_TAIL
 from models.camera import XR_EGOPOSE
 from tools.dataset.frames import (
     PAIRED,
-    PNG_HEAD,
-    PNG_TAIL,
     decode_png,
     distance_defect,
     double_defect,
@@ -207,6 +206,6 @@ def _inspect_labels(text: bytes) -> tuple[list[str], list[str]]:
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
     with path.open("rb", buffering=0) as stream:
-        head = stream.read(PNG_HEAD)
+        head = stream.read(PNG_HEADER)
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - PNG_TAIL))
         return head, stream.read(PNG_TAIL)

@@ -27,7 +27,8 @@ DEPTH_CM_PER_STEP: Final = 2.5
 """depth: distance from the camera along the ray over this, rounded, at most 255; zero outside the image circle."""
 
 _WIDTH, _HEIGHT = XR_EGOPOSE.width, XR_EGOPOSE.height
-_LIT: Final = slice(194, 1116)
+_LEFT, _, _SIDE = XR_EGOPOSE.window("lens")
+_LIT: Final = slice(_LEFT // 2 * 2, -(-(_LEFT + _SIDE) // 2) * 2)
 """Columns that the image circle touches, from an even one to an even one."""
 _TILE_ROWS: Final = 20
 """Rows computed at once, so that their arrays stay in the processor's cache."""
@@ -89,8 +90,8 @@ class Renderer:
         self._inside_world = np.repeat(inside[:, _LIT, None], 3, axis=-1).astype(np.uint16)
         self._room: Room | None = None
         self._atlas = np.empty(0, np.uint8)
-        # the room is smooth enough to be rendered at half the resolution and interpolated
         self._grains = draw_grain(_HEIGHT // 2, (_LIT.stop - _LIT.start) // 2)
+        # the room is smooth enough to be rendered at half the resolution and interpolated
         self._coarse_rays, _ = _rays(np.arange(_LIT.start, _LIT.stop, 2) + 0.5, np.arange(_HEIGHT // 2) * 2 + 0.5)
 
     def render(self, scene: Scene) -> Images:
