@@ -3,6 +3,8 @@
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
+# where these are set pytest writes out the whole difference: of two files that are not the same, minutes without a word
+os.environ["CI"] = os.environ["BUILD_NUMBER"] = ""
 
 import hypothesis
 import pytest

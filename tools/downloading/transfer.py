@@ -26,6 +26,11 @@ def received(path: Path) -> int:
     return partial.stat().st_size if partial.is_file() else 0
 
 
+def settle(path: Path) -> None:
+    """Remove what a call that was killed in its very last moment left beside a file that is whole."""
+    _note(path).unlink(missing_ok=True)
+
+
 def fetch(server: Server, url: str, path: Path, progress: Progress) -> None:
     """Download a file, from where an earlier call was interrupted, however that was.
 
@@ -54,7 +59,7 @@ class _Transfer:
     def __init__(self, server: Server, url: str, path: Path, progress: Progress) -> None:
         self._server, self._url, self._path, self._progress = server, url, path, progress
         self._partial = _partial(path)
-        self._note = path.with_name(f"{path.name}.version{PARTIAL}")
+        self._note = _note(path)
         self.furthest = received(path)
         """The most that there ever was of the file (bytes)."""
 
@@ -89,7 +94,7 @@ class _Transfer:
         if expected is not None and size > expected:
             self._discard("the server gives more than the length that it told")
         publish(self._partial, self._path)
-        self._note.unlink(missing_ok=True)
+        settle(self._path)
 
     def _receive(self, response: requests.Response) -> None:
         with self._partial.open("ab", buffering=0) as file:
@@ -121,3 +126,7 @@ class _Transfer:
 
 def _partial(path: Path) -> Path:
     return path.with_name(path.name + PARTIAL)
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.version{PARTIAL}")

@@ -17,7 +17,7 @@ from tools.archives.multipart import GO_ON, find_archives
 from tools.archives.unpack import UnpackJob, temporary_folder, unpack_subject
 from tools.downloading.plan import Part, Subject
 from tools.downloading.server import RefusedError, Server
-from tools.downloading.transfer import fetch
+from tools.downloading.transfer import fetch, settle
 from tools.parallel import CancelledJobError, Meter, Progress
 
 _AHEAD: Final = 2
@@ -69,6 +69,9 @@ def download(subjects: Sequence[Subject], server: Server, connections: int) -> R
     """
     report = Report()
     for subject in subjects:
+        for part in subject.parts:
+            if part.is_here:
+                settle(part.path)
         if subject.is_ready:
             _clear(subject, report)
     todo = [subject for subject in subjects if not subject.is_ready]

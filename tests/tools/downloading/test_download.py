@@ -287,6 +287,18 @@ def until_sent(release: ReleaseServer, size: int, process: subprocess.Popen[str]
         time.sleep(0.005)
 
 
+def test_what_a_run_left_that_was_killed_after_its_last_byte_goes_away(
+    release: ReleaseServer, stored: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts"
+    assert download.main(flags_of(release, parts)) == 0
+    (parts / "male_008_a_a.tar.gz.partab.version.partial").write_text("{}")
+    release.requests.clear()
+    assert download.main(flags_of(release, parts)) == 0
+    assert tree(parts) == tree(stored)
+    assert not [request for request in release.requests if request[0] == "GET"]
+
+
 @pytest.mark.slow
 def test_killed_runs_go_on_without_fetching_anything_twice(
     release: ReleaseServer, stored: Path, tmp_path: Path
