@@ -23,7 +23,6 @@ from torch.utils.tensorboard import summary
 from engine.cli.progress import progress_bar
 from engine.stages import Stage
 from engine.training.run_folder import METRICS, SUMMARY
-from engine.training.throughput import Rate
 from engine.training.validation import Validation
 from engine.visualization import draw_examples
 from loaders.system.files import write_whole
@@ -65,18 +64,19 @@ class RunLog:
                 self._events.scalar(step, name, value)
             self._events.flush()
 
-    def training(self, step: int, values: dict[str, float], rate: Rate) -> None:
-        """Write what the steps since the last entry gave, "loss" among the values, and how fast they were."""
-        speed = {
-            "images_per_second": rate.images_per_second,
-            "data_wait_share": rate.wait_share,
-            "checkpoint_share": rate.checkpoint_share,
-        }
+    def training(self, step: int, values: dict[str, float], speed: dict[str, float]) -> None:
+        """Write what the steps since the last entry gave, and how fast they were.
+
+        Args:
+            step: the last of them.
+            values: "loss" and others.
+            speed: "images_per_second" and others, see `Rate.figures`.
+        """
         if torch.cuda.is_initialized():
-            speed["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            speed = {**speed, "gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
         self.scalars(step, _prefixed("train", values) | _prefixed("speed", speed))
         if self._on:
-            figures = {"loss": f"{values['loss']:.4g}", "images/s": f"{rate.images_per_second:.0f}"}
+            figures = {"loss": f"{values['loss']:.4g}", "images/s": f"{speed['images_per_second']:.0f}"}
             self._bar.set_postfix(figures, refresh=False)
 
     def validation(self, step: int, stage: Stage, result: Validation) -> None:

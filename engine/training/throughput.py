@@ -49,6 +49,14 @@ class Rate:
         """Share that checkpoints take of the time of training and checkpoints (0 to 1)."""
         return self.saving / (self.seconds + self.saving) if self.saving > 0 else 0.0
 
+    def figures(self) -> dict[str, float]:
+        """Return what is logged of it."""
+        return {
+            "images_per_second": self.images_per_second,
+            "data_wait_share": self.wait_share,
+            "checkpoint_share": self.checkpoint_share,
+        }
+
 
 def waiting_for(device: torch.device) -> Callable[[], None]:
     """Return a function that waits until the steps queued on the device are done; a CPU queues none.

@@ -116,7 +116,7 @@ class Trainer(Run):
             figures["gradient_norm"] = norm
         if self.learner.scaler.is_enabled():
             figures["gradient_scale"] = self.learner.scaler.get_scale()
-        self.log.training(self.step, means | figures, self.stopwatch.read())
+        self.log.training(self.step, means | figures, self.stopwatch.read().figures())
 
     def validate(self) -> None:
         """Evaluate the network on the validation split; save it if that is due, and if it is the best so far."""
