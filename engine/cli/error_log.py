@@ -34,7 +34,7 @@ class ErrorLog:
 
     def __init__(self, run_dir: Path | None) -> None:
         """Write into a run folder; nowhere if it is None."""
-        self._folder = None if run_dir is None else run_dir.absolute() / FOLDER
+        self._folder = None if run_dir is None else run_dir / FOLDER
         self._rank = os.environ.get("RANK", "0")
         self._step: Callable[[], int] | None = None
         self._kept_for_nccl = False
@@ -47,7 +47,7 @@ class ErrorLog:
         if self._folder is None:
             return
         if "TORCH_NCCL_DEBUG_INFO_TEMP_FILE" not in os.environ:  # the older name of the next one
-            os.environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(self._folder / _TRACE))
+            os.environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(self._folder.absolute() / _TRACE))
         os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
         self._kept_for_nccl = True
 
@@ -76,7 +76,7 @@ class ErrorLog:
                 (self._folder / f"{_TRACE}{self._rank}").write_bytes(trace)
         except OSError:
             return
-        error.add_note(f"its log is {path}")
+        error.add_note(f"log on {socket.gethostname()}: {path}")
 
     def close(self) -> None:
         """Remove the folder if nothing is in it."""
@@ -90,7 +90,7 @@ class ErrorLog:
         lines = {
             "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "host": socket.gethostname(),
-            "process": f"{self._rank} of {number}, after {restarts} restarts",
+            "process": f"{self._rank} of {number}, after {restarts} restarts of this node",
             "step": str(self._step()) if self._step else "before the first",
             "error": printable(f"{type(error).__name__}: {error}"),
             "versions": f"egopose-engine {importlib.metadata.version('egopose-engine')}, "

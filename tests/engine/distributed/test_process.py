@@ -210,7 +210,7 @@ def exchange_after_a_failed_one(rank, port, done):
             while not done.exists():
                 time.sleep(0.1)
         return
-    with pytest.raises(Failure, match="process 1 of 2 on .* did not answer within 2 s"), joined(rank, port, timeout=2):
+    with pytest.raises(Failure, match=r"process 1 of 2 on .* did not answer within 2 s"), joined(rank, port, timeout=2):
         with pytest.raises(RuntimeError, match="gloo"):
             torch.distributed.all_reduce(torch.zeros(1))
         torch.distributed.all_reduce(torch.zeros(1))

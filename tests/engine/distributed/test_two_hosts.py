@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 OWN_ADDRESS = "127.0.1.1"
 """What Debian's installer writes beside a machine's own name."""
-STEPS = 160
+STEPS = 60
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,11 @@ def test_a_host_name_that_leads_to_loopback_is_told_with_the_remedy(tmp_path, sh
     with two_hosts(tmp_path, own_address=OWN_ADDRESS) as hosts:
         nodes = [start(host, arguments, output) for host, output in zip(hosts, outputs, strict=True)]
         wait_until(lambda: "cannot connect" in outputs[1].read_text(), nodes, outputs)
-    (line,) = [line for line in outputs[1].read_text().splitlines() if line.startswith("train: error: ")][:1]
+    line = next(line for line in outputs[1].read_text().splitlines() if line.startswith("train: error: "))
     assert "process 1 of 2 on node1 cannot connect to the others" in line
     assert f"The address that it offers them is {OWN_ADDRESS}, from its host name" in line
-    assert (
-        f"set GLOO_SOCKET_IFNAME, and NCCL_SOCKET_IFNAME for GPUs, on every node to the interface between the nodes, "
-        f"here {CABLE} (10.91.0.2)" in line
-    )
+    assert "set GLOO_SOCKET_IFNAME, and NCCL_SOCKET_IFNAME for GPUs, on every node" in line
+    assert f"to the interface between the nodes, here {CABLE} (10.91.0.2)" in line
 
 
 def test_a_cable_pulled_out_is_told_by_both_hosts_and_training_goes_on_when_it_is_back(tmp_path, shards):
@@ -79,13 +77,14 @@ def test_a_cable_pulled_out_is_told_by_both_hosts_and_training_goes_on_when_it_i
         for node in nodes:
             assert node.wait(120) == 0, said_on(outputs)
     told = [log.read_text() for log in logs]
-    ranks = [int(text.split("\nprocess: ")[1][0]) for text in told]
-    assert ranks == [0, 1]
-    main = told[0]
-    print(said_on(outputs), *told, sep="\n")
+    assert "host: node0\nprocess: 0 of 2" in told[0]
+    assert "process 1 of 2 on node1 did not answer within 5 s" in told[0]
+    assert "host: node1\nprocess: 1 of 2" in told[1]
+    assert "process 1 of 2 on node1 reaches neither the other processes nor node0, where the nodes meet" in told[1]
+    for log, output in zip(logs, outputs, strict=True):
+        assert str(log) in output.read_text()
     assert 3 <= reached < STEPS
     assert json.loads((run_dir / "summary.json").read_text())["steps"] == STEPS
     after = (run_dir / "metrics.jsonl").read_text().splitlines()
     kept = [line for line in before if json.loads(line)["step"] <= reached]
     assert after[: len(kept)] == kept  # with the speed of then: it went on, and did not begin anew
-    assert main
