@@ -82,8 +82,8 @@ class Answers:
             for host, processes in missing.items()
         ]
         return "; ".join(reasons) or (
-            f"all {count} processes are alive, but could not exchange data for {timeout:g} s: the network between "
-            f"{' and '.join(dict.fromkeys(self._hosts))} failed for a time"
+            f"all {count} processes are alive, but an exchange between them broke off: look at the network of "
+            f"{' and '.join(dict.fromkeys(self._hosts))}"
         )
 
     def _ask(self, found: list[dict[int, str]]) -> None:
@@ -111,9 +111,8 @@ def unconnected(error: RuntimeError, rank: int, world_size: int) -> str:
 def _address_of_name() -> str:
     """Return the address that gloo takes for this machine: the first usable one of its host name, or loopback."""
     with contextlib.suppress(OSError):
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            socket.gethostname(), None, type=socket.SOCK_STREAM
-        ):
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
             with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
                 probe.bind(address)
                 return str(address[0])

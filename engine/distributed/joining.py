@@ -102,8 +102,9 @@ def _joined(device: str, timeout: float, errors: ErrorLog) -> Iterator[Process]:
 def _meet(store: Any, rank: int, world_size: int, timeout: float) -> tuple[str, list[str]]:
     """Return a name for this start of the processes, the same on all, and the name of each one's host, by rank.
 
-    Restarts that torchrun counts do not do for a name: each node counts those that its own processes caused. So process
-    0 makes one up. Another one that still finds that of an earlier start is not among those that process 0 met then.
+    Torchrun's count of restarts is no such name: each node counts those alone that its own processes caused. So process
+    0 makes one up. A process that still finds the name of an earlier start is not among those that met under it, and
+    looks again.
 
     Raises:
         Failure: names the processes that did not come in time.
