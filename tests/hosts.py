@@ -64,9 +64,10 @@ def two_hosts(folder: Path, *, own_address: str = "") -> Iterator[list[Host]]:
             (folder / name).write_text("".join(f"{known[each]} {each}\n" for each in known))
             hosts.append(opened.enter_context(_host(name, address, folder / name)))
         ends = [["netns", str(host.pid)] for host in hosts]
-        subprocess.run(
-            ["ip", "link", "add", "name", CABLE, *ends[0], "type", "veth", "peer", "name", CABLE, *ends[1]], check=True
-        )
+        command = ["ip", "link", "add", "name", CABLE, *ends[0], "type", "veth", "peer", "name", CABLE, *ends[1]]
+        added = subprocess.run(command, check=False, capture_output=True, text=True)
+        if added.returncode:
+            pytest.skip(f"no cable between network namespaces: {added.stderr.strip()}")
         for host in hosts:
             host.run("ip", "address", "add", f"{host.address}/24", "dev", CABLE)
             host.plug()
