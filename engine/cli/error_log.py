@@ -61,8 +61,8 @@ class ErrorLog:
     def write(self, error: Exception) -> None:
         """Write how this process failed, and add to the error where that stands.
 
-        Bad input leaves nothing: its line says all, and the folder may be another run's. Nor does what cannot be
-        written, so that the error stays the only one.
+        Bad input leaves nothing: its line says all, and the folder may be another run's. Where nothing can be written,
+        the error stays the only one.
         """
         if self._folder is None or isinstance(error, InputError):
             return
