@@ -62,6 +62,8 @@ setup(
         "cluster": ["dask[distributed]"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "parquet": ["pyarrow"],
+        # mlflow-skinny with a local database; trackio wants a pillow older than constraints.txt has
+        "trackers": ["alembic", "mlflow-skinny>=3", "sqlalchemy", "wandb"],
         "docs": ["mkdocs-material", "mkdocstrings-python"],
         "dev": [
             "hypothesis",

@@ -21,6 +21,7 @@ from engine.distributed import DistributedConfig
 from engine.optimizer import OptimConfig
 from engine.precision import PrecisionName
 from engine.stages import ModelConfig, StageName
+from engine.tracking.opening import LogConfig
 from loaders import DataConfig
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
@@ -59,6 +60,7 @@ class TrainConfig(Command):
     optim: OptimConfig = field(default_factory=OptimConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     epochs: int = 3
     """Passes over the training split (epochs)."""
     max_steps: int | None = None
@@ -186,6 +188,8 @@ def _unused_keys(config: TrainConfig) -> set[str]:
     if config.data.access == "random":
         unused |= {"data.shuffle_window", "data.remote"}
         unused |= _DECODING if config.stage == "train3d" else set()
+    if not config.log.trackers:
+        unused.add("log.project")
     if config.optim.name != "sgd":
         unused.add("optim.momentum")
     if config.optim.schedule != "step":

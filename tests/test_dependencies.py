@@ -19,12 +19,14 @@ UNDECLARED = {
     "apex": "built from source; engine.optimizer says how",
     "ffcv": "built from source; benchmarks/README.md says how",
     "spdl": "for one row of benchmarks.loader; benchmarks/README.md says how",
+    "trackio": "wants a pillow older than constraints.txt has; docs/tracking.md says how",
     "triton": "comes with torch for Linux; without it models.fused_norm takes torch's own operators",
     "_typeshed": "mypy's, never imported when a program runs",
 }
 """Imported if they are there; why setup.py does not name them."""
 
 USED_OTHERWISE = {
+    "alembic": ("docs/tracking.md", "sqlite:///"),  # MLflow's own requirement of a database
     "import-linter": ("Makefile", "lint-imports"),
     "ipykernel": ("examples/load_shards.ipynb", '"kernelspec"'),
     "mkdocs-material": ("mkdocs.yml", "name: material"),
@@ -36,6 +38,7 @@ USED_OTHERWISE = {
     "pytest-xdist": ("Makefile", "--numprocesses"),
     "ruff": ("Makefile", "bin/ruff"),
     "setuptools": ("tests/test_packaging.py", "--no-build-isolation"),
+    "sqlalchemy": ("docs/tracking.md", "sqlite:///"),
     "types-pyyaml": ("engine/cli/yaml_file.py", "from yaml import"),
     "types-tqdm": ("engine/cli/progress.py", "from tqdm import"),
 }

@@ -18,6 +18,7 @@ from engine.checkpoint import format as checkpoint
 from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK, Command, command
 from engine.evaluate import main as evaluate
 from engine.infer import main as infer
+from engine.tracking.opening import LogConfig
 from engine.train import main as train
 from engine.training.metrics_log import RunLog
 from loaders.system.os_errors import in_words, naming
@@ -229,7 +230,7 @@ def test_a_disk_that_fills_up_in_training_is_told_without_a_traceback(
     mount(disk, "-t", "tmpfs", "-o", f"size={ROOM}", "none")
 
     def log_until_full(flags: Command) -> int:
-        log = RunLog(disk, on=True, position=0, step=0, total_steps=100)
+        log = RunLog(disk, LogConfig(), {}, on=True, position=0, step=0, total_steps=100)
         try:
             (disk / "filler").write_bytes(bytes(ROOM // 2))
             image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from yaml import BaseLoader, MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
@@ -110,7 +110,15 @@ class _File:
 
     def value(self, name: str, node: Node) -> Any:
         """Return what a key's value means to the flag of that name."""
-        hint, text = self.keys[name], node.value
+        hint = self.keys[name]
+        if get_origin(hint) is not tuple:
+            return self.single(name, node, hint)
+        items = node.value if isinstance(node, SequenceNode) and node.tag in _UNTAGGED else [node]
+        return tuple(self.single(name, item, get_args(hint)[0]) for item in items)
+
+    def single(self, name: str, node: Node, hint: Any) -> Any:
+        """Return what a value, or one of several, means to a flag of type ``hint``."""
+        text = node.value
         if node.tag not in _UNTAGGED:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
             raise self.fault(node, f"{name} has the tag {tag}: leave it out, the key says what the value means")

@@ -1,27 +1,22 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, summary.json, a progress bar, notes."""
+"""What a run leaves to read: metrics.jsonl, summary.json, what trackers are told, a progress bar, notes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
-import re
-import socket
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard import summary
 
 from engine.cli.progress import progress_bar
 from engine.stages import Stage
+from engine.tracking.opening import LogConfig, open_sinks
 from engine.training.run_folder import METRICS, SUMMARY
 from engine.training.validation import Validation
 from engine.visualization import draw_examples
@@ -30,23 +25,49 @@ from loaders.system.os_errors import naming
 
 logger = logging.getLogger(__name__)
 
+_WAIT_SHOWN: Final = 0.05
+"""Share of time waiting for data above which the progress line shows it (0 to 1)."""
+
 
 class RunLog:
     """Writes one run's log; a log that is off (not the main process) does nothing."""
 
-    def __init__(self, run_dir: Path, *, on: bool, position: int, step: int, total_steps: int) -> None:
-        """Open the log at ``position``, where it was at ``step``; what was written after that, before a crash, goes."""
+    def __init__(
+        self,
+        run_dir: Path,
+        log: LogConfig,
+        config: Mapping[str, Any],
+        *,
+        on: bool,
+        position: int,
+        step: int,
+        total_steps: int,
+    ) -> None:
+        """Open the log at ``position``, where it was at ``step``; what was written after that, before a crash, goes.
+
+        Args:
+            run_dir: folder of the run.
+            log: which trackers there are.
+            config: of the run, dotted keys and plain values.
+            on: whether this is the main process.
+            position: length of metrics.jsonl at ``step`` (bytes).
+            step: which the run begins or goes on after.
+            total_steps: of the whole run (steps).
+
+        Raises:
+            InputError: see `open_sinks`.
+        """
         self._on = on
         self._run_dir = run_dir
         self.skipped: set[str] = set()
         """Names of the samples that `note_skipped` was told."""
         if not on:
             return
+        self._sinks = open_sinks(log, run_dir, config, purge_step=step + 1 if position else 0)
         path = run_dir / METRICS
         path.touch()
         os.truncate(path, min(position, path.stat().st_size))
         self._file = path.open("ab", buffering=0)
-        self._events = EventFile(run_dir, purge_step=step + 1 if position else 0)
         self._bar = progress_bar(total=total_steps, initial=step, unit="step")
 
     @property
@@ -60,9 +81,8 @@ class RunLog:
             return
         with naming(self._run_dir):
             self._file.write((json.dumps({"step": step, **values}) + "\n").encode())
-            for name, value in values.items():
-                self._events.scalar(step, name, value)
-            self._events.flush()
+            for sink in self._sinks:
+                sink.scalars(step, values)
 
     def training(self, step: int, values: dict[str, float], speed: dict[str, float]) -> None:
         """Write what the steps since the last entry gave, and how fast they were.
@@ -77,6 +97,10 @@ class RunLog:
         self.scalars(step, _prefixed("train", values) | _prefixed("speed", speed))
         if self._on:
             figures = {"loss": f"{values['loss']:.4g}", "images/s": f"{speed['images_per_second']:.0f}"}
+            if "mfu" in speed:
+                figures["MFU"] = f"{speed['mfu']:.0%}"
+            if speed.get("data_wait_share", 0) > _WAIT_SHOWN:
+                figures["data"] = f"{speed['data_wait_share']:.0%}"
             self._bar.set_postfix(figures, refresh=False)
 
     def validation(self, step: int, stage: Stage, result: Validation) -> None:
@@ -91,8 +115,8 @@ class RunLog:
         """Write an image (H, W, 3)."""
         if self._on:
             with naming(self._run_dir):
-                self._events.image(step, name, image)
-                self._events.flush()
+                for sink in self._sinks:
+                    sink.image(step, name, image)
 
     def advance(self) -> None:
         """Move the progress bar by a step."""
@@ -115,58 +139,19 @@ class RunLog:
         """Write summary.json."""
         if self._on:
             write_whole(self._run_dir / SUMMARY, (json.dumps(values, indent=1) + "\n").encode())
+            with naming(self._run_dir):
+                for sink in self._sinks:
+                    sink.summary(int(self._bar.n), values)
 
     def close(self) -> None:
         """Flush and close."""
         if self._on:
             self._bar.close()
             self._file.close()
-            with naming(self._run_dir):
-                self._events.close()
-
-
-class EventFile:
-    """Writes the newest event file of a folder.
-
-    torch's SummaryWriter names its files after the clock, and TensorBoard reads a folder's files in the order of their
-    names: where the clock went back, it would take what a resumed run writes for what came before.
-    """
-
-    def __init__(self, folder: Path, *, purge_step: int) -> None:
-        """Begin a file; TensorBoard forgets what older files say of ``purge_step`` and later steps."""
-        self._file = (folder / _next_name(folder)).open("xb")
-        self._records = RecordWriter(self._file)
-        self._write(Event(file_version="brain.Event:2"))
-        self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
-        self.flush()
-
-    def scalar(self, step: int, name: str, value: float) -> None:
-        """Write a number of one step."""
-        self._write(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)])))
-
-    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Write an image (H, W, 3) of one step."""
-        self._write(Event(step=step, summary=summary.image(name, image, dataformats="HWC")))
-
-    def flush(self) -> None:
-        """Let TensorBoard see what was written."""
-        self._file.flush()
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._file.close()
-
-    def _write(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
+            with naming(self._run_dir), contextlib.ExitStack() as closing:
+                for sink in self._sinks:
+                    closing.callback(sink.close)
 
 
 def _prefixed(section: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{section}/{name}": value for name, value in values.items()}
-
-
-def _next_name(folder: Path) -> str:
-    """Return the name that SummaryWriter would give a file, its time later than all that are there."""
-    stamps = [re.match(r"events\.out\.tfevents\.(\d+)\.", path.name) for path in folder.iterdir()]
-    newest = max([int(time.time()), *(int(stamp[1]) + 1 for stamp in stamps if stamp)])
-    return f"events.out.tfevents.{newest:010d}.{socket.gethostname()}.{os.getpid()}.0"

@@ -13,7 +13,7 @@ from torch.profiler import record_function
 
 from engine.checkpoint.checkpointer import Checkpointer
 from engine.cli.signals import Stopped
-from engine.config import TrainConfig
+from engine.config import TrainConfig, flatten
 from engine.distributed import Process
 from engine.training.metrics_log import RunLog
 from engine.training.preemption import Preemption
@@ -39,15 +39,18 @@ class Trainer(Run):
                 self.checkpointer.saved_step = self.step
             if process.is_main:
                 remove_partials(config.run_dir)
-                write_whole(config.run_dir / CONFIG, yaml.safe_dump(self.used_config, sort_keys=False).encode())
             self.log = RunLog(
                 config.run_dir,
+                config.log,
+                flatten(self.used_config),
                 on=process.is_main,
                 position=self.log_position,
                 step=self.step,
                 total_steps=self.step + self.schedule.steps_left(self.step),
             )
             opened.callback(self.log.close)
+            if process.is_main:  # a run that a tracker refused can be begun anew
+                write_whole(config.run_dir / CONFIG, yaml.safe_dump(self.used_config, sort_keys=False).encode())
             self.preemption = Preemption(process, self._answer)
             opened.callback(self.preemption.close)
             self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)

@@ -57,6 +57,14 @@ def test_the_command_line_mends_what_the_file_sets_out_of_range(tmp_path):
     assert read(tmp_path, RUN + "epochs: 0\noptim: {name: lamb}\n", "--epochs", "2", "--optim.apex").epochs == 2
 
 
+def test_a_flag_of_several_values_is_a_list_in_a_file(tmp_path):
+    for text, values in (("[]", ()), ("tensorboard", ("tensorboard",)), ("[tensorboard]", ("tensorboard",))):
+        assert read(tmp_path, f"{RUN}log: {{to: {text}}}\n").log.to == values
+    assert read(tmp_path, f"{RUN}log: {{to: [tensorboard]}}\n", "--log.to").log.to == ()
+    message = "c.yaml, line 3: log.to is 'board': give tensorboard, wandb, mlflow or trackio"
+    assert refusal(tmp_path, f"{RUN}log: {{to: [tensorboard, board]}}\n") == message
+
+
 def test_the_last_of_several_files_counts(tmp_path):
     (tmp_path / "first.yaml").write_text("epochs: many\n")
     assert read(tmp_path, RUN + "epochs: 9\n", f"--config={tmp_path / 'c.yaml'}").epochs == 9
