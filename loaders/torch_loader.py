@@ -194,31 +194,28 @@ class TorchLoader(Loader):
     def _fill(self, rows: Iterator[_Row]) -> list[Fault]:
         """Make images until none is left; return what could not be made."""
         faults = []
-        began, decoding = time.perf_counter(), 0.0
+        began, self._own.decoding = time.perf_counter(), 0.0
         for row in rows:
             try:
-                decoding += self._make(row)
+                self._make(row)
             except ValueError as error:
                 faults.append((row.index, self.members[row.output], str(error)))
         spent = time.perf_counter() - began
         if self.encoded:
-            self.stage_times.add("decode", decoding)
-            self.stage_times.add("warp", spent - decoding)
+            self.stage_times.add("decode", self._own.decoding)
+            self.stage_times.add("warp", spent - self._own.decoding)
         else:
             self.stage_times.add("raw", spent)
         return faults
 
-    def _make(self, row: _Row) -> float:
-        """Decode an image and take all steps; the last one writes into the batch. Returns the seconds of decoding."""
+    def _make(self, row: _Row) -> None:
+        """Decode an image and take all steps; the last one writes into the batch."""
         steps, in_place = self._steps[row.output], self._in_place[row.output]
-        began = time.perf_counter()
         image = self._decoded(row, row.out if in_place else self._scratch())
-        decoding = time.perf_counter() - began
         for step in steps:
             image = step(image, row.out if step is steps[-1] else None, row)
         if not (steps or np.may_share_memory(image, row.out)):
             row.out[:] = image
-        return decoding
 
     def _scratch(self) -> _Pixels:
         """Return this thread's memory for a decoded image; small enough to stay in its core's cache."""
@@ -234,13 +231,16 @@ class TorchLoader(Loader):
             ValueError: it cannot be decoded, or has another size or other pixels than it should.
         """
         image, member, fault = row.data, self.members[row.output], ""
-        if image.ndim == 1:
+        if image.ndim == 1:  # raw images are loaded too quickly to look at the clock for each
+            began = time.perf_counter()
             try:
                 if layout := self._layouts.get(member):
                     fault = self._layout_fault(image, layout)
                 image = decode_exact(image) if layout else decode_stored(image, member, memory)
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
+            finally:
+                self._own.decoding += time.perf_counter() - began
         if fault := self._size_fault(*image.shape[:2]) or fault:
             raise ValueError(fault)
         return image
