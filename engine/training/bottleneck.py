@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,7 +71,7 @@ def find_bottleneck(rates: Sequence[Rate], config: TrainConfig, device: torch.de
         "network": f"the network on the CPU holds this run: computing it took {share:.0%} of the time",
         "device": f"the GPU holds this run, as it should: it computed for {share:.0%} of the time",
     }
-    return _bottleneck(what, share, facts[what], config, device)
+    return _bottleneck(what, share, facts[what], _remedies(config, device, len(rates)))
 
 
 def _of_loader(rates: Sequence[Rate], waits: Sequence[float], config: TrainConfig, device: torch.device) -> Bottleneck:
@@ -90,15 +90,14 @@ def _of_loader(rates: Sequence[Rate], waits: Sequence[float], config: TrainConfi
         f"{STAGES[stage]} holds {where}: {whose} waited for data for {share:.0%} of the time, and {STAGES[stage]} kept "
         f"{threads} busy for {busy:.0%} of the training"
     )
-    return _bottleneck(stage, share, fact, config, device)
+    return _bottleneck(stage, share, fact, _remedies(config, device, len(rates)))
 
 
-def _bottleneck(what: str, share: float, fact: str, config: TrainConfig, device: torch.device) -> Bottleneck:
-    remedies = _remedies(config, device)[what]
-    return Bottleneck(what, round(share, 4), "; try ".join([fact, ", or ".join(filter(None, remedies))]))
+def _bottleneck(what: str, share: float, fact: str, remedies: Mapping[str, Sequence[str]]) -> Bottleneck:
+    return Bottleneck(what, round(share, 4), f"{fact}; try {', or '.join(filter(None, remedies[what]))}")
 
 
-def _remedies(config: TrainConfig, device: torch.device) -> dict[str, Sequence[str]]:
+def _remedies(config: TrainConfig, device: torch.device, processes: int) -> dict[str, Sequence[str]]:
     """Return what there is to try, by what holds a run; empty texts are for what this run does already."""
     cores, on_gpu = cores_per_process(), device.type == "cuda"
     threads = f"more --data.threads: there are {cores} cores for them" if config.data.thread_count() < cores else ""
@@ -106,9 +105,10 @@ def _remedies(config: TrainConfig, device: torch.device) -> dict[str, Sequence[s
     no_decoding = "shards that need no decoding: tools.shard --image-format raw"
     disk = "a faster disk or more memory"
     batch_size = "a larger --data.batch-size"
-    to_bf16 = config.precision == "fp32" and is_native("bf16", device)
-    precision = "--precision bf16" if to_bf16 else ""
+    precision = "--precision bf16" if config.precision == "fp32" and is_native("bf16", device) else ""
     compress = "" if config.distributed.compress_gradients else "--distributed.compress-gradients"
+    every = " and --checkpoint.every" if config.checkpoint.every else ""
+    can_record = config.cuda_graph == "never" and processes == 1 and config.optim.grad_accum_steps == 1
     return {
         "read": (disk, size, "--data.access sequential on spinning disks" if config.data.access == "random" else ""),
         "raw": (threads, disk, size, "shards of a twelfth of the bytes: tools.shard --image-format jpeg"),
@@ -120,12 +120,12 @@ def _remedies(config: TrainConfig, device: torch.device) -> dict[str, Sequence[s
             no_decoding,
             size,
         ),
-        "labels": (batch_size,),
+        "labels": ("cores that nothing else works on", "" if config.stage == "train3d" else batch_size),
         "copy": (size,),
         "network": ("a GPU", "" if config.stage == "train3d" else "a smaller --model.backbone", precision),
         "device": (precision, batch_size),
-        "host": ("--cuda-graph always" if config.cuda_graph == "never" else "", batch_size),
-        "checkpoints": ("a larger --checkpoint.minutes, and --checkpoint.every if it is set",),
+        "host": ("--cuda-graph always" if can_record else "", batch_size),
+        "checkpoints": (f"a larger --checkpoint.minutes{every}",),
         "validation": ("a larger --validate-every",),
         "exchange": (compress, batch_size),
         "process": ("tools.doctor on its machine",),

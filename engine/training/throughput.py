@@ -26,7 +26,7 @@ class Rate:
     seconds: float = 0.0
     """Of training, pauses excluded."""
     waited: float = 0.0
-    """Of these, waiting for the loader, while the device had nothing to do either (seconds)."""
+    """Of these, waiting for batches that came when the device had already done all it was given (seconds)."""
     device: float | None = None
     """Of these, in which the host was ahead of the device (seconds); None where both are one."""
     saving: float = 0.0
@@ -158,7 +158,7 @@ class Stopwatch:
             except StopIteration:
                 return
             self._batch_came = time.perf_counter()
-            # a wait in which the device still computes costs nothing
+            # a wait at whose end the device still computes costs nothing
             self._add("waited" if self._queue.is_empty() else "device", self._batch_came - before)
             yield batch
 

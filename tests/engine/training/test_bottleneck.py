@@ -1,5 +1,6 @@
 """What is said to hold a run: each stage throttled in turn in real trainings, and cases made of numbers."""
 
+import contextlib
 import json
 import re
 import time
@@ -16,6 +17,7 @@ from engine.cli.flags import keys_of
 from engine.config import TrainConfig, parse_train
 from engine.distributed import Process
 from engine.training.bottleneck import _remedies, find_bottleneck
+from engine.training.preemption import Requests
 from engine.training.throughput import Rate
 from engine.training.trainer import Trainer
 from loaders import Loader, PoseBatch, torch_loader
@@ -70,11 +72,8 @@ def throttle(owner, name, seconds, monkeypatch):
 
 
 def train(arguments, process):
-    trainer = Trainer(parse_train(arguments), process)
-    try:
+    with contextlib.closing(Trainer(parse_train(arguments), process)) as trainer:
         assert trainer.fit() == 0
-    finally:
-        trainer.close()
 
 
 @pytest.mark.slow
@@ -88,6 +87,15 @@ def test_a_throttled_stage_is_named(tmp_path, monkeypatch, caplog, shards, what)
     assert found["what"] == what, found
     assert found["sentence"] in caplog.messages
     assert "this run: " in found["sentence"] and "; try " in found["sentence"]
+
+
+@pytest.mark.slow
+def test_a_run_that_a_signal_ends_says_it_too(tmp_path, caplog, shards):
+    trainer = Trainer(parse_train(flags(shards["jpeg"], tmp_path / "run", "train3d", *SHORT)), Process(0, 1, CPU))
+    trainer.preemption.exchange = lambda **_: Requests(signal=15 if trainer.step == 5 else 0)
+    with contextlib.closing(trainer), caplog.at_level("INFO"):
+        assert trainer.fit() == 15
+    assert re.search(r"holds? this run: .*; try ", caplog.messages[-1])
 
 
 @pytest.mark.slow
@@ -149,8 +157,9 @@ def test_host_and_gpu_are_told_apart():
 
 def test_processes_that_wait_for_one_another():
     slow_link = [of(exchanging=4.0), of(exchanging=5.0)]
-    assert find_bottleneck(slow_link, config(), CPU).what == "exchange"
-    assert "--distributed.compress-gradients" in find_bottleneck(slow_link, config(), CPU).sentence
+    found = find_bottleneck(slow_link, config(), CPU)
+    assert (found.what, found.share) == ("exchange", 0.4)
+    assert "--distributed.compress-gradients" in found.sentence
     slow_machine = [of(exchanging=6.0), of(exchanging=0.5), of(exchanging=5.0)]
     assert find_bottleneck(slow_machine, config(), CPU).sentence.startswith("process 1 holds this run")
     # its others wait, but it waits for data
@@ -162,7 +171,8 @@ def test_processes_that_wait_for_one_another():
 def test_remedies_are_flags_that_there_are(monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     known = {key.replace("_", "-") for key in (*dict(keys_of(TrainConfig)), *dict(keys_of(ShardFlags)))}
-    remedies = _remedies(config("--data.threads", "1", "--precision", "fp32", "--cuda-graph", "never"), device)
+    flags = ("--data.threads", "1", "--precision", "fp32", "--cuda-graph", "never", "--checkpoint.every", "9")
+    remedies = _remedies(config(*flags), device, 1)
     assert set(STAGES) < set(remedies)
     for texts in remedies.values():
         assert any(texts)
