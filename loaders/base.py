@@ -127,9 +127,7 @@ class Loader(ABC):
         self._end_iteration()
         blocks = self._fetch(plan)
         if self.fetches_ahead:
-            blocks = run_ahead(
-                blocks, 1, "fetch", lambda block, ready: self.stage_times.handed_over(len(block), ready=ready)
-            )
+            blocks = run_ahead(blocks, 1, "fetch", self.stage_times.asked)
         self._running = blocks
         with contextlib.closing(blocks):
             for batch in itertools.chain.from_iterable(blocks):
@@ -138,6 +136,7 @@ class Loader(ABC):
                 # counted before it is yielded, so that a state taken after this batch does not repeat it
                 self._consumed = min(self._consumed + self.global_batch, len(self.shard_set))
                 if len(batch):
+                    self.stage_times.handed_over()
                     self._hand_over(batch)
                     yield batch
         if self._running is blocks:
@@ -186,7 +185,7 @@ class Loader(ABC):
         """Yield one batch per element of ``plan``, an array of positions in the split; empty if all are skipped.
 
         On CUDA it runs in a thread of its own, whose current stream is one of its own as well. Where no thread fetches
-        ahead it tells `stage_times` of the batches that it hands over.
+        ahead it tells `stage_times` whether batches are ready.
         """
 
     def _crews(self) -> tuple[Crew, ...]:

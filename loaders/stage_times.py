@@ -83,12 +83,15 @@ class StageTimes:
         finally:
             self.add(stage, time.perf_counter() - began)
 
-    def handed_over(self, batches: int, *, ready: bool) -> None:
-        """Note that batches were handed over together, ``ready`` when they were asked for or not."""
+    def asked(self, ready: bool) -> None:
+        """Note that a batch, or some that come together, was asked for, and whether it was ready."""
         with self._lock:
-            self._batches += batches
-            # whoever asked waited for the first of them alone
             self._late += not ready
+
+    def handed_over(self) -> None:
+        """Note that a batch was handed over."""
+        with self._lock:
+            self._batches += 1
 
     def read(self) -> LoaderWork:
         """Return the work so far."""

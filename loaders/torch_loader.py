@@ -142,7 +142,7 @@ class TorchLoader(Loader):
                 while len(pending) < self.config.prefetch and (indices := next(upcoming, None)) is not None:
                     pending.append(self._submit(indices))
                 if not self.fetches_ahead:
-                    self.stage_times.handed_over(1, ready=all(future.done() for future in pending[0].work))
+                    self.stage_times.asked(all(future.done() for future in pending[0].work))
                 ready = self._finished(pending.popleft())
                 with self.stage_times.timed("labels"):
                     labels = self._labels(ready.indices, ready.augmentation)

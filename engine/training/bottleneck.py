@@ -125,8 +125,8 @@ def _remedies(config: TrainConfig, device: torch.device, processes: int) -> dict
         "network": ("a GPU", "" if config.stage == "train3d" else "a smaller --model.backbone", precision),
         "device": (precision, batch_size),
         "host": ("--cuda-graph always" if can_record else "", batch_size),
-        "checkpoints": (f"a larger --checkpoint.minutes{every}",),
-        "validation": ("a larger --validate-every",),
+        "checkpoints": (f"a larger --checkpoint.minutes{every}; the first and the last one are always written",),
+        "validation": ("a larger --validate-every; the first and the last one are always made",),
         "exchange": (compress, batch_size),
         "process": ("tools.doctor on its machine",),
     }

@@ -12,7 +12,7 @@ _END: Final = object()
 
 
 def run_ahead(
-    items: Generator[T, None, None], depth: int, name: str, taken: Callable[[T, bool], None] = lambda item, ready: None
+    items: Generator[T, None, None], depth: int, name: str, asked: Callable[[bool], None] = lambda ready: None
 ) -> Generator[T, None, None]:
     """Yield what a generator yields, which a thread of its own runs so many items ahead.
 
@@ -23,7 +23,7 @@ def run_ahead(
         items: the generator; nothing else may use it.
         depth: most items that are ready and not taken yet (items).
         name: of the thread.
-        taken: told of each item, and whether it was ready when it was asked for.
+        asked: told of each item whether it was ready when it was asked for.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix=name)
     pending: deque[Future[T | object]] = deque()
@@ -34,7 +34,7 @@ def run_ahead(
             if (item := pending.popleft().result()) is _END:
                 return
             pending.append(pool.submit(next, items, _END))
-            taken(item, ready)  # type: ignore[arg-type]
+            asked(ready)
             yield item  # type: ignore[misc]
     finally:
         pool.shutdown(cancel_futures=True)

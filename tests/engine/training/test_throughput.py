@@ -141,8 +141,9 @@ def test_stages_of_the_loader_are_shares_of_the_time_of_their_threads(device):
     device.now += 10
     times.add("read", 1.0)
     times.add("decode", 30.0)
-    times.handed_over(3, ready=True)
-    times.handed_over(1, ready=False)
+    for ready in (True, True, True, False):
+        times.asked(ready)
+        times.handed_over()
     stopwatch.count(1)
     figures = stopwatch.read().figures()
     assert {name: figures[f"loader_{name}_share"] for name in ("read", "decode", "warp")} == {
