@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from engine.config import TrainConfig, parse_train
 from engine.distributed import Process
 from engine.training.bottleneck import _remedies, find_bottleneck
 from engine.training.preemption import Requests
+from engine.training.run import Run
 from engine.training.throughput import Rate
 from engine.training.trainer import Trainer
 from loaders import Loader, PoseBatch, torch_loader
@@ -31,9 +33,10 @@ from tools.shard import ShardFlags
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 PAUSE = 0.4
-"""Of what is throttled in each step, a few times as long as a step of these networks (seconds)."""
-RARE = {"graph": 4, "network": 2, "validation": 4, "checkpoints": 4}
-"""Times as long: a graph takes the batches of an epoch at once; a last checkpoint, too, wants its fifth of the time."""
+"""Of what is throttled, at least (seconds)."""
+TIMES = {"decode": 0.5, "warp": 0.5, "raw": 0.5, "graph": 4, "validation": 4, "checkpoints": 4}
+"""Times as long, for what is not done once in each step: the first three are done for each of two images, and a graph
+takes the batches of an epoch at once."""
 SHORT = ("--data.batch-size", "2", "--max-steps", "8", "--epochs", "9", "--validate-every", "9")
 """Epochs of four steps, the first two of the run being its warm-up."""
 THROTTLED = {
@@ -61,14 +64,24 @@ def shards(tmp_path_factory):
     }
 
 
-def throttle(owner, name, seconds, monkeypatch):
-    real = getattr(owner, name)
+def throttle(owner, name, monkeypatch, times=1):
+    """Make a function wait thrice as long as the first step takes, so that it holds a run on a busy machine as well."""
+    real, update, steps = getattr(owner, name), Run.update, []
 
     def slow(*args, **kwargs):
-        time.sleep(seconds)
+        time.sleep(times * max(PAUSE, 3 * steps[0] if steps else 0))
         return real(*args, **kwargs)
 
+    def timed(*args, **kwargs):
+        began = time.perf_counter()
+        norm = update(*args, **kwargs)
+        steps.append(time.perf_counter() - began)
+        return norm
+
     monkeypatch.setattr(owner, name, slow)
+    monkeypatch.setattr(Run, "update", timed)
+    # neither is the disk what is throttled
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 def train(arguments, process):
@@ -80,7 +93,7 @@ def train(arguments, process):
 @pytest.mark.parametrize("what", THROTTLED)
 def test_a_throttled_stage_is_named(tmp_path, monkeypatch, caplog, shards, what):
     stage, image_format, owner, name, more = THROTTLED[what]
-    throttle(owner, name, RARE.get(what, 1) * PAUSE, monkeypatch)
+    throttle(owner, name, monkeypatch, TIMES.get(what, 1))
     with caplog.at_level("INFO"):
         train(flags(shards[image_format], tmp_path / "run", stage, *SHORT, *more), Process(0, 1, CPU))
     found = json.loads((tmp_path / "run/summary.json").read_text())["bottleneck"]
@@ -111,7 +124,7 @@ def test_the_process_whose_loader_is_slow_is_named(tmp_path, shards):
 def one_of_two(rank, port, arguments):
     with joined(rank, port) as process, pytest.MonkeyPatch.context() as monkeypatch:
         if rank == 1:
-            throttle(torch_loader, "decode_stored", PAUSE, monkeypatch)
+            throttle(torch_loader, "decode_stored", monkeypatch, TIMES["decode"])
         train(arguments, process)
 
 
