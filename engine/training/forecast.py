@@ -230,10 +230,7 @@ def _time_rows(run: Rehearsal, forecast: Forecast) -> list[tuple[str, str]]:
     validation = forecast.validations * len(run.val_loader.shard_set) / val_rate.images_per_second
     parts = f"training {tqdm.format_interval(training)}, validation {tqdm.format_interval(validation)}"
     return [
-        (
-            "training",
-            f"{rate.images_per_second:.4g} images/s, {rate.wait_share:.0%} of the time waiting for data",
-        ),
+        ("training", f"{rate.images_per_second:.4g} images/s, {rate.wait_share:.0%} of the time waiting for data"),
         ("validation", f"{val_rate.images_per_second:.4g} images/s"),
         ("measured on", f"{counted(forecast.timed_steps, 'step')} after the first ones"),
         ("time", f"about {tqdm.format_interval(training + validation)}: {parts}"),
