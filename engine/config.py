@@ -24,7 +24,7 @@ from engine.stages import ModelConfig, StageName
 from engine.tracking.opening import LogConfig
 from loaders import DataConfig
 from loaders.errors import InputError
-from loaders.ranges import Range, check_ranges
+from loaders.ranges import POSITIVE, Range, check_ranges
 from models.losses import LossWeights
 
 CompileMode = Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
@@ -79,6 +79,9 @@ class TrainConfig(Command):
     matmul_precision: MatmulPrecision = "high"
     """How a GPU multiplies float32: highest with all 24 bits of the factors, high with 11 (TF32), medium with 8 where
     torch has kernels for it. With bf16 and fp16 only the last layers of the pose are float32."""
+    peak_tflops: float | None = None
+    """Matrix products that one device could do in the run's precision (10^12 operations per second), for the share that
+    training does of them (MFU); None knows most GPUs of data centers by name."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU if there is one."""
     seed: int = 0
@@ -107,6 +110,7 @@ class TrainConfig(Command):
             max_steps=Range(1),
             seed=Range(-(2**62), 2**62),
             log_every=Range(1),
+            peak_tflops=POSITIVE,
             validate_every=Range(1),
         )
         # LossWeights belong to the models, which know no errors of input

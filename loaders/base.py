@@ -22,6 +22,7 @@ from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
 from loaders.format.sample import META, POSE, ROT, read_rotations
 from loaders.format.shard_set import ShardSet, output_members
+from loaders.stage_times import Crew, StageTimes
 from loaders.system.threads import run_ahead
 from models.skeleton import JOINTS, NECK
 
@@ -98,6 +99,8 @@ class Loader(ABC):
             )
         self.encoded = tuple(member for member in self.members.values() if not member.endswith(".npy"))
         """Of these, the ones that are JPEG or PNG; the others are images as they are."""
+        self.stage_times = StageTimes(self._crews())
+        """What its threads spend their time on."""
 
     @property
     def progress(self) -> float:
@@ -123,7 +126,9 @@ class Loader(ABC):
         )
         self._end_iteration()
         blocks = self._fetch(plan)
-        self._running = blocks = run_ahead(blocks, 1, "fetch") if self.fetches_ahead else blocks
+        if self.fetches_ahead:
+            blocks = run_ahead(blocks, 1, "fetch", self.stage_times.asked)
+        self._running = blocks
         with contextlib.closing(blocks):
             for batch in itertools.chain.from_iterable(blocks):
                 if self._running is not blocks:
@@ -131,6 +136,7 @@ class Loader(ABC):
                 # counted before it is yielded, so that a state taken after this batch does not repeat it
                 self._consumed = min(self._consumed + self.global_batch, len(self.shard_set))
                 if len(batch):
+                    self.stage_times.handed_over()
                     self._hand_over(batch)
                     yield batch
         if self._running is blocks:
@@ -178,8 +184,13 @@ class Loader(ABC):
     def _load(self, plan: list[Indices]) -> Blocks:
         """Yield one batch per element of ``plan``, an array of positions in the split; empty if all are skipped.
 
-        On CUDA it runs in a thread of its own, whose current stream is one of its own as well.
+        On CUDA it runs in a thread of its own, whose current stream is one of its own as well. Where no thread fetches
+        ahead it tells `stage_times` whether batches are ready.
         """
+
+    def _crews(self) -> tuple[Crew, ...]:
+        """Return which threads work at which stages."""
+        return (Crew(("labels", "copy")),)
 
     def _fetch(self, plan: list[Indices]) -> Blocks:
         """Yield what `_load` does, completed: nothing is still being copied."""
@@ -190,8 +201,14 @@ class Loader(ABC):
         torch.cuda.set_stream(self._stream)
         for block in self._load(plan):
             # only this thread waits; then host memory that was copied from is free, and any stream may use the batches
-            self._stream.synchronize()
+            with self.stage_times.timed("copy"):
+                self._stream.synchronize()
             yield block
+
+    def _on_device(self, batch: PoseBatch) -> PoseBatch:
+        """Return a batch on the device."""
+        with self.stage_times.timed("copy"):
+            return batch.to(self.device)
 
     @functools.cached_property
     def _stream(self) -> torch.cuda.Stream | None:

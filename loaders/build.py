@@ -105,8 +105,9 @@ class LabelLoader(Loader):
         while first < len(plan):
             block = plan[first : first + size]
             indices = np.concatenate(block)
-            labels = self._label_batch(self._pose[indices], self._meta[indices], indices, self._draw(indices))
-            yield labels.to(self.device).split([len(part) for part in block])
+            with self.stage_times.timed("labels"):
+                labels = self._label_batch(self._pose[indices], self._meta[indices], indices, self._draw(indices))
+            yield self._on_device(labels).split([len(part) for part in block])
             first, size = first + size, min(2 * size, most)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -24,6 +25,7 @@ from loaders.format.sample import EXACT_MEMBERS, ROT
 from loaders.format.shard_set import image_data
 from loaders.nearest import NearestPixels
 from loaders.preprocessing import cut_window, resize
+from loaders.stage_times import Crew
 from loaders.system.threads import run_ahead
 
 _Pixels = NDArray[Any]
@@ -95,6 +97,12 @@ class TorchLoader(Loader):
         super().close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _crews(self) -> tuple[Crew, ...]:
+        threads = self.config.thread_count()
+        if self.encoded:
+            return Crew(("read",)), Crew(("decode", "warp"), threads), *super()._crews()
+        return Crew(("raw",), threads), *super()._crews()
+
     def _shape_and_dtype(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of a batch's images as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
         n, size = self.config.batch_size, self.image_size
@@ -133,10 +141,13 @@ class TorchLoader(Loader):
             for _ in plan:
                 while len(pending) < self.config.prefetch and (indices := next(upcoming, None)) is not None:
                     pending.append(self._submit(indices))
+                if not self.fetches_ahead:
+                    self.stage_times.asked(all(future.done() for future in pending[0].work))
                 ready = self._finished(pending.popleft())
-                labels = self._labels(ready.indices, ready.augmentation)
+                with self.stage_times.timed("labels"):
+                    labels = self._labels(ready.indices, ready.augmentation)
                 images = {output: channels_first(torch.from_numpy(filled)) for output, filled in ready.images.items()}
-                yield [dataclasses.replace(labels, rot=ready.rot, **images).to(self.device)]
+                yield [self._on_device(dataclasses.replace(labels, rot=ready.rot, **images))]
         finally:
             upcoming.close()
             work = [future for batch in pending for future in batch.work]
@@ -146,15 +157,17 @@ class TorchLoader(Loader):
     def _read(self, plan: list[Indices]) -> Generator[Indices, None, None]:
         """Yield the batches of a plan, whose members are then in memory."""
         for indices in plan:
-            self._read_ahead(indices)
+            with self.stage_times.timed("read"):
+                self._read_ahead(indices)
             yield indices
 
     def _submit(self, indices: Indices) -> _Pending:
         """Let all threads fill a batch; each takes the next row when it is done with one."""
         indices = self._usable(indices)
-        augmentation = self._draw(indices)
-        warps = augmentation.warp(self.camera) if augmentation and self.augment.moves else [None] * len(indices)
-        colors = augmentation.color if augmentation and self.augment.jitters_color else [None] * len(indices)
+        with self.stage_times.timed("labels"):
+            augmentation = self._draw(indices)
+            warps = augmentation.warp(self.camera) if augmentation and self.augment.moves else [None] * len(indices)
+            colors = augmentation.color if augmentation and self.augment.jitters_color else [None] * len(indices)
         images = {output: memory.take(len(indices)) for output, memory in self._memory.items()}
         rows = []
         for output, filled in images.items():
@@ -181,11 +194,18 @@ class TorchLoader(Loader):
     def _fill(self, rows: Iterator[_Row]) -> list[Fault]:
         """Make images until none is left; return what could not be made."""
         faults = []
+        began, self._own.decoding = time.perf_counter(), 0.0
         for row in rows:
             try:
                 self._make(row)
             except ValueError as error:
                 faults.append((row.index, self.members[row.output], str(error)))
+        spent = time.perf_counter() - began
+        if self.encoded:
+            self.stage_times.add("decode", self._own.decoding)
+            self.stage_times.add("warp", spent - self._own.decoding)
+        else:
+            self.stage_times.add("raw", spent)
         return faults
 
     def _make(self, row: _Row) -> None:
@@ -211,13 +231,16 @@ class TorchLoader(Loader):
             ValueError: it cannot be decoded, or has another size or other pixels than it should.
         """
         image, member, fault = row.data, self.members[row.output], ""
-        if image.ndim == 1:
+        if image.ndim == 1:  # raw images are loaded too quickly to look at the clock for each
+            began = time.perf_counter()
             try:
                 if layout := self._layouts.get(member):
                     fault = self._layout_fault(image, layout)
                 image = decode_exact(image) if layout else decode_stored(image, member, memory)
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
+            finally:
+                self._own.decoding += time.perf_counter() - began
         if fault := self._size_fault(*image.shape[:2]) or fault:
             raise ValueError(fault)
         return image

@@ -25,7 +25,7 @@ from engine.distributed import Process
 from engine.stages import ModelConfig
 from engine.training.run import Run
 from engine.training.run_folder import inspected
-from engine.training.throughput import Rate, Stopwatch, waiting_for
+from engine.training.throughput import Rate, StepQueue, Stopwatch
 from engine.training.validation import validate
 from loaders import PoseBatch
 from loaders.system.os_errors import format_bytes
@@ -111,7 +111,7 @@ def make_forecast(run: Rehearsal) -> Forecast:
 def _time_training(run: Rehearsal) -> tuple[Rate, int]:
     """Return the rate over some steps, and their number."""
     remedy = Checkpointer(run.config.run_dir, run.config.checkpoint, on=False).remedy
-    stopwatch = Stopwatch(waiting_for(run.process.device))
+    stopwatch = Stopwatch(StepQueue(run.process.device))
     batches = stopwatch.waiting(_endless(run))
     run.set_learning_rate()
 
@@ -137,7 +137,7 @@ def _endless(run: Rehearsal) -> Iterator[PoseBatch]:
 
 def _time_validation(run: Rehearsal) -> Rate:
     """Return the rate over the first batches, after one to warm up if there are others."""
-    rate = Rate(0, 0.0, 0.0)
+    rate = Rate()
     batches = iter(run.val_loader)
     for number in (1, _VAL_BATCHES):
         began = time.perf_counter()
@@ -145,7 +145,7 @@ def _time_validation(run: Rehearsal) -> Rate:
         if not any(run.process.gather(len(some))):
             break
         result = validate(run.stage, run.learner.eval_model, some, run.process, run.learner.precision)
-        rate = Rate(result.frames, time.perf_counter() - began, 0.0)
+        rate = Rate(result.frames, time.perf_counter() - began)
     return rate
 
 

@@ -173,6 +173,19 @@ class Learner:
         if state.scaler:  # else it was trained in another precision, whose scaler has no state
             self.scaler.load_state_dict(state.scaler)
 
+    @property
+    def exchange_time(self) -> float:
+        """How long a step exchanges gradients, or waits for slower processes, with nothing to compute (seconds).
+
+        The mean over the steps that DistributedDataParallel times: the first ten, and every hundredth.
+        """
+        if not isinstance(self._objective, DistributedDataParallel):
+            return 0.0
+        timed = self._objective._get_ddp_logging_data()
+        names = "avg_backward_comm_time", "avg_backward_compute_comm_overlap_time"
+        exchange, hidden = (float(timed.get(name, 0)) / 1e9 for name in names)
+        return max(0.0, exchange - hidden)
+
     def is_finite(self) -> bool:
         """Return whether weights, buffers and the state of the optimizer are finite. Waits for the device."""
         states = [self.model.state_dict(), self.eval_model.state_dict(), *self.optimizer.state.values()]

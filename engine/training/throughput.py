@@ -1,38 +1,57 @@
-"""How fast training is: images per second, the share of time spent waiting for data, a trace of some steps."""
+"""How fast training is, and what its time goes to: waiting for data, host, device, checkpoints, validation."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, TypeVar
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.profiler import record_function
+
+from loaders.stage_times import Crew, LoaderWork, StageTimes
 
 T = TypeVar("T")
-
-TRACE: Final = "profile.json.gz"
-"""Opens in Perfetto and in Chrome's tracing page."""
-_SKIPPED: Final = 5
-"""First steps, in which memory is found and kernels are chosen."""
-_WARMUP: Final = 1
-_STEPS: Final = 5
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Images, and the time that they took, between two readings."""
+    """Images, and the time that they took, between two moments."""
 
-    images: int
-    seconds: float
+    images: int = 0
+    seconds: float = 0.0
     """Of training, pauses excluded."""
-    waited: float
-    """Of these, waiting for the loader (seconds)."""
+    waited: float = 0.0
+    """Of these, waiting for batches that came when the device had already done all it was given (seconds)."""
+    device: float | None = None
+    """Of these, in which the host was ahead of the device (seconds); None where both are one."""
     saving: float = 0.0
     """Beside these, standing still for checkpoints (seconds)."""
+    validating: float = 0.0
+    """Beside these, validating (seconds)."""
+    exchanging: float = 0.0
+    """Of the time of training, exchanging gradients while nothing was computed (seconds), see
+    `Learner.exchange_time`."""
+    loader: LoaderWork = field(default_factory=LoaderWork)
+    """What the loader did meanwhile."""
+    crews: tuple[Crew, ...] = ()
+    """The loader's threads."""
+
+    def __sub__(self, earlier: Rate) -> Rate:
+        return dataclasses.replace(
+            self,
+            images=self.images - earlier.images,
+            seconds=self.seconds - earlier.seconds,
+            waited=self.waited - earlier.waited,
+            device=None if self.device is None else self.device - (earlier.device or 0.0),
+            saving=self.saving - earlier.saving,
+            validating=self.validating - earlier.validating,
+            loader=self.loader - earlier.loader,
+        )
 
     @property
     def images_per_second(self) -> float:
@@ -41,43 +60,92 @@ class Rate:
 
     @property
     def wait_share(self) -> float:
-        """Share of the time spent waiting for the loader (0 to 1)."""
-        return self.waited / self.seconds if self.seconds > 0 else 0.0
+        """Share of the time of training spent waiting for the loader (0 to 1)."""
+        return _share(self.waited, self.seconds)
 
     @property
-    def checkpoint_share(self) -> float:
-        """Share that checkpoints take of the time of training and checkpoints (0 to 1)."""
-        return self.saving / (self.seconds + self.saving) if self.saving > 0 else 0.0
+    def whole(self) -> float:
+        """Time of training, checkpoints and validation (seconds)."""
+        return self.seconds + self.saving + self.validating
+
+    @property
+    def host(self) -> float | None:
+        """Time of training in which the device waited for the host (seconds); None where both are one."""
+        return None if self.device is None else max(0.0, self.seconds - self.waited - self.device)
 
     def figures(self) -> dict[str, float]:
-        """Return what is logged of it."""
+        """Return what is logged of it: images per second, and shares (0 to 1).
+
+        Those of waiting, host, device and the loader's stages are of the time of training, those of checkpoints and
+        validation of the whole.
+        """
+        shares = {}
+        if self.device is not None and self.host is not None:
+            shares = {"host_share": self.host, "device_share": self.device}
+        busy = {
+            f"loader_{stage}_share": self.loader.seconds[stage] / crew.threads
+            for crew in self.crews
+            for stage in crew.stages
+        }
+        pauses = {"checkpoint_share": self.saving, "validation_share": self.validating}
         return {
             "images_per_second": self.images_per_second,
             "data_wait_share": self.wait_share,
-            "checkpoint_share": self.checkpoint_share,
+            **{name: _share(spent, self.seconds) for name, spent in (shares | busy).items()},
+            **{name: _share(spent, self.whole) for name, spent in pauses.items()},
+            "queue_fill": self.loader.queue_fill,
         }
 
 
-def waiting_for(device: torch.device) -> Callable[[], None]:
-    """Return a function that waits until the steps queued on the device are done; a CPU queues none.
+def _share(part: float, whole: float) -> float:
+    # a loader also works in the pauses
+    return min(1.0, part / whole) if whole > 0 else 0.0
 
-    It does not wait for what a loader prepares there meanwhile, in streams of its own.
-    """
-    if device.type != "cuda":
-        return lambda: None
-    return lambda: torch.cuda.current_stream(device).synchronize()
+
+class StepQueue:
+    """The steps that were queued on a device; a CPU queues none. The loader's own streams there are left alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.exists = device.type == "cuda"
+        """Whether the host may be ahead."""
+        self._last = torch.cuda.Event() if self.exists else None
+
+    def wait(self) -> None:
+        """Wait until the steps are done."""
+        if self.exists:
+            torch.cuda.current_stream(self._device).synchronize()
+
+    def add(self) -> None:
+        """Note that a step was queued."""
+        if self._last is not None:
+            self._last.record(torch.cuda.current_stream(self._device))
+
+    def is_empty(self) -> bool:
+        """Whether the steps that were noted are done. Waits for nothing."""
+        return self._last is None or self._last.query()
 
 
 class Stopwatch:
     """Times training steps; validation and checkpoints are pauses, the first reading is warm-up."""
 
-    def __init__(self, wait: Callable[[], None]) -> None:
-        """Begin; ``wait`` returns when the steps that were queued are done, see `waiting_for`."""
-        self._wait = wait
+    def __init__(self, queue: StepQueue, stage_times: StageTimes | None = None) -> None:
+        """Begin.
+
+        Args:
+            queue: where steps are computed.
+            stage_times: those of the loader.
+        """
+        self._queue = queue
+        self._stage_times = stage_times or StageTimes(())
         self._images = 0
-        self._waited = self._saving = 0.0
-        self._started = time.perf_counter()
-        self._rates: list[Rate] = []
+        self._spent: Counter[str] = Counter()
+        """Seconds, by the names that they have in `Rate`."""
+        self._began = self._batch_came = time.perf_counter()
+        self._last = self._totals()
+        """At the last reading."""
+        self._warm: Rate | None = None
+        """At the first one that holds images."""
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches, noting how long each was waited for."""
@@ -89,89 +157,62 @@ class Stopwatch:
                     batch = next(iterator)
             except StopIteration:
                 return
-            self._waited += time.perf_counter() - before
+            self._batch_came = time.perf_counter()
+            # a wait at whose end the device still computes costs nothing
+            self._add("waited" if self._queue.is_empty() else "device", self._batch_came - before)
             yield batch
 
     def count(self, images: int) -> None:
         """Note that a step over ``images`` was begun."""
+        if not self._queue.is_empty():  # the step before is still computed: the host is ahead
+            self._add("device", time.perf_counter() - self._batch_came)
+        self._queue.add()
         self._images += images
 
     def read(self) -> Rate:
         """Return the rate since the last reading. Waits for the device."""
-        self._wait()
-        now = time.perf_counter()
-        rate = Rate(self._images, now - self._started, self._waited, self._saving)
-        if rate.images or (self._rates and rate.saving):
-            self._rates.append(rate)
-        self._images, self._waited, self._saving, self._started = 0, 0.0, 0.0, now
+        self._drain()
+        totals = self._totals()
+        rate, self._last = totals - self._last, totals
+        if self._warm is None and rate.images:
+            self._warm = totals
         return rate
 
     @contextlib.contextmanager
-    def paused(self, *, saving: bool = False) -> Iterator[None]:
-        """Exclude the time spent inside, but for what was queued before; not nested. Waits for the device.
-
-        Args:
-            saving: the time inside is a checkpoint's.
-        """
-        self._wait()
+    def paused(self, why: Literal["saving", "validating"]) -> Iterator[None]:
+        """Exclude the time spent inside, but for what was queued before; not nested. Waits for the device."""
+        self._drain()
         before = time.perf_counter()
         try:
             yield
         finally:
-            self._wait()
-            pause = time.perf_counter() - before
-            self._started += pause
-            if saving:
-                self._saving += pause
+            self._queue.wait()
+            self._add(why, time.perf_counter() - before)
 
     def overall(self) -> Rate:
-        """Return the rate over all readings but the first, which holds the warm-up, unless no other holds images."""
-        rates = self._rates[1:] if any(rate.images for rate in self._rates[1:]) else self._rates
+        """Return the rate up to the last reading; without the first one, the warm-up, if others hold images."""
+        steady = self._last - self._warm if self._warm else self._last
+        return steady if steady.images else self._last
+
+    def _drain(self) -> None:
+        """Wait for the device, whose time that is."""
+        before = time.perf_counter()
+        self._queue.wait()
+        self._add("device", time.perf_counter() - before)
+
+    def _add(self, what: Literal["waited", "device", "saving", "validating"], seconds: float) -> None:
+        self._spent[what] += seconds  # type: ignore[assignment]
+
+    def _totals(self) -> Rate:
+        """Return the rate since the beginning."""
+        paused = self._spent["saving"] + self._spent["validating"]
         return Rate(
-            sum(rate.images for rate in rates),
-            sum(rate.seconds for rate in rates),
-            sum(rate.waited for rate in rates),
-            sum(rate.saving for rate in rates),
+            self._images,
+            time.perf_counter() - self._began - paused,
+            self._spent["waited"],
+            self._spent["device"] if self._queue.exists else None,
+            self._spent["saving"],
+            self._spent["validating"],
+            loader=self._stage_times.read(),
+            crews=self._stage_times.crews,
         )
-
-
-class StepProfile:
-    """Traces some steps after the first ones; off, it costs nothing."""
-
-    def __init__(self, run_dir: Path, *, on: bool) -> None:
-        """Write into ``run_dir``."""
-        self._path = run_dir / TRACE
-        self._profile: profile | None = None
-        self.done = False
-        """Whether the trace is written."""
-        if on:
-            activities = [ProfilerActivity.CPU]
-            if torch.cuda.is_available():
-                activities.append(ProfilerActivity.CUDA)
-            self._profile = profile(
-                activities=activities,
-                schedule=schedule(wait=_SKIPPED, warmup=_WARMUP, active=_STEPS, repeat=1),
-                on_trace_ready=self._export,
-                acc_events=True,
-            )
-            self._profile.start()
-
-    def step(self) -> None:
-        """Note that a step is over."""
-        if self._profile is not None and not self.done:
-            self._profile.step()
-
-    @property
-    def missed(self) -> bool:
-        """Whether there was no step yet to trace, though it is on."""
-        return self._profile is not None and self._profile.step_num <= _SKIPPED + _WARMUP
-
-    def close(self) -> None:
-        """Stop; a run that ends in the midst of the trace leaves what there is."""
-        if self._profile is not None:
-            self._profile.stop()
-
-    def _export(self, traced: profile) -> None:
-        if not self.done:
-            traced.export_chrome_trace(str(self._path))
-            self.done = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from engine.checkpoint.checkpointer import Checkpointer
 from engine.cli.signals import Stopped
 from engine.config import TrainConfig, flatten
 from engine.distributed import Process
+from engine.training.bottleneck import Bottleneck, find_bottleneck
+from engine.training.flops import Utilization
 from engine.training.metrics_log import RunLog
 from engine.training.preemption import Preemption
 from engine.training.run import Run
 from engine.training.run_folder import CONFIG, claimed
-from engine.training.throughput import TRACE, StepProfile, Stopwatch, waiting_for
+from engine.training.step_profile import TRACE, StepProfile
+from engine.training.throughput import StepQueue, Stopwatch
 from engine.training.validation import validate
 from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure
@@ -56,7 +60,10 @@ class Trainer(Run):
             self.profile = StepProfile(config.run_dir, on=config.profile and process.is_main)
             opened.callback(self.profile.close)
             opened.callback(self.checkpointer.close)  # the first to be closed: signals are still noted
-            self.stopwatch = Stopwatch(waiting_for(process.device))
+            self.utilization = Utilization.of(self.config, self.stage, process, self.learner.precision)
+            if self.utilization.note:
+                self.log.note(self.utilization.note)
+            self.stopwatch = Stopwatch(StepQueue(process.device), self.loader.stage_times)
             self._opened = opened.pop_all()
 
     def fit(self) -> int:
@@ -72,10 +79,12 @@ class Trainer(Run):
                 except Stopped as stopped:  # a resumed run validates anew
                     if self.checkpointer.saved_step != self.step:
                         self.save()
+                    self.explain()
                     return stopped.number
             if self.schedule.finished(self.step):
                 break
             if signal := self.train_epoch():
+                self.explain()
                 return signal
         self._wait_for_checkpoints()
         if self.profile.missed:
@@ -111,6 +120,7 @@ class Trainer(Run):
 
     def write_log(self, gradient_norm: Tensor | None) -> None:
         """Write the means since the last entry. Waits for the device; raises Failure for a non-finite loss."""
+        rate = self.stopwatch.read()  # first, since whoever waits for the device says so
         means = self.means.read(self.step, self.checkpointer.remedy)
         self.means.clear()
         figures = {"lr": self.learner.lr, "epoch": self.loader.progress}
@@ -119,11 +129,11 @@ class Trainer(Run):
             figures["gradient_norm"] = norm
         if self.learner.scaler.is_enabled():
             figures["gradient_scale"] = self.learner.scaler.get_scale()
-        self.log.training(self.step, means | figures, self.stopwatch.read().figures())
+        self.log.training(self.step, means | figures, rate.figures() | self.utilization.figures(rate.images_per_second))
 
     def validate(self) -> None:
         """Evaluate the network on the validation split; save it if that is due, and if it is the best so far."""
-        with self.stopwatch.paused():
+        with self.stopwatch.paused("validating"):
             batches = self.preemption.batches(self.val_loader)
             result = validate(self.stage, self.learner.eval_model, batches, self.process, self.learner.precision)
             self.log.validation(self.step, self.stage, result)
@@ -147,7 +157,7 @@ class Trainer(Run):
             best: it is the best one so far.
             write: now; or else hold it, the best one, in memory until the next is written.
         """
-        with self.stopwatch.paused(saving=True), record_function("checkpoint"):
+        with self.stopwatch.paused("saving"), record_function("checkpoint"):
             self.means.read(self.step, self.checkpointer.remedy)
             if not self.process.from_main(self.learner.is_finite()):
                 advice = self.checkpointer.remedy(self.step + 1)
@@ -159,17 +169,18 @@ class Trainer(Run):
                 self.checkpointer.hold_best(self.checkpoint())
 
     def write_summary(self) -> None:
-        """Write summary.json: how fast, how good."""
-        self.stopwatch.read()  # the steps since the last log entry
+        """Write summary.json: how fast, why not faster, how good; every process must call it."""
+        bottleneck = self.explain()
         rate = self.stopwatch.overall()
+        speed = rate.figures() | self.utilization.figures(rate.images_per_second)
         self.log.summary(
             {
                 "stage": self.stage.name,
                 "steps": self.step,
                 "epochs": self.loader.progress,
-                "images_per_second": round(rate.images_per_second, 2) if rate.images else None,
-                "data_wait_share": round(rate.wait_share, 4) if rate.images else None,
-                "checkpoint_share": round(rate.checkpoint_share, 4) if rate.images else None,
+                **{name: round(value, 4) if rate.images else None for name, value in speed.items()},
+                "gflop_per_image": round(self.utilization.flop_per_image / 1e9, 4),
+                "bottleneck": dataclasses.asdict(bottleneck) if bottleneck else None,
                 "skipped_samples": len(self.log.skipped),
                 "processes": self.process.world_size,
                 "device": self.process.device.type,
@@ -180,12 +191,24 @@ class Trainer(Run):
             }
         )
 
+    def explain(self) -> Bottleneck | None:
+        """Say what holds the run, None if no step was taken; every process must call it."""
+        self.stopwatch.read()  # the steps since the last log entry
+        rate = self.stopwatch.overall()
+        exchanging = self.learner.exchange_time * rate.images / self.loader.global_batch
+        rates = self.process.gather(dataclasses.replace(rate, exchanging=exchanging))
+        if not rate.images:
+            return None
+        found = find_bottleneck(rates, self.config, self.process.device)
+        self.log.note(found.sentence)
+        return found
+
     def close(self) -> None:
         """Finish writing; free loaders, log and signal handlers. Raises OSError if a checkpoint was not written."""
         self._opened.close()
 
     def _wait_for_checkpoints(self) -> None:
-        with self.stopwatch.paused(saving=True):
+        with self.stopwatch.paused("saving"):
             self.checkpointer.wait()
 
     def _answer(self, signal_name: str) -> None:

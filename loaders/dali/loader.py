@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from loaders.errors import InputError
 from loaders.format.sample import EXACT_MEMBERS, ROT
 from loaders.format.shard_set import image_data
 from loaders.nearest import NearestPixels
+from loaders.stage_times import Crew
 from loaders.system.threads import run_ahead
 
 _MIB: Final = 2**20
@@ -98,6 +100,8 @@ class DaliLoader(Loader):
             normalize=self.dtype == "float32",
         )
         self._upcoming = self._prepare([])
+        self._fed = 0.0
+        """How long the graph has waited for what it is fed with (seconds)."""
         self._in_flight: deque[_Block] = deque()
         self._copied: Any = None
         """DALI's memory of the block that was made last, until `Loader._fetch` has waited for the copies of it."""
@@ -106,6 +110,11 @@ class DaliLoader(Loader):
         """Free the pipeline, its threads and the mappings."""
         super().close()
         self._source.close()
+
+    def _crews(self) -> tuple[Crew, ...]:
+        warp = ("warp",) if any(member in EXACT_MEMBERS for member in self.members.values()) else ()
+        fetch = ("graph", *warp, "labels", "copy")
+        return (Crew(("read",)), Crew(fetch)) if self.encoded else (Crew(("read", *fetch)),)
 
     def _load(self, plan: list[Indices]) -> Blocks:
         done = 0
@@ -118,7 +127,8 @@ class DaliLoader(Loader):
             if self.encoded:
                 self._upcoming = run_ahead(self._upcoming, READ_AHEAD, "read")
             try:
-                self._source.start(self._spec, started, self._feed)
+                with self.stage_times.timed("graph"):
+                    self._source.start(self._spec, started, self._feed)
                 for block, indices in zip(blocks, wholes, strict=True):
                     batch = self._next_block() if len(indices) else self._labels(indices, None)
                     yield batch.split([len(indices) for indices in block])
@@ -135,25 +145,32 @@ class DaliLoader(Loader):
     def _prepare(self, blocks: list[Indices]) -> Generator[_Block, None, None]:
         """Yield blocks of samples as the graph takes them; their bytes are in memory."""
         for indices in blocks:
-            augmentation, inputs, fault = self._draw(indices), list[Any](), ""
-            if self._source.fed:
-                self._read_ahead(indices)
-                stored = {member: image_data(self.shard_set, indices, member) for member in self.members.values()}
-                if any(self._header_fault(data, member) for member in self.encoded for data in stored[member]):
-                    fault = "an image's header is wrong"
-                else:
-                    # DALI would wrap each array in turn, with many questions about what it is
-                    inputs += [[TensorCPU(data) for data in images] for images in stored.values()]
-            rows = len(indices) if self._source.fed else self._pipelines.batch_size
-            if augmentation is not None and self._spec.moves:
-                inputs.append(np.resize(dali_matrices(augmentation.warp(self.camera)), (rows, 2, 3)))
-            if augmentation is not None and self._spec.jitters_color:
-                inputs.append(np.resize(augmentation.color, (rows, 3, 4)))
-            yield _Block(indices, augmentation, tuple(inputs), fault)
+            with self.stage_times.timed("read"):
+                block = self._block(indices)
+            yield block
+
+    def _block(self, indices: Indices) -> _Block:
+        augmentation, inputs, fault = self._draw(indices), list[Any](), ""
+        if self._source.fed:
+            self._read_ahead(indices)
+            stored = {member: image_data(self.shard_set, indices, member) for member in self.members.values()}
+            if any(self._header_fault(data, member) for member in self.encoded for data in stored[member]):
+                fault = "an image's header is wrong"
+            else:
+                # DALI would wrap each array in turn, with many questions about what it is
+                inputs += [[TensorCPU(data) for data in images] for images in stored.values()]
+        rows = len(indices) if self._source.fed else self._pipelines.batch_size
+        if augmentation is not None and self._spec.moves:
+            inputs.append(np.resize(dali_matrices(augmentation.warp(self.camera)), (rows, 2, 3)))
+        if augmentation is not None and self._spec.jitters_color:
+            inputs.append(np.resize(augmentation.color, (rows, 3, 4)))
+        return _Block(indices, augmentation, tuple(inputs), fault)
 
     def _feed(self) -> tuple[Any, ...]:
         """Return a block as the graph takes it; DALI calls this when it has room for one."""
+        began = time.perf_counter()
         block = next(self._upcoming)
+        self._fed += time.perf_counter() - began
         # in flight even if it cannot be fed, since bad samples are looked for there
         self._in_flight.append(block)
         if block.fault:
@@ -164,17 +181,20 @@ class DaliLoader(Loader):
         """Return the samples that leave the graph next. Raises PipelineError."""
         if not (self._source.fed or self._spec.takes_matrices):
             self._feed()  # DALI asks for nothing
+        began, fed = time.perf_counter(), self._fed
         outputs = self._pipelines.run(self._source.pipeline)
+        self.stage_times.add("graph", time.perf_counter() - began - (self._fed - fed))
         # it stays in flight until its images have been looked at, since bad samples are looked for there
         block = self._in_flight[0]
         (pose, meta, rot_files), outputs = self._source.split(block.indices, outputs)
-        labels = self._label_batch(pose, meta, block.indices, block.augmentation)
+        with self.stage_times.timed("labels"):
+            labels = self._label_batch(pose, meta, block.indices, block.augmentation)
         if self.reads_rot:
             rot, faults = self._rotations(block.indices, rot_files)
             if faults:
                 raise PipelineError("rotations cannot be read")
             labels = dataclasses.replace(labels, rot=rot)
-        labels = labels.to(self.device)
+        labels = self._on_device(labels)
         images = {}
         for output, kind, node in zip(self.members, self._spec.images, outputs, strict=True):
             image = self._tensor(node)[: len(labels)]
@@ -186,7 +206,10 @@ class DaliLoader(Loader):
     def _moved(self, values: Tensor, augmentation: Augmentation | None) -> Tensor:
         """Return values (n, H, W, C) that are no colors, moved as the graph moves images."""
         warps = augmentation.warp(self.camera) if augmentation and self.augment.moves else None
-        return values if warps is None and self._nearest.stay else self._nearest.move_batch(values, warps)
+        if warps is None and self._nearest.stay:
+            return values
+        with self.stage_times.timed("warp"):
+            return self._nearest.move_batch(values, warps)
 
     def _tensor(self, output: Any) -> Tensor:
         """Return an output of the graph as a tensor."""

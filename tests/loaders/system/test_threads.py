@@ -57,3 +57,33 @@ def test_all_of_it_comes_in_order():
     closed = []
     assert list(run_ahead(numbers([], closed, 100), 2, "ahead")) == list(range(100))
     assert closed == [True]
+
+
+@pytest.mark.parametrize("made_first", [True, False])
+def test_it_tells_whether_an_item_was_ready(made_first):
+    """Of each item, and not of the end."""
+    told, made, may_go_on = [], [], threading.Event()
+
+    def items():
+        for number in range(3):
+            if not made_first:
+                may_go_on.wait()
+                may_go_on.clear()
+            made.append(number)
+            yield number
+
+    ahead = run_ahead(items(), 1, "ahead", told.append)
+    if made_first:
+        assert next(ahead) == 0
+        for number in (1, 2):
+            wait_until(lambda: len(made) > number)  # noqa: B023
+            time.sleep(0.3)
+            assert next(ahead) == number
+        assert told[1:] == [True, True]
+    else:
+        for number in range(3):
+            threading.Timer(0.1, may_go_on.set).start()
+            assert next(ahead) == number
+        assert told == [False, False, False]
+    assert list(ahead) == []
+    assert len(told) == 3
