@@ -75,7 +75,7 @@ class DataConfig(ReaderConfig):
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     """Variation of training samples."""
     fast_dct: bool = False
-    """Decode the JPEGs of training by libjpeg-turbo's fast integer DCT: a few percent faster, and about a gray level off on
+    """Decode the JPEGs of training by libjpeg-turbo's fast integer DCT: a little faster, and about a gray level off on
     average. Evaluation, also that within training, stays exact. Without effect where a GPU decodes."""
     seed: int = 0
     """Seed of order and augmentation (integer)."""
