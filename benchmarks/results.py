@@ -35,7 +35,28 @@ _PACKAGES: Final = (
     "scikit-image",
     "ffcv",
     "spdl-core",
+    "torchcodec",
+    "grain",
+    "litdata",
+    "mosaicml-streaming",
+    "datago",
 )
+_INSTRUCTIONS: Final = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16")
+"""What makes kinds of processors differ, by torch's names."""
+LIMITS: Final = (
+    "ATEN_CPU_CAPABILITY",
+    "GLIBC_TUNABLES",
+    "JSIMD_FORCEAVX2",
+    "JSIMD_FORCENONE",
+    "JSIMD_FORCESSE2",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NUMBA_CPU_FEATURES",
+    "NUMBA_CPU_NAME",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENCV_CPU_DISABLE",
+)
+"""Environment variables that keep libraries from instructions which the processor has."""
 
 
 def publish(
@@ -75,6 +96,7 @@ def page(content: Mapping[str, Any], rows: Sequence[Row]) -> str:
             "",
             f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
             f"GPU: {hardware['gpu'] or 'none'}.",
+            f"Instructions: {', '.join(hardware['instructions'])}. {_limits(hardware['limits'])}",
             ", ".join(f"{name} {version}" for name, version in content["versions"].items()) + ".",
             "",
             rates_table(content),
@@ -87,6 +109,11 @@ def page(content: Mapping[str, Any], rows: Sequence[Row]) -> str:
             "",
         ]
     )
+
+
+def _limits(limits: Mapping[str, str]) -> str:
+    listed = ", ".join(f"{name}={value}" for name, value in limits.items())
+    return f"Limited by {listed}." if listed else "All of them were used."
 
 
 def rates_table(content: Mapping[str, Any]) -> str:
@@ -162,9 +189,11 @@ def origin(program: str) -> dict[str, Any]:
 
 
 def _hardware() -> dict[str, Any]:
-    gpu = torch.cuda.is_available()
+    gpu, has = torch.cuda.is_available(), torch.cpu.get_capabilities()
     return {
         "cpu": _cpu_model(),
+        "instructions": [name for name in _INSTRUCTIONS if has.get(name)],
+        "limits": {name: os.environ[name] for name in LIMITS if name in os.environ},
         "cores": available_cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if gpu else None,
@@ -191,8 +220,11 @@ def _commit() -> str:
 
 
 def _cpu_model() -> str:
+    """Return the processor's name with its family and model, since clouds hide the rest of the name."""
+    said: dict[str, str] = {}
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+        said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    if "model name" not in said:
+        return platform.processor() or platform.machine()
+    return f"{said['model name']} (family {said.get('cpu family', '?')}, model {said.get('model', '?')})"

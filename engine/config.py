@@ -39,7 +39,7 @@ _UNUSED: Final[dict[StageName, set[str]]] = {
 """Flags that mean nothing to a stage."""
 _DECODING: Final = {
     *("data.backend", "data.threads", "data.prefetch", "data.on_bad_sample"),
-    *("data.decode_on", "data.hw_decoder_load"),
+    *("data.decode_on", "data.hw_decoder_load", "data.fast_dct"),
 }
 """Flags that mean nothing where no image is decoded."""
 

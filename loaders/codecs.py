@@ -65,7 +65,7 @@ def swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def decode_stored(
-    data: Bytes, member: str, memory: NDArray[np.uint8] | None = None
+    data: Bytes, member: str, memory: NDArray[np.uint8] | None = None, *, fast_dct: bool = False
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Decode a member to RGB (H, W, 3), 8 or 16 bit as it is stored.
 
@@ -73,13 +73,14 @@ def decode_stored(
         data: its bytes.
         member: its name, whose ending says what it is.
         memory: (H, W, 3), where a JPEG's pixels go; None allocates it.
+        fast_dct: decode a JPEG by the fast integer DCT, which is about a gray level off on average.
 
     Raises:
         ValueError: it cannot be decoded, or ends too early.
     """
     if member.endswith(".jpg"):
         # damage is an error: OpenCV decodes around it
-        return simplejpeg.decode_jpeg(data, "RGB", buffer=memory)  # type: ignore[no-any-return]
+        return simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct, buffer=memory)  # type: ignore[no-any-return]
     try:
         image = cv2.imdecode(data, _STORED)
     except cv2.error:  # no bytes at all

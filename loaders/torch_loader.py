@@ -86,6 +86,7 @@ class TorchLoader(Loader):
         self._steps = {output: self._steps_of(output) for output in self.members}
         self._in_place = {output: not steps for output, steps in self._steps.items()}
         """Whether images are decoded into the batch itself."""
+        self._fast_dct = self.config.fast_dct and self.training
         self._threads = self.config.thread_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         self._own = threading.local()
@@ -236,7 +237,7 @@ class TorchLoader(Loader):
             try:
                 if layout := self._layouts.get(member):
                     fault = self._layout_fault(image, layout)
-                image = decode_exact(image) if layout else decode_stored(image, member, memory)
+                image = decode_exact(image) if layout else decode_stored(image, member, memory, fast_dct=self._fast_dct)
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
             finally:

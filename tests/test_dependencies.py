@@ -18,7 +18,10 @@ OWN = {"benchmarks", "engine", "loaders", "models", "tests", "tools"}
 UNDECLARED = {
     "apex": "built from source; engine.optimizer says how",
     "ffcv": "built from source; benchmarks/README.md says how",
-    "spdl": "for one row of benchmarks.loader; benchmarks/README.md says how",
+    **dict.fromkeys(
+        ("datago", "grain", "litdata", "spdl", "streaming", "torchcodec"),
+        "for a row of benchmarks.loader; benchmarks/README.md says how",
+    ),
     "trackio": "wants a pillow older than constraints.txt has; docs/tracking.md says how",
     "triton": "comes with torch for Linux; without it models.fused_norm takes torch's own operators",
     "_typeshed": "mypy's, never imported when a program runs",

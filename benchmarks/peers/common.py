@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
+import functools
+import importlib.util
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from loaders import ShardSet
+from loaders.format.sample import META, POSE
 
 SHUFFLE_BUFFER: Final = 256
 """Samples that a reader of shards mixes (samples)."""
+DECODER: Final = "torchcodec" if importlib.util.find_spec("torchcodec") else "torchvision"
+"""Whose JPEG decoder the peers take that have none of their own: both wrap libjpeg-turbo, and are exact and equally
+fast; torchvision's is deprecated."""
+_COPIED: Final = 4096
+"""Most samples that a peer's own format gets (samples)."""
 
 T = TypeVar("T")
 Dtype = Literal["uint8", "float32"]
+Sample = tuple[Tensor, bytes, bytes]
+"""Image, (H, W, 3) uint8 or (3, H, W) float32, and its labels: pose and meta as they are stored."""
 Batch = tuple[Tensor, Any, Any]
 """Images of B samples, (B, 3, H, W) or (B, H, W, 3), and their labels: pose and meta as they are stored."""
 
@@ -64,9 +79,55 @@ def import_ffcv_reader() -> ModuleType:
     return ffcv_reader
 
 
-def decode_jpeg(encoded: Tensor, dtype: Dtype) -> Tensor:
-    """Decode (n,) bytes with torchvision to (3, H, W): uint8, or float32 in [-1, 1]."""
+def decode_jpeg(encoded: bytes | NDArray[np.uint8], dtype: Dtype) -> Tensor:
+    """Decode the bytes of a JPEG to uint8 (H, W, 3), or to float32 (3, H, W) in [-1, 1]; both are contiguous."""
+    # a copy: torch warns of memory that may not be written
+    image = _decoder()(torch.from_numpy(np.array(np.frombuffer(encoded, np.uint8))))
+    return normalize(image) if dtype == "float32" else image.permute(1, 2, 0)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Return bytes as contiguous float32 in [-1, 1]; transposed, if need be, in the first pass over the floats."""
+    return torch.empty(images.shape).copy_(images).div_(127.5).sub_(1)
+
+
+@functools.cache
+def _decoder() -> Callable[[Tensor], Tensor]:
+    """Return a function of the bytes (n,) of a JPEG to (3, H, W), whose memory is (H, W, 3)."""
+    if DECODER == "torchcodec":
+        from torchcodec.decoders import decode_jpeg as decode  # noqa: PLC0415 - absent on some machines
+
+        return functools.partial(decode, mode="RGB")
     from torchvision.io import ImageReadMode, decode_image  # noqa: PLC0415 - slow to import
 
-    image: Tensor = decode_image(encoded, ImageReadMode.RGB)
-    return image.float().div_(127.5).sub_(1) if dtype == "float32" else image
+    return functools.partial(decode_image, mode=ImageReadMode.RGB)
+
+
+def collate(samples: Iterable[Sample]) -> Batch:
+    """Return samples as a batch."""
+    images, poses, metas = zip(*samples, strict=True)
+    return torch.stack(images), poses, metas
+
+
+def stored_samples(root: Path) -> Iterator[dict[str, bytes]]:
+    """Yield the first training samples of a shard set, for a peer's own format: "image" as a JPEG, "pose", "meta"."""
+    shard_set = ShardSet(root, "train")
+    members = {"image": shard_set.manifest.image_member or "", "pose": POSE, "meta": META}
+    for index in range(min(_COPIED, len(shard_set))):
+        yield {field: shard_set.member(index, name).tobytes() for field, name in members.items()}
+
+
+class EncodedSamples:
+    """The training samples of a shard set by number, decoded."""
+
+    def __init__(self, root: Path, *, dtype: Dtype) -> None:
+        self._shard_set = ShardSet(root, "train")
+        self._member = self._shard_set.manifest.image_member or ""
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self._shard_set)
+
+    def __getitem__(self, index: int) -> Sample:
+        pose, meta = (self._shard_set.member(index, name).tobytes() for name in (POSE, META))
+        return decode_jpeg(self._shard_set.member(index, self._member), self._dtype), pose, meta

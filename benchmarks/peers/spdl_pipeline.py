@@ -1,4 +1,4 @@
-"""SPDL: a pipeline of threads, with torchvision's JPEG decoder, which is faster here than its own, FFmpeg's."""
+"""SPDL: a pipeline of threads, with the decoder of torch's peers, which is faster here than its own, FFmpeg's."""
 
 from __future__ import annotations
 
@@ -7,32 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from benchmarks.peers.common import Batch, Batches, Dtype, decode_jpeg, torch_threads
-from loaders import ShardSet
-from loaders.format.sample import META, POSE
+from benchmarks.peers.common import Batch, Batches, Dtype, EncodedSamples, collate, torch_threads
 
 
 @contextlib.contextmanager
 def spdl_pipeline(root: Path, batch_size: int, threads: int, *, dtype: Dtype, seed: int) -> Iterator[Batches]:
-    """A global shuffle; each thread makes whole batches; labels are lists of bytes."""
+    """A global shuffle; each thread makes whole batches; labels are tuples of bytes."""
     from spdl.pipeline import PipelineBuilder  # noqa: PLC0415 - absent on some machines
 
-    shard_set = ShardSet(root, "train")
-    member = shard_set.manifest.image_member or ""
+    samples = EncodedSamples(root, dtype=dtype)
 
     def load(indices: NDArray[np.int64]) -> Batch:
-        # copies: torch warns of memory that may not be written
-        encoded = [torch.from_numpy(np.array(one)) for one in shard_set.read(indices, member)]
-        images = torch.stack([decode_jpeg(one, dtype) for one in encoded])
-        pose, meta = ([data.tobytes() for data in shard_set.read(indices, name)] for name in (POSE, META))
-        return images, pose, meta
+        return collate(samples[index] for index in indices.tolist())
 
     pipeline = (
         PipelineBuilder()
-        .add_source(_orders(len(shard_set), batch_size, seed))
+        .add_source(_orders(len(samples), batch_size, seed))
         .pipe(load, concurrency=threads)
         .add_sink(threads)
         .build(num_threads=threads, max_failures=0)

@@ -1,45 +1,24 @@
-"""torch's DataLoader over a map-style data set with torchvision's JPEG decoder."""
+"""torch's DataLoader over a map-style data set."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from benchmarks.peers.common import Batches, Dtype, decode_jpeg, from_workers
-from loaders import ShardSet
-from loaders.format.sample import META, POSE
-
-
-class EncodedSamples(Dataset[tuple[Tensor, bytes, bytes]]):
-    """Samples of a shard set as (image, pose bytes, meta bytes), the image decoded by torchvision."""
-
-    def __init__(self, root: Path, *, dtype: Dtype) -> None:
-        """Open the training split."""
-        self._shard_set = ShardSet(root, "train")
-        self._member = self._shard_set.manifest.image_member or ""
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return len(self._shard_set)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, bytes, bytes]:
-        # a copy: torch warns of memory that may not be written
-        encoded = torch.from_numpy(np.array(self._shard_set.member(index, self._member)))
-        pose, meta = (self._shard_set.member(index, name).tobytes() for name in (POSE, META))
-        return decode_jpeg(encoded, self._dtype), pose, meta
+from benchmarks.peers.common import Batches, Dtype, EncodedSamples, from_workers
 
 
 @contextlib.contextmanager
 def torch_dataloader(root: Path, batch_size: int, workers: int, *, dtype: Dtype, seed: int) -> Iterator[Batches]:
     """A global shuffle, workers that stay; labels are tuples of bytes."""
+    # its own collation: workers fill shared memory in place
     loader = DataLoader(
-        EncodedSamples(root, dtype=dtype),
+        cast(Any, EncodedSamples(root, dtype=dtype)),
         batch_size,
         shuffle=True,
         num_workers=workers,

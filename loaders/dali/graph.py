@@ -47,6 +47,8 @@ class GraphSpec:
     hw_decoder_load: float
     decodes_on_gpu: bool = False
     """Decode there as well, where ``device`` is "gpu"."""
+    fast_dct: bool = False
+    """Decode JPEGs on the CPU by the fast integer DCT, see `loaders.codecs.decode_stored`."""
     normalize: bool = False
     """Normalize images to -1..1, float32 CHW; otherwise they stay HWC bytes."""
 
@@ -190,6 +192,7 @@ def _decode(data: Any, kind: ImageSpec, spec: GraphSpec) -> Any:
         host_memory_padding=memory,
         # labels belong to pixels as they are stored
         adjust_orientation=False,
+        use_fast_idct=spec.fast_dct,
         # the CPU decoder's chroma, on the GPU too
         jpeg_fancy_upsampling=True,
     )

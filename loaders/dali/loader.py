@@ -97,6 +97,7 @@ class DaliLoader(Loader):
             device="gpu" if self.device.type == "cuda" else "cpu",
             hw_decoder_load=config.hw_decoder_load,
             decodes_on_gpu=config.decodes_on_gpu(self.device),
+            fast_dct=config.fast_dct and self.training,
             normalize=self.dtype == "float32",
         )
         self._upcoming = self._prepare([])

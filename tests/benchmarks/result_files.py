@@ -6,7 +6,7 @@ import re
 
 def check_result(folder, name):
     content = json.loads((folder / f"{name}.json").read_text())
-    assert {"cpu", "cores", "gpu"} <= content["hardware"].keys()
+    assert {"cpu", "cores", "gpu", "instructions"} <= content["hardware"].keys()
     assert {"torch", "numpy", "webdataset"} <= content["versions"].keys()
     assert content["commit"] and content["date"] and content["command"]
     for file in (f"{name}.json", f"{name}.md"):

@@ -105,6 +105,16 @@ def test_colors_are_rgb(shards):
         assert np.median(errors) < 30
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_fast_dct_is_for_training_alone(shards, backend):
+    config = DataConfig(shards=shards, batch_size=7, backend=backend)
+    fast = dataclasses.replace(config, fast_dct=True)
+    off = np.abs(images(batches(fast, training=True)) - images(batches(config, training=True)))
+    assert 0.1 < off.mean() < 1.5
+    assert off.max() < 25
+    assert (images(batches(fast, "val")) == images(batches(config, "val"))).all()
+
+
 @pytest.mark.parametrize("image_format", ["png", "raw", "source"])
 def test_stored_formats(tmp_path, image_format):
     jpeg = make_shard_set(tmp_path / "jpeg", {"train": 4}, image_size=96)

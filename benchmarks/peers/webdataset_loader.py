@@ -1,4 +1,4 @@
-"""The webdataset library with torchvision's JPEG decoder in DataLoader workers, as its manual shows."""
+"""The webdataset library in DataLoader workers, as its manual shows."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from benchmarks.peers.common import SHUFFLE_BUFFER, Batches, Dtype, decode_jpeg, from_workers
+from benchmarks.peers.common import SHUFFLE_BUFFER, Batches, Dtype, Sample, decode_jpeg, from_workers
 from loaders import ShardSet
 from loaders.format.sample import META, POSE
 
 
 @contextlib.contextmanager
-def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, dtype: Dtype, seed: int) -> Iterator[Batches]:
+def webdataset_loader(root: Path, batch_size: int, workers: int, *, dtype: Dtype, seed: int) -> Iterator[Batches]:
     """Shards shuffled, and samples within a buffer; labels are lists of bytes."""
     import webdataset  # noqa: PLC0415 - absent on some machines
 
@@ -37,7 +34,6 @@ def webdataset_torchvision(root: Path, batch_size: int, workers: int, *, dtype: 
         yield batches
 
 
-def _decode(member: str, dtype: Dtype, sample: dict[str, Any]) -> tuple[Tensor, bytes, bytes]:
-    """Turn a sample of webdataset into (image, pose bytes, meta bytes)."""
-    encoded = torch.frombuffer(bytearray(sample[member]), dtype=torch.uint8)
-    return decode_jpeg(encoded, dtype), sample[POSE], sample[META]
+def _decode(member: str, dtype: Dtype, sample: dict[str, Any]) -> Sample:
+    """Decode a sample of webdataset."""
+    return decode_jpeg(sample[member], dtype), sample[POSE], sample[META]
