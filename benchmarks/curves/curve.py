@@ -25,7 +25,7 @@ class Task:
     error: float | None = None
     """What the validation error is to reach (pixels in train2d, else mm); None: nothing."""
     limit: float = 0.0
-    """Longest that a training goes on beyond its epochs to reach it (seconds, from its start, evaluations excluded)."""
+    """After which a training that is beyond its epochs gives up (seconds, from its start, evaluations excluded)."""
 
 
 @dataclass(frozen=True)

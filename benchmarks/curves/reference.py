@@ -91,8 +91,8 @@ class _Evaluations:
 
     @property
     def reached(self) -> bool:
-        """Whether there is no error to reach, or the last evaluation did."""
-        return self._error is None or self.points[-1].error <= self._error
+        """Whether an evaluation did, or there is no error to reach."""
+        return self._error is None or any(point.error <= self._error for point in self.points)
 
     def add(self, images: int) -> Point:
         """Evaluate after so many images."""
