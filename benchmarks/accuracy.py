@@ -41,7 +41,7 @@ class AccuracyFlags(BenchmarkFlags):
     """Seeds, with each of which both ways are trained (repetitions)."""
     subjects: int = 21
     """Subjects to train on, each in 5 environments (1 to 21); one more is validated on."""
-    frames: int = 5
+    frames: int = 6
     """Length of each environment of a subject to train on (frames)."""
     val_frames: int = 20
     """Length of each environment of the subject to validate on (frames)."""
@@ -52,9 +52,9 @@ class AccuracyFlags(BenchmarkFlags):
     epochs: tuple[int, int, int] = (5, 8, 2)
     """Lengths of train2d, train3d and finetune (epochs), the demo's but for train3d, which has 16 there. In train2d and
     finetune the reference way goes on beyond them until the error is reached."""
-    error_px: float = 13.2
+    error_px: float = 13.6
     """Validation error that train2d is to reach (pixels of the image)."""
-    mpjpe_mm: float = 190.0
+    mpjpe_mm: float = 205.0
     """Validation error that the three stages are to reach (mm)."""
     every: int = 160
     """Interval of evaluations, which are off the clock (images)."""

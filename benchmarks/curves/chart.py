@@ -7,6 +7,7 @@ from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.curves.comparison import Goal, Run
 from benchmarks.curves.ours import Ours
@@ -41,11 +42,13 @@ def _draw(axes: Axes, goal: Goal, runs: Sequence[Run]) -> None:
         if reached := curve.reached(goal.error):
             axes.plot(before + reached.seconds, reached.error, "o", color=color, markersize=5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title(goal.title, fontsize=10, color=LIGHT.text)
     axes.set_xlabel("seconds since the start, evaluations excluded", color=LIGHT.text)
     axes.set_ylabel(f"validation error ({goal.unit})", color=LIGHT.text)
     axes.tick_params(colors=LIGHT.text)
-    axes.grid(color=LIGHT.grid, linewidth=0.8, which="both", axis="x")
-    axes.grid(color=LIGHT.grid, linewidth=0.8, axis="y")
+    axes.grid(color=LIGHT.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)

@@ -111,7 +111,7 @@ def _as_far_as_reached(row: Row, ours: Measured, reference: Measured) -> Row:
     missed = [f"{sum(one.figures[_MISSED]):.0f} of {len(one.rates)}" for one in (ours, reference)]
     if any(ours.figures[_MISSED]):
         least = row.at_least
-        verdict = "missed" if least else ""
+        verdict = "missed" if least else "not measured"
         return Row(row.what, at_least=least, verdict=verdict, reason=f"ours did not reach it in {missed[0]} runs")
     if not any(reference.figures[_MISSED]):
         return row
