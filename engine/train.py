@@ -9,6 +9,7 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from engine.cli.command import OK, command
+from engine.cli.error_log import ErrorLog
 from engine.config import TrainConfig, parse_train
 from engine.distributed import join_processes
 from engine.training.forecast import rehearse
@@ -18,11 +19,13 @@ from engine.training.trainer import Trainer
 @command("train", "Train one stage: train2d, train3d or finetune.", parser=parse_train)
 def main(config: TrainConfig) -> int:
     """Train and return the exit status: 0, or 128 + the signal that stopped the run."""
-    with join_processes(config.device, config.distributed.timeout) as process:
+    errors = ErrorLog(None if config.dry_run else config.run_dir)
+    with join_processes(config.device, config.distributed.timeout, errors) as process:
         if config.dry_run:
             rehearse(config, process)
             return OK
         trainer = Trainer(config, process)
+        errors.begin(lambda: trainer.step)
         try:
             stopped_by = trainer.fit()
         finally:

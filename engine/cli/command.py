@@ -124,7 +124,7 @@ def _tell(error: InputError | Failure | OSError, program: str) -> int:
     words, status = str(error), BAD_INPUT if isinstance(error, InputError) else CHECK_FAILED
     if isinstance(error, OSError):
         words, status = in_words(error), BAD_INPUT if is_of_a_path(error) else CHECK_FAILED
-    write_line(f"{program}: error: {words}")
+    write_line(f"{program}: error: {'; '.join([words, *getattr(error, '__notes__', [])])}")
     return status
 
 

@@ -197,6 +197,7 @@ def test_a_non_finite_loss_stops_the_run(tmp_path, monkeypatch, capsys, shards):
     assert "the loss is not finite" in message
     assert "lower optim.lr" in message
     assert any(ShardSet(shards, "train").key(i) in message for i in range(18))
+    assert str(tmp_path / "run/errors/rank-0.log") in message
 
 
 def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, shards):

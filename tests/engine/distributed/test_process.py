@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def with_and_without_broadcasts(rank, port, folder, arguments):
 
     with joined(rank, port) as process:
         found = {"ours": train_some_steps([*arguments, "--run-dir", str(folder / "ours")], process)}
-        distributed.DistributedDataParallel = broadcasting
+        distributed.process.DistributedDataParallel = broadcasting
         found["torch's"] = train_some_steps([*arguments, "--run-dir", str(folder / "torchs")], process)
         torch.save(found, folder / f"{rank}.pt")
 
@@ -198,7 +199,8 @@ def test_a_process_that_hangs_is_named_within_the_time_out(tmp_path, shards, mon
     os.kill(workers(process)[1], signal.SIGSTOP)
     output, _ = process.communicate(timeout=240)
     assert process.returncode != 0
-    assert "process 1 of 2 did not answer within 5 s" in output
+    assert f"process 1 of 2 on {socket.gethostname()} did not answer within 5 s" in output
+    assert "process 1 of 2" in (tmp_path / "run/errors/rank-0.log").read_text()
 
 
 def exchange_after_a_failed_one(rank, port, done):
@@ -208,7 +210,7 @@ def exchange_after_a_failed_one(rank, port, done):
             while not done.exists():
                 time.sleep(0.1)
         return
-    with pytest.raises(Failure, match="process 1 of 2 did not answer within 2 s"), joined(rank, port, timeout=2):
+    with pytest.raises(Failure, match=r"process 1 of 2 on .* did not answer within 2 s"), joined(rank, port, timeout=2):
         with pytest.raises(RuntimeError, match="gloo"):
             torch.distributed.all_reduce(torch.zeros(1))
         torch.distributed.all_reduce(torch.zeros(1))
@@ -227,6 +229,22 @@ def test_processes_that_are_restarted_resume_by_themselves(tmp_path, shards):
     os.kill(workers(process)[1], signal.SIGKILL)
     finish(process)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+def test_two_agents_restart_together(tmp_path, shards):
+    """One of them counts a restart, because its process died, and the other none: it joins that of the first."""
+    more = ("--epochs", "20", "--data.batch-size", "2", "--checkpoint.every", "3", "--distributed.timeout", "60")
+    launcher = ("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "restarted")
+    launcher += ("--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--max-restarts", "1")
+    arguments = flags(shards, tmp_path / "run", "train3d", *more)
+    agents = [start(arguments, launcher=launcher) for _ in range(2)]
+    wait_for_step(agents[0], tmp_path / "run", 8)
+    (worker,) = workers(agents[1]).values()
+    os.kill(worker, signal.SIGKILL)
+    said = "".join(map(finish, agents))
+    assert "cannot connect" not in said  # they would meet in the end, once as many of each one's processes have failed
+    assert "did not come" not in said
+    assert checkpoint.load(tmp_path / "run/last.pt").step == 80
 
 
 def test_an_error_of_one_process_is_shown_by_all(tmp_path, shards):
