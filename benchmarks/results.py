@@ -60,7 +60,14 @@ LIMITS: Final = (
 
 
 def publish(
-    name: str, flags: BenchmarkFlags, measured: Sequence[Measured], rows: Sequence[Row], *, chosen: Mapping[str, Any]
+    name: str,
+    flags: BenchmarkFlags,
+    measured: Sequence[Measured],
+    rows: Sequence[Row],
+    *,
+    chosen: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
+    figure: bytes = b"",
 ) -> list[Row]:
     """Write NAME.json and NAME.md into the output folder, show both tables, and return the rows.
 
@@ -70,6 +77,8 @@ def publish(
         measured: what it found.
         rows: its targets beside what was measured.
         chosen: what it chose for what the flags left open.
+        more: of what it found, for the JSON file alone.
+        figure: a PNG, which becomes NAME.png and part of the page; empty if there is none.
     """
     content = {
         "benchmark": name,
@@ -77,8 +86,12 @@ def publish(
         "configuration": {**dataclasses.asdict(flags), **chosen},
         "candidates": [_candidate(one) for one in measured],
         "rows": [dataclasses.asdict(row) for row in rows],
+        **({"figure": f"{name}.png"} if figure else {}),
+        **(more or {}),
     }
     flags.output.mkdir(parents=True, exist_ok=True)
+    if figure:
+        write_whole(flags.output / f"{name}.png", figure)
     write_whole(flags.output / f"{name}.json", (_json(content) + "\n").encode())
     write_whole(flags.output / f"{name}.md", page(content, rows).encode())
     sys.stdout.write(f"{rates_table(content)}\n{rows_table(rows)}\n")
@@ -101,6 +114,7 @@ def page(content: Mapping[str, Any], rows: Sequence[Row]) -> str:
             "",
             rates_table(content),
             rows_table(rows),
+            *([f"![{content['benchmark']}]({content['figure']})", ""] if "figure" in content else []),
             "Configuration:",
             "",
             "```json",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +15,8 @@ from torch.nn.functional import cosine_similarity, mse_loss
 from benchmarks.harness import Steps
 from benchmarks.peers.common import from_workers
 from benchmarks.peers.reference_way import Sample, frame_loader
-from engine.stages import StageName
-from models.heatmap_net import HeatmapNet, heatmap_size
-from models.lifting_net import LiftingNet
+from engine.stages import STAGES, ModelConfig, StageName
+from models.heatmap_net import Backbone
 from models.skeleton import BONES
 
 _PRINT_EVERY: Final[dict[StageName, int]] = {"train2d": 100, "train3d": 1000, "finetune": 1000}
@@ -27,7 +26,10 @@ _PRINT_EVERY: Final[dict[StageName, int]] = {"train2d": 100, "train3d": 1000, "f
 class Recipe:
     """Networks, loss and optimizer of a stage."""
 
-    def __init__(self, stage: StageName, backbone: str, image_size: int, device: torch.device) -> None:
+    model: nn.Module
+    """The networks as our stage has them, to evaluate them; the weights are the same ones."""
+
+    def __init__(self, stage: StageName, backbone: Backbone, image_size: int, device: torch.device) -> None:
         """Make the networks with new weights.
 
         Args:
@@ -38,14 +40,18 @@ class Recipe:
         """
         self.stage = stage
         self.device = device
+        ours = STAGES[stage](ModelConfig(backbone=backbone), image_size)
+        self.model = ours.build_model()
+        parts = ours.networks(self.model)
         self.networks = nn.ModuleDict()
-        if stage != "train3d":
+        if "heatmap_net" in parts:
             # the layers alone: our network normalizes bytes before them, the reference's workers have done so
-            self.networks["heatmap"] = nn.Sequential(*HeatmapNet(backbone).children())
-        if stage != "train2d":
-            self.networks["lifting"] = LiftingNet(heatmap_size(image_size))
+            self.networks["heatmap"] = nn.Sequential(*parts["heatmap_net"].children())
+        if "lifting_net" in parts:
+            self.networks["lifting"] = parts["lifting_net"]
         self.networks.to(device).train()
         self._optimizer = torch.optim.Adam(self.networks.parameters(), lr=1e-3)
+        self._schedule = torch.optim.lr_scheduler.StepLR(self._optimizer, step_size=10, gamma=0.1)
 
     def step(self, batch: Sample) -> Tensor:
         """Train on a batch and return the loss, on the device."""
@@ -56,6 +62,18 @@ class Recipe:
         loss.backward()
         self._optimizer.step()
         return loss
+
+    def end_epoch(self) -> None:
+        """Go on with the schedule of the learning rate."""
+        self._schedule.step()
+
+    def save(self, path: Path) -> None:
+        """Write the weights."""
+        torch.save(self.networks.state_dict(), path)
+
+    def load(self, paths: Iterable[Path]) -> None:
+        """Begin with the weights of other stages, which hold those of all networks of this one."""
+        self.networks.load_state_dict({name: value for path in paths for name, value in torch.load(path).items()})
 
     def loss(self, image: Tensor, heatmaps: Tensor, joints_3d: Tensor) -> Tensor:
         """Return the stage's loss for images (B, 3, S, S), heatmaps (B, 15, H, H) and joints_3d (B, 16, 3)."""
@@ -92,7 +110,7 @@ def pose_error(predicted: Tensor, true: Tensor) -> Tensor:
 def reference_training(
     dataset: Path,
     stage: StageName,
-    backbone: str,
+    backbone: Backbone,
     *,
     image_size: int,
     batch_size: int,

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import __main__ as everything
 from benchmarks import loader, memory, scaling, sharding, training
-from benchmarks.harness import Row
+from benchmarks.harness import Candidate, Length, Measured, Row, Target, verdicts
 from tests.benchmarks.result_files import check_result
 from tests.shard_factory import make_shard_set
 
@@ -106,10 +106,28 @@ def test_scaling_end_to_end(tmp_path):
     short = ["--repetitions", "1", "--image-size", "64", "--batch-size", "4", "--steps", "2", "--frames", "8"]
     assert scaling.main([*short, "--backbone", "resnet18", "--device", "cpu", "--output", str(tmp_path)]) == 0
     content = check_result(tmp_path, "scaling")
-    one, two = content["candidates"]
-    assert one["median"] > 0
-    assert two["median"] > 0
-    assert content["rows"][0]["value"] == pytest.approx(two["median"] / one["median"], rel=1e-3)
+    one, joint, apart = (candidate["median"] for candidate in content["candidates"])
+    assert min(one, joint, apart) > 0
+    assert [row["value"] for row in content["rows"]] == pytest.approx([joint / one, joint / apart], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("over_one", "over_independent_runs", "expected"),
+    [
+        (0.97, 0.9, ["met", "met"]),
+        (0.93, 0.99, ["met", "met"]),
+        (0.93, 0.97, ["missed", "missed"]),
+        (0.96, 0.99, ["met", "met"]),
+    ],
+)
+def test_scaling_holds_against_one_or_against_independent_runs(over_one, over_independent_runs, expected):
+    rates = {"one": 1.0, "joint": over_one, "apart": over_one / over_independent_runs}
+    measured = [Measured(Candidate(name, None), [rate] * 3) for name, rate in rates.items()]
+    targets = [Target("a", ["joint"], ["one"], at_least=0.95), Target("b", ["joint"], ["apart"], at_least=0.98)]
+    rows = scaling.either(verdicts(targets, measured, 0))
+    assert [row.verdict for row in rows] == expected
+    own = [over_one >= 0.95, over_independent_runs >= 0.98]
+    assert [not row.reason for row in rows] == (own if any(own) else [True, True])
 
 
 def test_scaling_refuses_steps_that_would_not_be_measured(capsys):
@@ -119,9 +137,16 @@ def test_scaling_refuses_steps_that_would_not_be_measured(capsys):
 
 def test_scaling_needs_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "available_cores", lambda: 1)
-    (row,) = scaling.benchmark(scaling.ScalingFlags(repetitions=1, device="cpu", output=tmp_path))
-    assert row.verdict == "not measured"
-    assert "needs 2 cores, there are 1" in row.reason
+    for row in scaling.benchmark(scaling.ScalingFlags(repetitions=1, device="cpu", output=tmp_path)):
+        assert row.verdict == "not measured"
+        assert "needs 2 cores, there are 1" in row.reason
+
+
+def test_independent_runs_wait_for_the_slower_one(monkeypatch):
+    rates = {0: 8.0, 1: 5.0}
+    monkeypatch.setattr(scaling, "_rate", lambda processes, settings, number: rates[number] / processes)
+    reading = scaling._train(2, 1, 6, {"--data.batch-size": 4}, Length())
+    assert reading.items / reading.seconds == pytest.approx(5)
 
 
 def test_everything_is_set_up_within_its_ranges(tmp_path):

@@ -1,0 +1,163 @@
+"""Seconds until a validation error is reached, ours beside the reference way: ``python -m benchmarks.accuracy``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+from benchmarks import data
+from benchmarks.curves.chart import chart
+from benchmarks.curves.comparison import Goal, Run, compare
+from benchmarks.curves.curve import Curve, Task, Way
+from benchmarks.curves.ours import Ours
+from benchmarks.curves.reference import Reference
+from benchmarks.harness import BenchmarkFlags, Candidate, Length, Reading, Row, measure, not_installed
+from benchmarks.results import publish
+from engine.cli.command import OK, command
+from engine.stages import StageName
+from loaders.errors import InputError
+from loaders.ranges import POSITIVE, Range, check_ranges
+from models.heatmap_net import Backbone
+
+_STAGES: Final[tuple[StageName, ...]] = ("train2d", "train3d", "finetune")
+_ENVIRONMENTS: Final = 5
+"""Of each generated subject, as in the demo."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyFlags(BenchmarkFlags):
+    """Flags of ``benchmarks.accuracy``."""
+
+    repetitions: int = 3
+    """Seeds, with each of which both ways are trained (repetitions)."""
+    subjects: int = 21
+    """Subjects to train on, each in 5 environments (1 to 21); one more is validated on."""
+    frames: int = 6
+    """Length of each environment of a subject to train on (frames)."""
+    val_frames: int = 20
+    """Length of each environment of the subject to validate on (frames)."""
+    image_size: int = 128
+    """Side of the images (pixels)."""
+    backbone: Backbone = "resnet18"
+    """Backbone of the heatmap network."""
+    epochs: tuple[int, int, int] = (5, 8, 2)
+    """Lengths of train2d, train3d and finetune (epochs), the demo's but for train3d, which has 16 there. In train2d and
+    finetune the reference way goes on beyond them until the error is reached."""
+    error_px: float = 13.6
+    """Validation error that train2d is to reach (pixels of the image)."""
+    mpjpe_mm: float = 205.0
+    """Validation error that the three stages are to reach (mm)."""
+    every: int = 160
+    """Interval of evaluations, which are off the clock (images)."""
+    limit: float = 10.5
+    """Where the reference way gives up (times the seconds that ours took); its epochs it does in any case."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        whole = dict.fromkeys(("frames", "val_frames", "every"), Range(1))
+        real = dict.fromkeys(("error_px", "mpjpe_mm"), POSITIVE)
+        check_ranges(self, "--", subjects=Range(1, 21), image_size=Range(32), limit=Range(0), **whole, **real)
+        if min(self.epochs) < 1:
+            raise InputError(f"--epochs is {' '.join(map(str, self.epochs))}: give at least 1 of each stage")
+
+
+@command("benchmarks.accuracy", "Measure the seconds until a validation error is reached.")
+def main(flags: AccuracyFlags) -> int:
+    """Run the command and return its exit status."""
+    benchmark(flags)
+    return OK
+
+
+def benchmark(flags: AccuracyFlags) -> list[Row]:
+    """Measure and publish."""
+    if absent := not_installed("skimage"):
+        raise InputError(f"{absent}: pip install scikit-image, with which the reference way reads its frames")
+    goals = [Goal(_STAGES[:1], flags.error_px, "px"), Goal(_STAGES, flags.mpjpe_mm, "mm")]
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder = Path(name)
+        sharding = _generate(flags, folder)
+        trainings = Trainings(flags, goals, folder)
+        candidates = [
+            Candidate(goal.candidate(way.name), partial(trainings.reading, way, goal, count(flags.seed)), unit="s")
+            for goal in goals
+            for way in trainings.ways
+        ]
+        measured = measure(candidates, Length(), flags.repetitions)
+    rows = [row for goal in goals for row in compare(goal, measured, sharding, flags.seed, at_least=10)]
+    return publish(
+        "accuracy",
+        flags,
+        measured,
+        rows,
+        chosen={"sharding_seconds": round(sharding, 2)},
+        more={"curves": [run.values() for run in trainings.runs]},
+        figure=chart(goals, trainings.runs),
+    )
+
+
+def _generate(flags: AccuracyFlags, folder: Path) -> float:
+    """Generate frames and shards in ``folder``; return how long it took to shard them (seconds)."""
+    lengths = ("--frames-per-subject", flags.frames, "--eval-frames", flags.val_frames)
+    subjects = ("--train-subjects", flags.subjects, "--test-subjects", 0, "--environments", _ENVIRONMENTS)
+    where = ("--output", folder / "dataset", "--seed", flags.seed, "--modalities", "rgba", "json")
+    data.run_tool("tools.synthesize", *where, *lengths, *subjects)
+    began = time.monotonic()
+    data.shard(folder / "dataset", folder / "shards", "jpeg", flags.image_size)
+    return time.monotonic() - began
+
+
+class Trainings:
+    """Both ways' runs: whatever is to be reached, a seed is trained once."""
+
+    def __init__(self, flags: AccuracyFlags, goals: Sequence[Goal], folder: Path) -> None:
+        self._flags = flags
+        self._goals = {goal.stages[-1]: goal for goal in goals}
+        self._ours = Ours(folder / "shards", folder, flags.backbone, flags.image_size)
+        frames = (folder / "dataset", folder / "shards")
+        self.ways: list[Way] = [self._ours, Reference(*frames, folder, flags.backbone, flags.image_size)]
+        self._runs: dict[tuple[str, int], Run] = {}
+
+    @property
+    def runs(self) -> list[Run]:
+        """All there are."""
+        return list(self._runs.values())
+
+    def reading(self, way: Way, goal: Goal, seeds: Iterator[int], _: Length) -> Reading:
+        """Return how long the run of the next seed took to reach the goal."""
+        return self._run(way, next(seeds)).reading(goal)
+
+    def _run(self, way: Way, seed: int) -> Run:
+        if (way.name, seed) not in self._runs:
+            curves: dict[StageName, Curve] = {}
+            for stage, epochs in zip(_STAGES, self._flags.epochs, strict=True):
+                goal = self._goals.get(stage)
+                error, limit = (goal.error, self._limit(way, seed, goal)) if goal else (None, 0.0)
+                spent = sum(curve.end.seconds for curve in curves.values())
+                task = Task(stage, epochs, seed, self._flags.every, error, limit - spent)
+                curves[stage] = train_in_new_process(way, task)
+            self._runs[way.name, seed] = Run(way.name, seed, curves)
+        return self._runs[way.name, seed]
+
+    def _limit(self, way: Way, seed: int, goal: Goal) -> float:
+        """Return how long a way may take to reach a goal (seconds); ours ends with its epochs."""
+        return 0.0 if way is self._ours else self._flags.limit * self._run(self._ours, seed).reading(goal).items
+
+
+def train_in_new_process(way: Way, task: Task) -> Curve:
+    """Train a stage; its clock begins with its process."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(way.train, task, time.monotonic()).result()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
