@@ -103,6 +103,7 @@ def _remedies(config: TrainConfig, device: torch.device, processes: int) -> dict
     threads = f"more --data.threads: there are {cores} cores for them" if config.data.thread_count() < cores else ""
     size = "shards of the size that is trained with, or smaller: tools.shard --image-size"
     no_decoding = "shards that need no decoding: tools.shard --image-format raw"
+    fast_dct = "" if config.data.fast_dct or config.data.decodes_on_gpu(device) else "--data.fast-dct"
     disk = "a faster disk or more memory"
     batch_size = "a larger --data.batch-size"
     precision = "--precision bf16" if config.precision == "fp32" and is_native("bf16", device) else ""
@@ -112,11 +113,12 @@ def _remedies(config: TrainConfig, device: torch.device, processes: int) -> dict
     return {
         "read": (disk, size, "--data.access sequential on spinning disks" if config.data.access == "random" else ""),
         "raw": (threads, disk, size, "shards of a twelfth of the bytes: tools.shard --image-format jpeg"),
-        "decode": (threads, no_decoding, size, "--data.backend dali" if on_gpu else ""),
+        "decode": (threads, fast_dct, no_decoding, size, "--data.backend dali" if on_gpu else ""),
         "warp": (threads, size, "--data.backend dali" if on_gpu else ""),
         "graph": (
             threads,
             f"--data.decode-on {'cpu' if config.data.decodes_on_gpu(device) else 'gpu'}" if on_gpu else "",
+            fast_dct,
             no_decoding,
             size,
         ),
