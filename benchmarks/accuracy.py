@@ -49,16 +49,16 @@ class AccuracyFlags(BenchmarkFlags):
     """Side of the images (pixels)."""
     backbone: Backbone = "resnet18"
     """Backbone of the heatmap network."""
-    epochs: tuple[int, int, int] = (5, 8, 2)
+    epochs: tuple[int, int, int] = (5, 5, 2)
     """Lengths of train2d, train3d and finetune (epochs), the demo's but for train3d, which has 16 there. In train2d and
     finetune the reference way goes on beyond them until the error is reached."""
     error_px: float = 13.6
     """Validation error that train2d is to reach (pixels of the image)."""
-    mpjpe_mm: float = 205.0
+    mpjpe_mm: float = 215.0
     """Validation error that the three stages are to reach (mm)."""
-    every: int = 160
+    every: int = 200
     """Interval of evaluations, which are off the clock (images)."""
-    limit: float = 10.5
+    limit: float = 10.1
     """Where the reference way gives up (times the seconds that ours took); its epochs it does in any case."""
 
     def __post_init__(self) -> None:

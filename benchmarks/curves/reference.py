@@ -67,7 +67,7 @@ class Reference:
                     end = evaluations.add(images)
                     with clock.paused():
                         recipe.save(self._weights(task.stage, task.seed))
-                elif images >= evaluations.points[-1].images + task.every:
+                elif images >= evaluations.points[-1].images + task.every or (end and clock.seconds >= task.limit):
                     evaluations.add(images)
         return Curve(evaluations.points, end)
 
