@@ -39,7 +39,7 @@ class AccuracyFlags(BenchmarkFlags):
 
     repetitions: int = 3
     """Seeds, with each of which both ways are trained (repetitions)."""
-    subjects: int = 21
+    subjects: int = 20
     """Subjects to train on, each in 5 environments (1 to 21); one more is validated on."""
     frames: int = 6
     """Length of each environment of a subject to train on (frames)."""
