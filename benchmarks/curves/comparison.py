@@ -117,5 +117,5 @@ def _as_far_as_reached(row: Row, ours: Measured, reference: Measured) -> Row:
         return row
     reason = f"at least: the reference way did not reach it in {missed[1]} runs"
     if row.verdict == "missed":
-        return dataclasses.replace(row, verdict="not measured", reason=f"{reason}; give it a longer --limit")
+        return dataclasses.replace(row, verdict="not measured", reason=f"{reason}; give it longer --limits")
     return dataclasses.replace(row, reason=reason)

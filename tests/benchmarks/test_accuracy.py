@@ -47,7 +47,7 @@ def test_end_to_end(tmp_path, monkeypatch):
     # each of six processes would import torch
     monkeypatch.setattr(accuracy, "train_in_new_process", lambda way, task: way.train(task, time.monotonic()))
     size = ["--subjects", "1", "--frames", "4", "--val-frames", "1", "--image-size", str(SIDE), "--every", "16"]
-    ends = ["--epochs", "1", "1", "1", "--error-px", "1000", "--mpjpe-mm", "0.001", "--limit", "0"]
+    ends = ["--epochs", "1", "1", "1", "--error-px", "1000", "--mpjpe-mm", "0.001", "--limits", "0", "0"]
     assert accuracy.main(["--repetitions", "1", *size, *ends, "--output", str(tmp_path)]) == 0
     content = check_result(tmp_path, "accuracy")
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
@@ -96,7 +96,7 @@ def test_the_reference_way_gives_up_after_so_many_times_our_seconds(tmp_path, mo
         return Curve(points, points[-1])
 
     monkeypatch.setattr(accuracy, "train_in_new_process", train)
-    flags = accuracy.AccuracyFlags(limit=11, error_px=25, mpjpe_mm=25)
+    flags = accuracy.AccuracyFlags(limits=(11, 12), error_px=25, mpjpe_mm=25)
     goals = [Goal(STAGE_NAMES[:1], 25, "px"), Goal(STAGE_NAMES, 25, "mm")]
     trainings = accuracy.Trainings(flags, goals, tmp_path)
     _, its = trainings.ways
@@ -109,7 +109,7 @@ def test_the_reference_way_gives_up_after_so_many_times_our_seconds(tmp_path, mo
         for stage, epochs, error in zip(STAGE_NAMES, flags.epochs, (25, None, 25), strict=True)
     ]
     limits = {task.stage: task.limit for name, task in tasks if name == "reference way"}
-    assert (limits["train2d"], limits["finetune"]) == (11 * 10, 11 * 30 - 140)
+    assert (limits["train2d"], limits["finetune"]) == (11 * 10, 12 * 30 - 140)
 
 
 @pytest.mark.parametrize("name", ["ours", "reference way"])

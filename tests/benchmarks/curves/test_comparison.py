@@ -78,7 +78,7 @@ def test_a_ratio_is_a_least_one_where_the_reference_way_does_not_reach_it():
         assert row.reason == "at least: the reference way did not reach it in 3 of 3 runs"
     too_short = compare(goal, [*ours, *measured(goal, {"reference way": 2})], 7.0, 0, at_least=10)[0]
     assert too_short.verdict == "not measured"
-    assert "longer --limit" in too_short.reason
+    assert "longer --limits" in too_short.reason
 
 
 def test_it_is_missed_where_ours_does_not_reach_it():
