@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -62,6 +63,9 @@ class AccuracyFlags(BenchmarkFlags):
     """Where the reference way gives up, for train2d and for all stages (times the seconds that ours took); its epochs
     it does in any case."""
 
+    curves: Path | None = None
+    """Earlier result (accuracy.json of the same flags) whose curves are held against these errors; none trains."""
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
@@ -87,9 +91,8 @@ def benchmark(flags: AccuracyFlags) -> list[Row]:
         raise InputError(f"{absent}: pip install scikit-image, with which the reference way reads its frames")
     goals = [Goal(_STAGES[:1], flags.error_px, "px"), Goal(_STAGES, flags.mpjpe_mm, "mm")]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        sharding = _generate(flags, folder)
-        trainings = Trainings(flags, goals, folder)
+        trainings = Trainings(flags, goals, Path(name))
+        sharding = trainings.read(flags.curves) if flags.curves else _generate(flags, Path(name))
         candidates = [
             Candidate(goal.candidate(way.name), partial(trainings.reading, way, goal, count(flags.seed)), unit="s")
             for goal in goals
@@ -134,6 +137,16 @@ class Trainings:
     def runs(self) -> list[Run]:
         """All there are."""
         return list(self._runs.values())
+
+    def read(self, path: Path) -> float:
+        """Take the runs of an earlier result; return how long it took to shard its frames (seconds)."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        self._runs = {(run.way, run.seed): run for run in map(Run.of, content["curves"])}
+        seeds = range(self._flags.seed, self._flags.seed + self._flags.repetitions)
+        if absent := {(way.name, seed) for way in self.ways for seed in seeds} - self._runs.keys():
+            raise InputError(f"{path} has no run of {absent}: give the --seed and --repetitions that it was made with")
+        sharding: float = content["configuration"]["sharding_seconds"]
+        return sharding
 
     def reading(self, way: Way, goal: Goal, seeds: Iterator[int], _: Length) -> Reading:
         """Return how long the run of the next seed took to reach the goal."""

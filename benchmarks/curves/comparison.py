@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.curves.curve import Curve
+from benchmarks.curves.curve import Curve, Point
 from benchmarks.curves.ours import Ours
 from benchmarks.curves.reference import Reference
 from benchmarks.harness import Measured, Reading, Row, Target, verdicts
@@ -62,6 +62,15 @@ class Run:
             _MISSED: float(reached is None),
         }
         return Reading(self.before(goal) + stop.seconds, 1.0, figures)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Run:
+        """Return the run that `values` were made of."""
+        curves = {}
+        for stage, curve in values["curves"].items():
+            points = [Point(*point) for point in zip(curve["seconds"], curve["images"], curve["error"], strict=True)]
+            curves[stage] = Curve(points, next(point for point in points if point.seconds == curve["end_seconds"]))
+        return cls(values["way"], values["seed"], curves)
 
     def values(self) -> dict[str, Any]:
         """Return the curves as JSON can hold them."""

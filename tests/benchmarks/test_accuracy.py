@@ -69,6 +69,15 @@ def test_end_to_end(tmp_path, monkeypatch):
     never = rows["all stages to 0.001 mm: seconds of the reference way over ours"]
     assert (never["verdict"], never["reason"]) == ("missed", "ours did not reach it in 1 of 1 runs")
 
+    earlier, again = ["--curves", str(tmp_path / "accuracy.json")], ["--output", str(tmp_path / "again")]
+    assert accuracy.main(["--repetitions", "1", *earlier, "--mpjpe-mm", "100000", *again]) == 0
+    held_anew = check_result(tmp_path / "again", "accuracy")
+    assert held_anew["curves"] == content["curves"]
+    assert {row["what"]: row for row in held_anew["rows"]}[
+        "all stages to 100000 mm: seconds of the reference way over ours"
+    ]["value"]
+    assert accuracy.main(["--repetitions", "2", *earlier, *again]) == 2
+
 
 class Elsewhere:
     """A way that says where and when it was started."""

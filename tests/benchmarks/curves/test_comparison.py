@@ -1,5 +1,7 @@
 """Seconds and images up to the error, over all stages; what is said where a run does not reach it."""
 
+import json
+
 import pytest
 
 from benchmarks.curves.comparison import Goal, Run, compare
@@ -40,6 +42,11 @@ def test_what_is_not_reached_takes_at_least_as_long_as_it_was_tried():
     reading = run("ours").reading(Goal(STAGES, 170.0, "mm"))
     assert reading.items / reading.seconds == 6 + 12 + 5
     assert reading.figures["did not reach it"] == 1
+
+
+def test_curves_are_read_as_they_were_written():
+    made = run("ours", seed=3)
+    assert Run.of(json.loads(json.dumps(made.values()))) == made
 
 
 def measured(goal, factors):
