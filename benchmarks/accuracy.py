@@ -55,7 +55,7 @@ class AccuracyFlags(BenchmarkFlags):
     finetune the reference way goes on beyond them until the error is reached."""
     error_px: float = 14.1
     """Validation error that train2d is to reach (pixels of the image)."""
-    mpjpe_mm: float = 222.0
+    mpjpe_mm: float = 230.0
     """Validation error that the three stages are to reach (mm)."""
     every: int = 200
     """Interval of evaluations, which are off the clock (images)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Final
 
 from benchmarks.curves.curve import Curve, Point
@@ -124,7 +126,11 @@ def _as_far_as_reached(row: Row, ours: Measured, reference: Measured) -> Row:
         return Row(row.what, at_least=least, verdict=verdict, reason=f"ours did not reach it in {missed[0]} runs")
     if not any(reference.figures[_MISSED]):
         return row
-    reason = f"at least: the reference way did not reach it in {missed[1]} runs"
-    if row.verdict == "missed":
-        return dataclasses.replace(row, verdict="not measured", reason=f"{reason}; give it longer --limits")
-    return dataclasses.replace(row, reason=reason)
+    ratios = [math.inf if absent else 0.0 for absent in reference.figures[_MISSED]]
+    lowest = [rate / other for rate, other in zip(reference.rates, ours.rates, strict=True)]
+    reason = f"the reference way did not reach it in {missed[1]} runs, whose ratios are at least so high"
+    # where the middle one is among them, the median is at least what it is here
+    unknown = median(map(max, ratios, lowest)) != median(lowest)
+    if row.verdict == "missed" and unknown:
+        return dataclasses.replace(row, verdict="not measured", reason=f"at least: {reason}; give it longer --limits")
+    return dataclasses.replace(row, reason=f"at least: {reason}" if unknown else reason)
