@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from engine.profiling.flops import fake_step, flop_per_image
 from engine.stages import STAGES, ModelConfig, StageName
-from engine.training.flops import fake_step, flop_per_image
 from models.heatmap_net import Backbone
 
 _PRODUCTS: Final = ("convolution", "mm", "addmm", "bmm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -49,3 +50,6 @@ def litdata_loader(
     )
     with from_workers(loader, workers) as batches:
         yield batches
+    # it holds its own iterator, and with it the workers
+    del loader
+    gc.collect()

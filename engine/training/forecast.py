@@ -22,10 +22,10 @@ from engine.checkpoint.checkpointer import BEST, Checkpointer, checkpoints
 from engine.cli.forecast import Destination, counted, show
 from engine.config import TrainConfig
 from engine.distributed import Process
+from engine.profiling.throughput import Rate, StepQueue, Stopwatch
 from engine.stages import ModelConfig
 from engine.training.run import Run
 from engine.training.run_folder import inspected
-from engine.training.throughput import Rate, StepQueue, Stopwatch
 from engine.training.validation import validate
 from loaders import PoseBatch
 from loaders.system.os_errors import format_bytes

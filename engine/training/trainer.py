@@ -16,14 +16,14 @@ from engine.checkpoint.checkpointer import Checkpointer
 from engine.cli.signals import Stopped
 from engine.config import TrainConfig, flatten
 from engine.distributed import Process
-from engine.training.bottleneck import Bottleneck, find_bottleneck
-from engine.training.flops import Utilization
+from engine.profiling.bottleneck import Bottleneck, find_bottleneck
+from engine.profiling.flops import Utilization
+from engine.profiling.step_profile import TRACE, StepProfile
+from engine.profiling.throughput import StepQueue, Stopwatch
 from engine.training.metrics_log import RunLog
 from engine.training.preemption import Preemption
 from engine.training.run import Run
 from engine.training.run_folder import CONFIG, claimed
-from engine.training.step_profile import TRACE, StepProfile
-from engine.training.throughput import StepQueue, Stopwatch
 from engine.training.validation import validate
 from loaders import Loader, PoseBatch, build_loader
 from loaders.errors import Failure

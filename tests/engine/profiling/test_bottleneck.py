@@ -17,10 +17,10 @@ from engine.checkpoint.checkpointer import Checkpointer
 from engine.cli.flags import keys_of
 from engine.config import TrainConfig, parse_train
 from engine.distributed import Process
-from engine.training.bottleneck import _remedies, find_bottleneck
+from engine.profiling.bottleneck import _remedies, find_bottleneck
+from engine.profiling.throughput import Rate
 from engine.training.preemption import Requests
 from engine.training.run import Run
-from engine.training.throughput import Rate
 from engine.training.trainer import Trainer
 from loaders import Loader, PoseBatch, torch_loader
 from loaders.dali.pipeline import Pipelines

@@ -11,7 +11,7 @@ import torch
 
 from engine.config import TrainConfig
 from engine.precision import is_native
-from engine.training.throughput import Rate
+from engine.profiling.throughput import Rate
 from loaders.stage_times import STAGES
 from loaders.system.cores import cores_per_process
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from engine.precision import Precision
+from engine.profiling.flops import Utilization, fake_step, flop_per_image, peak_tflops
 from engine.stages import STAGES, ModelConfig
-from engine.training.flops import Utilization, fake_step, flop_per_image, peak_tflops
 from models.lifting_net import LiftingNet
 
 GPU = torch.device("cuda")

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from engine.training.throughput import Rate, StepQueue, Stopwatch
+from engine.profiling.throughput import Rate, StepQueue, Stopwatch
 from loaders.stage_times import Crew, LoaderWork, StageTimes
 
 
