@@ -49,7 +49,7 @@ COMPARISONS = {
         "train3d/training", ("train3d fp32, shards",), ("train3d fp32, resident",), on_the_front=True
     ),
     "each of two processes, over one alone": Comparison(
-        "scaling", ("train2d, 2 processes",), ("train2d, 1 process",), on_the_front=True
+        "scaling", ("2 processes",), ("1 process",), on_the_front=True
     ),
 }
 """By the first column of the tables."""
