@@ -48,9 +48,7 @@ COMPARISONS = {
     "train3d, over a cached batch, the upper bound": Comparison(
         "train3d/training", ("train3d fp32, shards",), ("train3d fp32, resident",), on_the_front=True
     ),
-    "each of two processes, over one alone": Comparison(
-        "scaling", ("2 processes",), ("1 process",), on_the_front=True
-    ),
+    "each of two processes, over one alone": Comparison("scaling", ("2 processes",), ("1 process",), on_the_front=True),
 }
 """By the first column of the tables."""
 
