@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -115,6 +115,11 @@ def stored_samples(root: Path) -> Iterator[dict[str, bytes]]:
     members = {"image": shard_set.manifest.image_member or "", "pose": POSE, "meta": META}
     for index in range(min(_COPIED, len(shard_set))):
         yield {field: shard_set.member(index, name).tobytes() for field, name in members.items()}
+
+
+def decode_stored_sample(sample: Mapping[str, bytes], dtype: Dtype) -> Sample:
+    """Decode a sample as `stored_samples` yields it."""
+    return decode_jpeg(sample["image"], dtype), sample["pose"], sample["meta"]
 
 
 class EncodedSamples:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.common import Batches, Dtype, Sample, decode_jpeg, from_workers, stored_samples
+from benchmarks.peers.common import Batches, Dtype, Sample, decode_stored_sample, from_workers, stored_samples
 
 _CHUNK: Final = 2**26
 """Its default size of a chunk (bytes)."""
@@ -41,8 +41,7 @@ def litdata_loader(
 
     class Decoded(StreamingDataset):  # type: ignore[misc]
         def __getitem__(self, index: Any) -> Sample:
-            sample = super().__getitem__(index)
-            return decode_jpeg(sample["image"], dtype), sample["pose"], sample["meta"]
+            return decode_stored_sample(super().__getitem__(index), dtype)
 
     samples = Decoded(str(copy), shuffle=True, seed=seed, item_shuffle_window="full")
     loader = StreamingDataLoader(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
-from benchmarks.peers.common import Batches, Dtype, Sample, decode_jpeg, from_workers, stored_samples
+from benchmarks.peers.common import Batches, Dtype, Sample, decode_stored_sample, from_workers, stored_samples
 
 
 @contextlib.contextmanager
@@ -34,8 +34,7 @@ def mosaicml_loader(
 
     class Decoded(StreamingDataset):  # type: ignore[misc]
         def __getitem__(self, index: int) -> Sample:
-            sample = super().__getitem__(index)
-            return decode_jpeg(sample["image"], dtype), sample["pose"], sample["meta"]
+            return decode_stored_sample(super().__getitem__(index), dtype)
 
     samples = Decoded(local=str(copy), shuffle=True, shuffle_seed=seed, batch_size=batch_size)
     loader: DataLoader[Sample] = DataLoader(
