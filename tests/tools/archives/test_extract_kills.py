@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import random
 import re
@@ -70,10 +71,15 @@ def test_a_run_killed_twenty_times_ends_like_one_that_was_not(tmp_path: Path) ->
     assert not list(parts.iterdir())
 
 
+def being_unpacked(output: Path, below: str) -> list[Path]:
+    """What matches in the folder of unpacking, which may vanish at any moment; Path.glob minds that."""
+    return [Path(path) for path in glob.glob(f"{glob.escape(str(output))}/.unpacking/{below}", recursive=True)]  # noqa: PTH207
+
+
 def begun(output: Path) -> set[int]:
     """When each folder of what is being unpacked was last changed; those of a killed run stay until the next."""
     changed = set()
-    for path in output.glob(".unpacking/*"):
+    for path in being_unpacked(output, "*"):
         with contextlib.suppress(FileNotFoundError):  # it was given its name
             changed.add(path.stat().st_ctime_ns)
     return changed
@@ -93,7 +99,7 @@ def test_the_next_run_waits_until_the_workers_of_a_killed_one_are_gone(tmp_path:
     for subject in SUBJECTS:
         split_into(parts, subject, tar_of(frames_of(subject, 4000, 100)), 2)
     killed = subprocess.Popen(command(parts, output, "--workers", "2"), cwd=ROOT)
-    while len(list(output.glob(".unpacking/*"))) < 2 or not any(map(Path.is_file, output.glob(".unpacking/*/**/*"))):
+    while len(being_unpacked(output, "*")) < 2 or not any(map(Path.is_file, being_unpacked(output, "*/**/*"))):
         assert killed.poll() is None
         time.sleep(0.002)
     workers = workers_of(killed)
