@@ -38,6 +38,7 @@ setup(
         "jinja2",
         "kornia-rs",
         "matplotlib",
+        "llvmlite",
         "numba",
         "numpy",
         "nvidia-dali-cuda130>=2.4; sys_platform == 'linux'",

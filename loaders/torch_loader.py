@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import threading
 import time
 import weakref
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,21 +25,19 @@ from loaders.codecs import PngLayout, decode_exact, decode_stored
 from loaders.format.sample import EXACT_MEMBERS, ROT
 from loaders.format.shard_set import image_data
 from loaders.nearest import NearestPixels
+from loaders.planes import normalize
 from loaders.preprocessing import cut_window, resize
 from loaders.stage_times import Crew
+from loaders.system.memory import Addresses, gather_past_cache
 from loaders.system.threads import run_ahead
 
 _Pixels = NDArray[Any]
 
-_SCALE: Final = np.float32(1 / 127.5)
-_ONE: Final = np.float32(1)
 
-
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """One image to be made."""
 
-    index: int
+    sample: int
     output: str
     data: _Pixels
     """Encoded bytes (n,), or the image (H, W, 3) itself where it is stored raw."""
@@ -86,6 +85,10 @@ class TorchLoader(Loader):
         self._steps = {output: self._steps_of(output) for output in self.members}
         self._in_place = {output: not steps for output, steps in self._steps.items()}
         """Whether images are decoded into the batch itself."""
+        self._copied = {
+            output: in_place and self.members[output] not in self.encoded for output, in_place in self._in_place.items()
+        }
+        """Whether nothing is done to images but to copy them."""
         self._fast_dct = self.config.fast_dct and self.training
         self._threads = self.config.thread_count()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
@@ -129,8 +132,7 @@ class TorchLoader(Loader):
         if self.augment.jitters_color:
             steps.append(lambda image, out, row: cv2.transform(image, row.color, out))
         if self.dtype == "float32":
-            fill = _compiled_normalize()
-            steps.append(lambda image, out, row: fill(np.ascontiguousarray(image), row.out))
+            steps.append(lambda image, out, row: normalize(np.ascontiguousarray(image), row.out))
         return steps
 
     def _load(self, plan: list[Indices]) -> Blocks:
@@ -170,14 +172,20 @@ class TorchLoader(Loader):
             warps = augmentation.warp(self.camera) if augmentation and self.augment.moves else [None] * len(indices)
             colors = augmentation.color if augmentation and self.augment.jitters_color else [None] * len(indices)
         images = {output: memory.take(len(indices)) for output, memory in self._memory.items()}
-        rows = []
+        rows, work = list[_Row](), list[Future[list[Fault]]]()
         for output, filled in images.items():
+            if self._copied[output]:
+                sources = self.shard_set.tails(indices, self.members[output], math.prod(filled.shape[1:]))
+                parts = (np.array_split(rows_of, self._threads) for rows_of in (sources, filled))
+                work += [self._pool.submit(self._copy, *part) for part in zip(*parts, strict=True)]
+                continue
             # all at once: finding them one by one would cost a thread as much as copying one
             stored = image_data(self.shard_set, indices, self.members[output])
             columns = zip(indices.tolist(), stored, filled, warps, colors, strict=True)
             rows += [_Row(index, output, *rest) for index, *rest in columns]
-        left = iter(rows)
-        work = [self._pool.submit(self._fill, left) for _ in range(self._threads)]
+        if rows:
+            left = iter(rows)
+            work += [self._pool.submit(self._fill, left) for _ in range(self._threads)]
         rot, faults = None, list[Fault]()
         if self.reads_rot:
             rot, faults = self._rotations(indices, self.shard_set.read(indices, ROT))
@@ -192,6 +200,13 @@ class TorchLoader(Loader):
             self._reject(*fault)
         return self._finished(self._submit(batch.indices))
 
+    def _copy(self, sources: Addresses, images: _Pixels) -> list[Fault]:
+        """Copy raw images, whose size was checked; none can be wrong."""
+        began = time.perf_counter()
+        gather_past_cache(sources, images)
+        self.stage_times.add("raw", time.perf_counter() - began)
+        return []
+
     def _fill(self, rows: Iterator[_Row]) -> list[Fault]:
         """Make images until none is left; return what could not be made."""
         faults = []
@@ -200,7 +215,7 @@ class TorchLoader(Loader):
             try:
                 self._make(row)
             except ValueError as error:
-                faults.append((row.index, self.members[row.output], str(error)))
+                faults.append((row.sample, self.members[row.output], str(error)))
         spent = time.perf_counter() - began
         if self.encoded:
             self.stage_times.add("decode", self._own.decoding)
@@ -277,20 +292,3 @@ class RecycledArrays:
 
     def _allocate(self) -> NDArray[Any]:
         return torch.empty(self._shape, dtype=self._dtype, pin_memory=self._pinned).numpy()
-
-
-def normalize(image: NDArray[np.uint8], planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Write an image (H, W, 3), 0 to 255, into planes (3, H, W), -1 to 1, and return them; both are contiguous."""
-    # the constant distance 3 is what lets the compiler use vectors: half the time
-    levels, out = image.reshape(-1), planes.reshape(3, -1)
-    for i in range(out.shape[1]):
-        for channel in range(3):
-            out[channel, i] = np.float32(levels[3 * i + channel]) * _SCALE - _ONE
-    return planes
-
-
-@functools.cache
-def _compiled_normalize() -> Any:
-    from loaders.system.compiled import compiled  # noqa: PLC0415 - slow to import
-
-    return compiled(normalize)

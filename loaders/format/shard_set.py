@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +24,10 @@ from loaders.format.sample import (
     POSE_SHAPE,
     VISIBLE,
     VISIBLE_SHAPE,
-    decode_arrays,
     encoded_size,
 )
-from loaders.system.open_files import map_file, read_ahead
+from loaders.system.memory import Addresses, gather, read_ahead
+from loaders.system.open_files import map_file
 from models.camera import FisheyeCamera
 
 Indices = Sequence[int] | NDArray[np.int64]
@@ -71,6 +73,8 @@ class ShardSet:
         self.fingerprint = self.manifest.fingerprint(split)
         self.remote = remote
         self._maps: dict[int, Bytes] = {}
+        self._begins = np.zeros(len(self.shards), np.int64)
+        """Where the mappings begin in memory; 0 of those that are not made yet."""
         try:
             indices = [self._open(number, checksums) for number in range(len(self.shards))]
         except OSError as error:
@@ -106,14 +110,15 @@ class ShardSet:
 
         That is the first page of each: a whole label, or an image's header.
         """
-        chosen = np.asarray(indices, np.int64)
-        shards = self.shard_of(chosen)
-        begins = np.zeros(len(self.shards), np.int64)
-        for shard in np.unique(shards).tolist():
-            begins[shard] = self._map(shard).ctypes.data
-        spans = self._spans[chosen][:, [self.members.index(name) for name in names]]
-        spans[:, :, 0] += begins[shards][:, None]
-        read_ahead(spans.reshape(-1, 2).tolist())
+        read_ahead(self._parts(indices, names).reshape(-1, 2))
+
+    def tails(self, indices: Indices, name: str, size: int) -> Addresses:
+        """Return where the last ``size`` bytes of a member of each sample are in memory, until the set is closed.
+
+        They are the values of an array, which is stored as .npy.
+        """
+        parts = self._parts(indices, [name])[:, 0]
+        return parts[:, 0] + parts[:, 1] - size
 
     def member(self, index: int, name: str) -> Bytes:
         """Return the bytes of one sample's member as a read-only view into the mapped tar."""
@@ -121,11 +126,11 @@ class ShardSet:
 
     def pose(self, indices: Indices) -> NDArray[np.float32]:
         """Return (n, 16, 5): u, v in pixels of the stored image, x, y, z in metres, camera frame."""
-        return decode_arrays(self.read(indices, POSE), "<f4", POSE_SHAPE)
+        return self._arrays(indices, POSE, "<f4", POSE_SHAPE)
 
     def meta(self, indices: Indices) -> NDArray[np.int32]:
         """Return (n, 4): subject, environment, frame, action."""
-        return decode_arrays(self.read(indices, META), "<i4", META_SHAPE)
+        return self._arrays(indices, META, "<i4", META_SHAPE)
 
     def labels(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return pose (n, 16, 5) and meta (n, 4) of the whole split, without touching images."""
@@ -170,6 +175,23 @@ class ShardSet:
     def close(self) -> None:
         """Drop the mappings; views handed out keep theirs alive."""
         self._maps.clear()
+        self._begins[:] = 0
+
+    def _parts(self, indices: Indices, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return where members of samples are in memory: (n, members, 2), address and size (bytes)."""
+        chosen = np.asarray(indices, np.int64)
+        shards = self.shard_of(chosen)
+        for shard in np.unique(shards[self._begins[shards] == 0]).tolist():
+            self._begins[shard] = self._map(shard).ctypes.data
+        parts = self._spans[chosen[:, None], [self.members.index(name) for name in names]]
+        parts[:, :, 0] += self._begins[shards][:, None]
+        return parts
+
+    def _arrays(self, indices: Indices, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a copy (n, *shape) of the arrays of some samples."""
+        rows = np.empty((len(indices), np.dtype(dtype).itemsize * math.prod(shape)), np.uint8)
+        gather(self.tails(indices, name, rows.shape[1]), rows)
+        return rows.view(dtype).reshape(-1, *shape)
 
     def _open(self, number: int, checksums: bool) -> ShardIndex:
         """Check one shard and return its index."""
@@ -212,7 +234,8 @@ class ShardSet:
                     f"{self.location(shard)} is not on this machine, and this needs its bytes: copy the tars beside "
                     "their indices and leave out data.remote"
                 )
-            self._maps[shard] = map_file(self.folder / self.shards[shard].name)
+            # where two threads map the same file, the first mapping stays: addresses of it may be in use
+            return self._maps.setdefault(shard, map_file(self.folder / self.shards[shard].name))
         return self._maps[shard]
 
 

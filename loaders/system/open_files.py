@@ -8,7 +8,6 @@ import mmap
 import os
 import resource
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +18,6 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_SCRATCH: Final = ctypes.create_string_buffer(mmap.PAGESIZE)
-"""Where bytes go that are only read so that they are in memory."""
 _FAILED: Final = ctypes.c_void_p(-1).value
 _OPENED: Final = Path("/proc/self/fd")
 _SPARE: Final = 32
@@ -51,21 +47,6 @@ class _Mapping:
 def map_file(path: Path) -> NDArray[np.uint8]:
     """Return a file's bytes, read-only; they are read from the disk when they are looked at. Raises OSError."""
     return np.asarray(_Mapping(path))
-
-
-def read_ahead(spans: Sequence[Sequence[int]]) -> None:
-    """Have parts of mapped files read from the disk, all of them at once, and return when the first page of each is in.
-
-    Other threads run meanwhile, which they do not while Python looks at a page that has to be read.
-
-    Args:
-        spans: address and size (bytes) of each part.
-    """
-    for start, size in spans:
-        before = start % mmap.PAGESIZE
-        _LIBC.madvise(start - before, before + size, mmap.MADV_WILLNEED)
-    for start, size in spans:
-        ctypes.memmove(_SCRATCH, start, min(size, mmap.PAGESIZE))
 
 
 class OpenFilesError(Exception):

@@ -17,9 +17,9 @@ PROGRAM = """
 import json
 import cv2, numba, numpy, torch
 from benchmarks.results import origin
-from loaders.torch_loader import normalize
+from loaders.planes import normalize
 
-compiled = numba.njit(normalize)
+compiled = numba.njit(normalize.py_func)
 compiled(numpy.zeros((8, 8, 3), numpy.uint8), numpy.zeros((3, 8, 8), numpy.float32))
 (code,) = compiled.inspect_asm().values()
 print(json.dumps({

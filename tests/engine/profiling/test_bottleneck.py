@@ -25,7 +25,6 @@ from engine.training.trainer import Trainer
 from loaders import Loader, PoseBatch, torch_loader
 from loaders.dali.pipeline import Pipelines
 from loaders.stage_times import STAGES, Crew, LoaderWork
-from loaders.torch_loader import TorchLoader
 from models.heatmap_net import HeatmapNet
 from tests.engine.training_runs import flags, free_port, joined
 from tests.shard_factory import make_shard_set
@@ -43,7 +42,7 @@ THROTTLED = {
     "read": ("train2d", "jpeg", Loader, "_read_ahead", ()),
     "decode": ("train2d", "jpeg", torch_loader, "decode_stored", ()),
     "warp": ("train2d", "jpeg", cv2, "warpAffine", ("--data.augment.rotation", "20")),
-    "raw": ("train2d", "raw", TorchLoader, "_decoded", ()),
+    "raw": ("train2d", "raw", torch_loader, "gather_past_cache", ()),
     "graph": ("train2d", "jpeg", Pipelines, "run", ("--data.backend", "dali", "--max-steps", "16")),
     "labels": ("train3d", "jpeg", Loader, "_label_batch", ()),
     "copy": ("train2d", "jpeg", PoseBatch, "to", ()),

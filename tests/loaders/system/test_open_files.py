@@ -1,9 +1,6 @@
 """Shards that are mapped need no open file each; a stream raises the limit, or says that it is too low."""
 
-import ctypes
 import gc
-import mmap
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loaders.system.open_files import map_file, read_ahead
+from loaders.system.open_files import map_file
 from tests.shard_factory import make_shard_set
 from tests.tools.shard_runs import ROOT
 
@@ -102,29 +99,3 @@ def test_what_cannot_be_mapped_is_named(tmp_path):
     for name in ("none", "empty", "."):
         with pytest.raises(OSError, match=re.escape(f"'{tmp_path / name}'")):
             map_file(tmp_path / name)
-
-
-def resident(data):
-    """Return which pages of a mapped file are in memory."""
-    address = data.__array_interface__["data"][0]
-    pages = (ctypes.c_ubyte * -(-len(data) // mmap.PAGESIZE))()
-    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(len(data)), pages) == 0
-    return np.frombuffer(pages, np.uint8) & 1
-
-
-def test_what_is_read_ahead_is_in_memory(tmp_path):
-    path = tmp_path / "file"
-    with path.open("wb") as file:
-        file.write(bytes(2**24))
-        file.flush()
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    data = map_file(path)
-    if resident(data).any():
-        pytest.skip("this file system keeps its files in memory")
-    begins = [5, 2**22 + 4000, 2**23 + 123]
-    address = data.__array_interface__["data"][0]
-    read_ahead([(address + begin, 9000) for begin in begins])
-    found = resident(data)
-    assert all(found[begin // mmap.PAGESIZE] and found[begin // mmap.PAGESIZE + 1] for begin in begins)
-    assert not found[2**23 + 2**22 >> 12 :].any()
