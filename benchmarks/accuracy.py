@@ -50,13 +50,14 @@ class AccuracyFlags(BenchmarkFlags):
     """Side of the images (pixels)."""
     backbone: Backbone = "resnet18"
     """Backbone of the heatmap network."""
-    epochs: tuple[int, int, int] = (5, 5, 2)
-    """Lengths of train2d, train3d and finetune (epochs), the demo's but for train3d, which has 16 there. In train2d and
-    finetune the reference way goes on beyond them until the error is reached."""
-    error_px: float = 14.1
-    """Validation error that train2d is to reach (pixels of the image)."""
-    mpjpe_mm: float = 230.0
-    """Validation error that the three stages are to reach (mm)."""
+    epochs: tuple[int, int, int] = (5, 16, 2)
+    """Lengths of train2d, train3d and finetune (epochs), the demo's. In train2d and finetune the reference way goes on
+    beyond them until the error is reached."""
+    error_px: float = 13.9
+    """Validation error that train2d is to reach (pixels of the image): where the worst of three seeds of ours ends."""
+    mpjpe_mm: float = 196.0
+    """Validation error that the three stages are to reach (mm), chosen in the same way; to say the mean pose is off by
+    246."""
     every: int = 200
     """Interval of evaluations, which are off the clock (images)."""
     limits: tuple[float, float] = (10.1, 10.1)
