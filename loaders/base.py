@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,23 +16,20 @@ from torch import Tensor
 
 from loaders.augment import Augmentation, AugmentConfig, draw
 from loaders.batch import PoseBatch
-from loaders.codecs import Bytes, PngLayout, png_layout
 from loaders.config import DataConfig
 from loaders.epoch_order import epoch_order, rank_batches, shard_order
 from loaders.errors import InputError
-from loaders.format.sample import META, POSE, ROT, read_rotations
+from loaders.format.sample import META, POSE, ROT
 from loaders.format.shard_set import ShardSet, output_members
 from loaders.stage_times import Crew, StageTimes
 from loaders.system.threads import run_ahead
-from models.skeleton import JOINTS, NECK
+from models.skeleton import NECK
 
 Indices = NDArray[np.int64]
 READ_AHEAD: Final = 2
 """Batches, or blocks of them, whose samples are read from the disk before they are decoded."""
 Blocks = Generator[list[PoseBatch], None, None]
 """Batches, some at a time."""
-Fault = tuple[int, str, str]
-"""What cannot be used: position in the split, member, what is wrong."""
 
 
 class Loader(ABC):
@@ -259,41 +256,6 @@ class Loader(ABC):
                 "run tools.verify --deep to find them all"
             )
         self.skipped[index] = f"{where} {fault}"
-
-    def _size_fault(self, height: int, width: int) -> str:
-        """Return what is wrong with the size of a stored image (pixels); empty if it is the manifest's."""
-        camera = self.shard_set.camera
-        if (height, width) == (camera.height, camera.width):
-            return ""
-        return f"has {width}x{height} pixels, not {camera.width}x{camera.height}"
-
-    def _layout(self, member: str, read: Callable[[int], Bytes]) -> PngLayout:
-        """Return how the pixels of a member are loaded, by the first header that can be read. Raises InputError."""
-        for index in range(len(self.shard_set)):
-            with contextlib.suppress(ValueError):
-                return png_layout(read(index))
-        raise InputError(f"{self.shard_set.describe(0, member)} cannot be decoded, nor can any other: copy the shards")
-
-    def _layout_fault(self, data: Bytes, expected: PngLayout) -> str:
-        """Return what is wrong with the pixels of a PNG that is no image; empty if they are as expected.
-
-        Raises ValueError if its header cannot be read.
-        """
-        found = png_layout(data)
-        if found == expected:
-            return ""
-        said = "{} channels of {} bits".format
-        return f"has {said(*found)}, others of the set {said(*expected)}"
-
-    def _rotations(self, indices: Indices, files: Sequence[Bytes]) -> tuple[Tensor | None, list[Fault]]:
-        """Return the rotations (n, 16, 3) in the rot files of samples, NaN where there is a fault, and the faults."""
-        rotations, faults = np.full((len(indices), len(JOINTS), 3), np.nan, np.float32), []
-        for row, (index, content) in enumerate(zip(indices.tolist(), files, strict=True)):
-            try:
-                rotations[row] = read_rotations(content)
-            except ValueError as error:
-                faults.append((index, ROT, f"cannot be decoded ({error})"))
-        return torch.from_numpy(rotations), faults
 
     def _usable(self, indices: Indices) -> Indices:
         """Return a batch without skipped samples: in training others take their places, else it is shorter."""

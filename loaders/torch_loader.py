@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.augment import Augmentation
-from loaders.base import READ_AHEAD, Blocks, Fault, Indices, Loader, channels_first
+from loaders.base import READ_AHEAD, Blocks, Indices, Loader, channels_first
 from loaders.codecs import PngLayout, decode_exact, decode_stored
+from loaders.faults import Fault, first_layout, layout_fault, load_rotations, size_fault
 from loaders.format.sample import EXACT_MEMBERS, ROT
 from loaders.format.shard_set import image_data
 from loaders.nearest import NearestPixels
@@ -77,7 +78,7 @@ class TorchLoader(Loader):
         # a GPU copies from pinned memory by itself; when a batch is handed over its copy is done, see `Loader._fetch`
         pinned = self.device.type == "cuda" and torch.cuda.is_available()
         self._layouts = {
-            member: self._layout(member, functools.partial(self.shard_set.member, name=member))
+            member: first_layout(self.shard_set, member, functools.partial(self.shard_set.member, name=member))
             for member in self.members.values()
             if member in EXACT_MEMBERS
         }
@@ -188,7 +189,7 @@ class TorchLoader(Loader):
             work += [self._pool.submit(self._fill, left) for _ in range(self._threads)]
         rot, faults = None, list[Fault]()
         if self.reads_rot:
-            rot, faults = self._rotations(indices, self.shard_set.read(indices, ROT))
+            rot, faults = load_rotations(indices, self.shard_set.read(indices, ROT))
         return _Pending(indices, augmentation, images, work, rot, faults)
 
     def _finished(self, batch: _Pending) -> _Pending:
@@ -251,13 +252,13 @@ class TorchLoader(Loader):
             began = time.perf_counter()
             try:
                 if layout := self._layouts.get(member):
-                    fault = self._layout_fault(image, layout)
+                    fault = layout_fault(image, layout)
                 image = decode_exact(image) if layout else decode_stored(image, member, memory, fast_dct=self._fast_dct)
             except ValueError as error:
                 raise ValueError(f"cannot be decoded ({error})") from None
             finally:
                 self._own.decoding += time.perf_counter() - began
-        if fault := self._size_fault(*image.shape[:2]) or fault:
+        if fault := size_fault(self.shard_set.camera, *image.shape[:2]) or fault:
             raise ValueError(fault)
         return image
 

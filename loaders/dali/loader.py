@@ -26,6 +26,7 @@ from loaders.dali.graph import GraphSpec, ImageSpec, dali_matrices, decode_graph
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.dali.sources import MappedSource, SequentialSource
 from loaders.errors import InputError
+from loaders.faults import first_layout, layout_fault, load_rotations, size_fault
 from loaders.format.sample import EXACT_MEMBERS, ROT
 from loaders.format.shard_set import image_data
 from loaders.nearest import NearestPixels
@@ -78,7 +79,7 @@ class DaliLoader(Loader):
             members = tuple(self.members.values())
             self._source = SequentialSource(self.shard_set, members, self._pipelines, rot=rot)
         self._layouts = {
-            member: self._layout(member, functools.partial(self._first, member=member))
+            member: first_layout(self.shard_set, member, functools.partial(self._first, member=member))
             for member in self.members.values()
             if member in EXACT_MEMBERS
         }
@@ -191,7 +192,7 @@ class DaliLoader(Loader):
         with self.stage_times.timed("labels"):
             labels = self._label_batch(pose, meta, block.indices, block.augmentation)
         if self.reads_rot:
-            rot, faults = self._rotations(block.indices, rot_files)
+            rot, faults = load_rotations(block.indices, rot_files)
             if faults:
                 raise PipelineError("rotations cannot be read")
             labels = dataclasses.replace(labels, rot=rot)
@@ -243,7 +244,7 @@ class DaliLoader(Loader):
         # headers first: without one, decoding is not even safe
         faults = _faults(images, self._header_fault)
         if self.reads_rot:
-            _, found = self._rotations(in_flight, self._source.encoded(in_flight, ROT))
+            _, found = load_rotations(in_flight, self._source.encoded(in_flight, ROT))
             faults |= {(index, member): fault for index, member, fault in found}
         if not faults:
             # the host is asked first, since an answer of DALI's costs a pipeline
@@ -257,9 +258,9 @@ class DaliLoader(Loader):
     def _header_fault(self, data: Bytes, member: str) -> str:
         """Return what is wrong with an image's header; empty if it is as it should be."""
         try:
-            fault = self._size_fault(*stored_size(data, member))
+            fault = size_fault(self.shard_set.camera, *stored_size(data, member))
             layout = self._layouts.get(member)
-            return fault or (self._layout_fault(data, layout) if layout else "")
+            return fault or (layout_fault(data, layout) if layout else "")
         except ValueError as error:
             return f"cannot be decoded ({error})"
 
