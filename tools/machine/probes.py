@@ -44,7 +44,10 @@ def probes(folder: Path) -> tuple[Probe, ...]:
         Probe("file locks", "tools.machine.storage:locks", path, remedy="see to the disk first"),
         Probe("compiled code", "tools.machine.caches:numba", remedy=_NO_PACKAGES),
         Probe("fonts", "tools.machine.caches:matplotlib", remedy=_NO_PACKAGES),
-        *(Probe(part, "tools.machine.software:optional", (part,)) for part in ("export", "parquet", "cluster")),
+        *(
+            Probe(part, "tools.machine.software:optional", (part,))
+            for part in ("export", "parquet", "cluster", "trackers")
+        ),
         Probe("apex", "tools.machine.software:apex"),
     )
 

@@ -24,6 +24,10 @@ OPTIONAL: Final = {
     "export": ("ONNX (tools.export)", {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}),
     "parquet": ("evaluate --per-frame parquet", {"pyarrow": "pyarrow"}),
     "cluster": ("tools.shard --scheduler", {"dask[distributed]": "distributed"}),
+    "trackers": (
+        "--log.to wandb and mlflow",
+        {"alembic": "alembic", "mlflow-skinny": "mlflow", "sqlalchemy": "sqlalchemy", "wandb": "wandb"},
+    ),
 }
 """Optional part -> what needs it; its requirements and the modules that they bring."""
 _EXAMINED_APART: Final = ("torch", "torchvision", "nvidia-dali-")
