@@ -28,6 +28,7 @@ from loaders import AugmentConfig, DataConfig, ShardSet, build_loader
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
+from loaders.windows import find_windows
 
 Backend = Literal["dali", "torch"]
 
@@ -35,6 +36,9 @@ _BACKENDS: Final[tuple[Backend, ...]] = ("dali", "torch")
 _DTYPES: Final[tuple[Dtype, ...]] = ("uint8", "float32")
 FAST_DCT: Final = ", fast DCT"
 """In the names of our candidates that decode as FFCV does."""
+WINDOW: Final = 5
+"""Frames of a window (frames)."""
+_STRIDES: Final = (1, 2)
 _LEAST: Final[dict[tuple[str, Dtype], float]] = {("DALI reader", "float32"): 1.35}
 """Ratios that we want over another loader; over the rest 1."""
 _STEP: Final = 0.005
@@ -118,6 +122,15 @@ def targets(names: list[str]) -> list[Target]:
         ),
         Target(best.format("raw", "float32", "DALI reader (JPEG)"), ours(" raw", "float32"), dali, 4.5),
         Target(best.format("JPEG", "float32", "the reference way"), ours("", "float32"), reference, 60),
+        *(
+            Target(
+                f"windows of {WINDOW} frames, stride {stride}, over single frames, per image",
+                [_windows_name(backend, stride) for backend in _BACKENDS],
+                ours("", "uint8"),
+                0.95,
+            )
+            for stride in _STRIDES
+        ),
         Target(same_graph.format("CPU"), ["ours dali, uint8"], ["DALI reader, uint8"], 0.97),
         Target(same_graph.format("GPU"), ["ours dali, gpu"], ["DALI reader, gpu"]),
         Target(
@@ -148,6 +161,7 @@ def candidates(setup: Setup) -> list[Candidate]:
     return [
         *(one for dtype in _DTYPES for one in (*_ours_on_the_cpu(setup, dtype), *peers(setup, dtype))),
         *_augmented(setup),
+        *_windows(setup),
         *_training_thread(setup),
         *_on_the_gpu(setup),
     ]
@@ -165,6 +179,22 @@ def _augmented(setup: Setup) -> Iterator[Candidate]:
     for backend in _BACKENDS:
         start = partial(_ours, setup, setup.frames.jpeg, backend, augment=data.AUGMENT)
         yield _our_candidate(f"ours {backend}, augmented", start, "augmented uint8 batch, on the CPU", backend)
+
+
+def _windows_name(backend: Backend, stride: int) -> str:
+    return f"ours {backend}, windows, stride {stride}"
+
+
+def _windows(setup: Setup) -> Iterator[Candidate]:
+    """Yield our loaders of windows, with about as many images in a batch."""
+    keys = ShardSet(setup.frames.jpeg, "train").keys
+    for stride in _STRIDES:
+        windows = len(find_windows(keys, WINDOW, stride))
+        absent = "" if windows > setup.flags.batch_size else f"only {windows} windows"
+        for backend in _BACKENDS:
+            start = partial(_ours, setup, setup.frames.jpeg, backend, window=WINDOW, stride=stride)
+            group = f"uint8 batch of windows of {WINDOW} frames, on the CPU"
+            yield _our_candidate(_windows_name(backend, stride), start, group, backend, absent)
 
 
 def _training_thread(setup: Setup) -> Iterator[Candidate]:
@@ -249,11 +279,15 @@ def _ours(
     dtype: Dtype = "uint8",
     augment: AugmentConfig | None = None,
     fast_dct: bool = False,
+    window: int = 1,
+    stride: int = 1,
 ) -> Iterator[Steps]:
     """Our loader: training order, all labels."""
     config = DataConfig(
         shards=root,
-        batch_size=setup.flags.batch_size,
+        batch_size=max(1, setup.flags.batch_size // window),
+        window=window,
+        stride=stride,
         backend=backend,
         threads=setup.threads,
         seed=setup.flags.seed,
@@ -264,7 +298,7 @@ def _ours(
         contextlib.closing(build_loader(config, "train", device=device, training=True, dtype=dtype)) as loader,
         contextlib.closing(endless(loader)) as batches,
     ):
-        yield steps_of(lambda: len(next(batches)), device)
+        yield steps_of(lambda: window * len(next(batches)), device)
 
 
 if __name__ == "__main__":

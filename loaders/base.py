@@ -23,6 +23,7 @@ from loaders.format.sample import META, POSE, ROT
 from loaders.format.shard_set import ShardSet, output_members
 from loaders.stage_times import Crew, StageTimes
 from loaders.system.threads import run_ahead
+from loaders.windows import find_windows
 from models.skeleton import NECK
 
 Indices = NDArray[np.int64]
@@ -38,6 +39,9 @@ class Loader(ABC):
     Training shuffles with the seed, augments, and drops the last partial global batch; each iteration is an epoch,
     after the last one's. Evaluation takes the samples in order, each exactly once. One iteration runs at a time:
     another one ends it.
+
+    A sample is a frame, or a window of frames (`DataConfig.window`). Subclasses know frames alone: batches of windows
+    are cut out of theirs.
     """
 
     def __init__(
@@ -67,9 +71,13 @@ class Loader(ABC):
         """The camera of the loaded images, before augmentation."""
         self.skipped: dict[int, str] = {}
         """Samples skipped because they cannot be decoded: position in the split -> shard, key, member, offset."""
+        self.windows = find_windows(shard_set.keys, config.window, config.stride)
+        """(samples, T) positions in the split of each sample's frames."""
+        self.batch_frames = config.batch_size * config.window
+        """Frames in a batch of one process."""
         self.global_batch = config.batch_size * world_size
         """Samples in a batch over all ranks."""
-        self.batches_per_epoch = len(shard_set) // self.global_batch
+        self.batches_per_epoch = len(self.windows) // self.global_batch
         """Batches that a whole training epoch gives each rank."""
         self.epoch = 0
         """The epoch that the next batch belongs to."""
@@ -79,9 +87,14 @@ class Loader(ABC):
         """Whether a thread of its own takes batches out of `_load`, one block ahead."""
         self._running: Blocks | None = None
         """The iteration's blocks."""
-        if training and len(shard_set) < self.global_batch:
+        if not len(self.windows):
             raise InputError(
-                f"{shard_set.folder} has {len(shard_set)} samples, fewer than one batch of {self.global_batch} "
+                f"{shard_set.folder} has {len(shard_set)} frames and no window of {self.sample_name}: lower "
+                "data.window or data.stride"
+            )
+        if training and len(self.windows) < self.global_batch:
+            raise InputError(
+                f"{shard_set.folder} has {len(self.windows)} samples, fewer than one batch of {self.global_batch} "
                 f"({config.batch_size} x {world_size} processes): lower data.batch_size"
             )
         self.outputs = tuple(outputs)
@@ -106,7 +119,7 @@ class Loader(ABC):
 
     def __len__(self) -> int:
         """Return the number of batches that the next iteration delivers; fewer if a whole batch is skipped."""
-        left = len(self.shard_set) - self._consumed
+        left = len(self.windows) - self._consumed
         if self.training:
             return left // self.global_batch
         return max(0, -(-(left - self.rank * self.config.batch_size) // self.global_batch))
@@ -122,7 +135,7 @@ class Loader(ABC):
             drop_last=self.training,
         )
         self._end_iteration()
-        blocks = self._fetch(plan)
+        blocks = self._fetch([self.windows[samples].reshape(-1) for samples in plan])
         if self.fetches_ahead:
             blocks = run_ahead(blocks, 1, "fetch", self.stage_times.asked)
         self._running = blocks
@@ -131,11 +144,11 @@ class Loader(ABC):
                 if self._running is not blocks:
                     return
                 # counted before it is yielded, so that a state taken after this batch does not repeat it
-                self._consumed = min(self._consumed + self.global_batch, len(self.shard_set))
+                self._consumed = min(self._consumed + self.global_batch, len(self.windows))
                 if len(batch):
                     self.stage_times.handed_over()
                     self._hand_over(batch)
-                    yield batch
+                    yield batch if self.config.window == 1 else batch.in_windows(self.config.window)
         if self._running is blocks:
             self._running = None
             self.epoch += self.training
@@ -168,7 +181,7 @@ class Loader(ABC):
         if state["order"] != self._order_name:
             raise InputError(
                 f"the run's order was {state['order']}, now it would be {self._order_name}: a position in one is "
-                "none in the other, so keep data.access and data.shuffle_window to resume"
+                "none in the other, so keep data.access, data.shuffle_window, data.window and data.stride to resume"
             )
         self.epoch, self._consumed = state["epoch"], state["consumed"]
 
@@ -233,19 +246,24 @@ class Loader(ABC):
             running.close()
 
     @property
+    def sample_name(self) -> str:
+        """What a sample is, if it is a window."""
+        return f"{self.config.window} frames, {self.config.stride} apart"
+
+    @property
     def _order_name(self) -> str:
         if self.config.access == "sequential":
             return f"by shards, shuffled within {self.config.shuffle_window} neighbors"
-        return "a global shuffle"
+        return "a global shuffle" + (f" of windows of {self.sample_name}" if self.config.window > 1 else "")
 
     def _order(self) -> Indices:
         """Return the samples of the current epoch, in its order."""
         if not self.training:
-            return np.arange(len(self.shard_set))
+            return np.arange(len(self.windows))
         if self.config.access == "sequential":
             sizes = [shard.samples for shard in self.shard_set.shards]
             return shard_order(self.config.seed, self.epoch, sizes, self.config.shuffle_window)
-        return epoch_order(self.config.seed, self.epoch, len(self.shard_set))
+        return epoch_order(self.config.seed, self.epoch, len(self.windows))
 
     def _reject(self, index: int, member: str, fault: str) -> None:
         """Skip a sample from now on. Raises InputError if the run is to fail instead."""
@@ -258,22 +276,29 @@ class Loader(ABC):
         self.skipped[index] = f"{where} {fault}"
 
     def _usable(self, indices: Indices) -> Indices:
-        """Return a batch without skipped samples: in training others take their places, else it is shorter."""
-        bad = np.isin(indices, list(self.skipped))
+        """Return a batch's frames without skipped samples: in training others take their places, else it is shorter."""
+        if not self.skipped:
+            return indices
+        windows = indices.reshape(-1, self.config.window)
+        skipped = np.isin(windows, list(self.skipped))
+        bad = skipped.any(1)
         if not bad.any():
             return indices
-        good = indices[~bad]
+        good = windows[~bad]
         if not self.training:
-            return good
+            return good.reshape(-1)
         if not len(good):
-            raise InputError(f"no sample of a batch can be decoded, the first is {self.skipped[int(indices[0])]}")
-        filled = indices.copy()
-        filled[bad] = np.resize(good, bad.sum())
-        return filled
+            first = self.skipped[int(windows[skipped][0])]
+            raise InputError(f"no sample of a batch can be decoded, the first is {first}")
+        filled = windows.copy()
+        filled[bad] = np.resize(good, (bad.sum(), self.config.window))
+        return filled.reshape(-1)
 
     def _draw(self, indices: Indices) -> Augmentation | None:
         if self.augment.moves or self.augment.jitters_color:
-            return draw(self.augment, self.config.seed, self.epoch, indices)
+            # all frames of a window have the camera on the same head, in the same light
+            samples = indices[self.config.window - 1 :: self.config.window].repeat(self.config.window)
+            return draw(self.augment, self.config.seed, self.epoch, samples)
         return None
 
     def _labels(self, indices: Indices, augmentation: Augmentation | None) -> PoseBatch:

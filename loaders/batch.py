@@ -15,7 +15,10 @@ Output = Literal["image", "worldp", "depth", "object_id", "rot"]
 
 @dataclass(frozen=True)
 class PoseBatch:
-    """B samples. Pixels have their centers at integers."""
+    """B samples. Pixels have their centers at integers.
+
+    Where samples are windows of T frames, T is the second dimension of everything: ``image`` is (B, T, 3, H, W).
+    """
 
     joints_2d: Tensor
     """(B, 16, 2) float32, pixels of ``image``."""
@@ -66,6 +69,24 @@ class PoseBatch:
         """Return the samples in batches of the given sizes, without copying."""
         pieces = {name: tensor.split(list(sizes)) for name, tensor in self._tensors().items()}
         return [PoseBatch(**{name: parts[i] for name, parts in pieces.items()}) for i in range(len(sizes))]
+
+    @property
+    def frames(self) -> int:
+        """How many frames there are: B, or B times T."""
+        return self.index.numel()
+
+    @property
+    def predicted(self) -> PoseBatch:
+        """The batch of the frames that are to be predicted: the last one of each window."""
+        return self if self.index.ndim == 1 else self.map(lambda tensor: tensor[:, -1])
+
+    def in_windows(self, length: int) -> PoseBatch:
+        """Return the batch of the windows that so many neighbors each make up, without copying."""
+        return self.map(lambda tensor: tensor.unflatten(0, (len(self) // length, length)))
+
+    def as_frames(self) -> PoseBatch:
+        """Return a batch of windows as the batch of all their frames, without copying."""
+        return self.map(lambda tensor: tensor.flatten(0, 1))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in vars(self).items() if tensor is not None}

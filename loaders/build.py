@@ -101,7 +101,7 @@ class LabelLoader(Loader):
         self._pose, self._meta = self.shard_set.labels()
 
     def _load(self, plan: list[Indices]) -> Blocks:
-        first, size, most = 0, 1, max(1, _SAMPLES_AT_ONCE // self.config.batch_size)
+        first, size, most = 0, 1, max(1, _SAMPLES_AT_ONCE // self.batch_frames)
         while first < len(plan):
             block = plan[first : first + size]
             indices = np.concatenate(block)
@@ -124,7 +124,8 @@ class CachedBatchLoader(Loader):
             training=loader.training,
             outputs=loader.outputs,
         )
-        self._batch = next(iter(loader))
+        batch = next(iter(loader))
+        self._batch = batch if loader.config.window == 1 else batch.as_frames()
         loader.close()
 
     def _load(self, plan: list[Indices]) -> Blocks:

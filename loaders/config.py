@@ -72,6 +72,10 @@ class DataConfig(ReaderConfig):
 
     image_size: int | None = None
     """Side of the network's image (pixels); None takes the stored size."""
+    window: int = 1
+    """Frames of a sample (frames): more than one are a window of one recording, whose last frame is to be predicted."""
+    stride: int = 1
+    """Distance of neighbors in a window (frame numbers)."""
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     """Variation of training samples."""
     fast_dct: bool = False
@@ -91,7 +95,21 @@ class DataConfig(ReaderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, "data.", image_size=Range(32), seed=Range(0, 2**62), shuffle_window=Range(1))
+        check_ranges(
+            self,
+            "data.",
+            image_size=Range(32),
+            window=Range(1),
+            stride=Range(1),
+            seed=Range(0, 2**62),
+            shuffle_window=Range(1),
+        )
+        if self.stride > 1 and self.window == 1:
+            raise InputError(f"data.stride is {self.stride}, and a sample has one frame: give --data.window as well")
+        if self.window > 1 and self.access == "sequential":
+            raise InputError(
+                "data.window needs --data.access random: a stream has the frames of a window anywhere, not together"
+            )
         if self.access == "sequential" and self.backend == "torch":
             raise InputError(
                 "data.access sequential is DALI's own reader: give --data.backend dali, or --data.access random"

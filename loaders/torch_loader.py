@@ -110,7 +110,7 @@ class TorchLoader(Loader):
 
     def _shape_and_dtype(self, output: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and type of a batch's images as they are filled: (B, H, W, 3), or (B, 3, H, W) if float32."""
-        n, size = self.config.batch_size, self.image_size
+        n, size = self.batch_frames, self.image_size
         if output == "image" and self.dtype == "float32":
             return (n, 3, size, size), np.dtype(np.float32)
         layout = self._layouts.get(self.members[output], PngLayout(3, 8))

@@ -99,8 +99,11 @@ def main(flags: ExportFlags) -> int:
         _check_onnx()
     write, open_file = _FORMATS[flags.output.suffix]
     loaded = read_model(flags.checkpoint, torch.device("cpu"))
-    if loaded.stage.name == "train3d":
-        raise InputError(f"{flags.checkpoint} is a train3d checkpoint, which takes no images: give one of finetune")
+    if loaded.stage.name not in ("train2d", "finetune"):
+        raise InputError(
+            f"{flags.checkpoint} is a {loaded.stage.name} checkpoint, which is not exported: give one of finetune, or "
+            "of train2d"
+        )
     outputs = output_names(loaded)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     with appearing(flags.output) as temporary:

@@ -25,7 +25,7 @@ from tools.parallel import Meter, over_cluster, over_processes
 from tools.sharding import resume_state
 from tools.sharding.description import describe
 from tools.sharding.forecast import show_forecast
-from tools.sharding.plan import Plan, make_plan, reasons
+from tools.sharding.plan import Order, Plan, make_plan, reasons
 from tools.sharding.resume_state import ShardResult
 from tools.sharding.work import Work, find_work, finished_result
 from tools.sharding.writer import GO_ON, ShardJob, estimate, write_shard
@@ -58,6 +58,9 @@ class ShardFlags(Command):
     """JPEG quality (1 to 100)."""
     samples_per_shard: int = 4096
     """Size of a shard (samples)."""
+    order: Order = "random"
+    """Order of the samples: "recording" shuffles recordings and leaves the frames of each together, so that a disk
+    reads the windows of data.window with few seeks; training shuffles either. Streams want "random"."""
     seed: int = 0
     """Seed of the order of samples (integer from 0)."""
     split: tuple[SplitName, ...] = ("train", "val", "test")
@@ -93,7 +96,9 @@ def main(flags: ShardFlags) -> int:
     components = tuple(name for name in get_args(Component) if name in flags.components)
     preprocessing = Preprocessing.of(flags.image_format, flags.crop, flags.image_size, flags.quality, XR_EGOPOSE)
     workers = flags.workers or available_cores()
-    plan = make_plan(flags.dataset, flags.split, flags.subjects, components, seed=flags.seed, workers=workers)
+    plan = make_plan(
+        flags.dataset, flags.split, flags.subjects, components, order=flags.order, seed=flags.seed, workers=workers
+    )
     _check_plan(flags, plan)
     for note, frames in plan.notes.items():
         logger.info(f"{frames} frames with {note}; `python -m tools.validate` lists them")
@@ -101,6 +106,8 @@ def main(flags: ShardFlags) -> int:
         "components": list(components),
         "samples_per_shard": flags.samples_per_shard,
         "seed": flags.seed,
+        # shard sets that were made before there was a choice stay what they are
+        **({} if flags.order == "random" else {"order": flags.order}),
         "splits": list(plan.splits),
         "subjects": sorted(set(flags.subjects)),
         "frames": plan.digest(),

@@ -68,10 +68,10 @@ class DaliLoader(Loader):
         super().__init__(*args, **kwargs)
         config, stored = self.config, self.shard_set.camera
         decoded = max(1, len(self.members)) * stored.width * stored.height * 3
-        self._at_once = max(1, min(_BLOCK, _BLOCK_BYTES // decoded) // config.batch_size)
+        self._at_once = max(1, min(_BLOCK, _BLOCK_BYTES // decoded) // self.batch_frames)
         """Batches that go through the graph together."""
         self._pipelines = Pipelines(
-            self._at_once * config.batch_size, config.thread_count(), config.prefetch, self.device
+            self._at_once * self.batch_frames, config.thread_count(), config.prefetch, self.device
         )
         rot = self.reads_rot
         self._source: MappedSource | SequentialSource = MappedSource(self.shard_set, self._pipelines, rot=rot)

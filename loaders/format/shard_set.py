@@ -140,6 +140,11 @@ class ShardSet:
             poses, metas = list(pool.map(self.pose, blocks)), list(pool.map(self.meta, blocks))
         return np.concatenate(poses), np.concatenate(metas)
 
+    @property
+    def keys(self) -> NDArray[np.bytes_]:
+        """The samples' webdataset keys (n,)."""
+        return self._keys
+
     def key(self, index: int) -> str:
         """Return the sample's webdataset key."""
         return str(self._keys[index].decode())

@@ -137,7 +137,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, finet
     cases = (
         (finetuned, "there.onnx", "exists: remove it"),
         (finetuned, "model.pth", "ends in neither of .onnx, .pt2"),
-        (lifting, "model.onnx", "takes no images"),
+        (lifting, "model.onnx", "is a train3d checkpoint, which is not exported"),
         (tmp_path / "absent.pt", "model.onnx", "does not exist"),
     )
     for checkpoint, output, complaint in cases:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from tools.dataset.frames import (
 )
 from tools.dataset.layout import SET_FOLDERS, FrameError, Recording, find_recordings, read_labels
 from tools.parallel import Meter, Progress, over_processes
+
+Order = Literal["random", "recording"]
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,16 @@ class _Scan:
 
 
 def make_plan(
-    dataset: Path, splits: Sequence[str], subjects: Sequence[str], components: Sequence[str], *, seed: int, workers: int
+    dataset: Path,
+    splits: Sequence[str],
+    subjects: Sequence[str],
+    components: Sequence[str],
+    *,
+    order: Order,
+    seed: int,
+    workers: int,
 ) -> Plan:
-    """Read every frame's labels and put the usable frames of each split into a global random order.
+    """Read every frame's labels and put the usable frames of each split into a random order, all or by recordings.
 
     Raises InputError if the dataset is absent or empty, or if two recordings would share their keys.
     """
@@ -96,9 +106,12 @@ def make_plan(
     for number, split in enumerate(SET_FOLDERS):
         mine = [scan for scan in scans if scan.recording.split == split]
         if mine:
+            frames = sum(len(scan.actions) for scan in mine)
             # training takes epochs 0, 1, ... of the same function; negative ones are for the order in shards
-            order = epoch_order(seed, -1 - number, sum(len(scan.actions) for scan in mine))
-            planned[split] = _plan_split(mine, subject_index, environment_index, action_index, order)
+            turns = epoch_order(seed, -1 - number, len(mine) if order == "recording" else frames)
+            if order == "recording":
+                mine, turns = [mine[turn] for turn in turns], np.arange(frames)
+            planned[split] = _plan_split(mine, subject_index, environment_index, action_index, turns)
     notes = sum((scan.notes for scan in scans), Counter[str]())
     generated = any(scan.generated for scan in scans)
     return Plan(tuple(subject_index), tuple(environment_index), tuple(action_index), planned, notes, generated)
