@@ -20,7 +20,7 @@ from engine.device import MatmulPrecision
 from engine.distributed import DistributedConfig
 from engine.optimizer import OptimConfig
 from engine.precision import PrecisionName
-from engine.stages import ModelConfig, StageName
+from engine.stages import ModelConfig
 from engine.tracking.opening import LogConfig
 from loaders import DataConfig
 from loaders.errors import InputError
@@ -30,7 +30,7 @@ from models.losses import LossWeights
 CompileMode = Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
 ConfigT = TypeVar("ConfigT")
 
-_UNUSED: Final[dict[StageName, set[str]]] = {
+_UNUSED: Final[dict[str, set[str]]] = {
     "train2d": {"load_3d", "loss.reconstruction", "loss.pose", "loss.cosine", "loss.bone"},
     "train3d": {"load_2d", "loss.heatmap", "model.backbone", "model.pretrained"}
     | {f"data.augment.{name}" for name in ("brightness", "contrast", "saturation")},
@@ -50,8 +50,9 @@ class TrainConfig(Command):
 
     config: Path | None = None
     """YAML file with any of these flags as nested keys; the command line wins."""
-    stage: StageName
-    """What is trained: train2d images to heatmaps, train3d true heatmaps to pose, finetune both together."""
+    stage: str
+    """What is trained: train2d images to heatmaps, train3d true heatmaps to pose, finetune both together; or a class of
+    your own, as package.module:Class or path/to/file.py:Class, see `engine.stages.Stage`."""
     run_dir: Path
     """Folder of the run: checkpoints, logs, summary."""
     data: DataConfig
@@ -188,7 +189,7 @@ def ignored_values(config: TrainConfig) -> dict[str, Any]:
 
 def _unused_keys(config: TrainConfig) -> set[str]:
     """Return the dotted keys that mean nothing to a run: those of other stages, optimizers and schedules."""
-    unused = set(_UNUSED[config.stage])
+    unused = set(_UNUSED.get(config.stage, ()))
     if config.data.access == "random":
         unused |= {"data.shuffle_window", "data.remote"}
         unused |= _DECODING if config.stage == "train3d" else set()

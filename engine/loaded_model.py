@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import format as checkpoint
-from engine.stages import STAGES, ModelConfig, Stage, StageName
+from engine.stages import STAGES, ModelConfig, Stage, StageName, build_network, build_stage
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing, upgraded
@@ -59,7 +59,13 @@ class LoadedModel:
     @property
     def backbone(self) -> str | None:
         """Backbone of the heatmap network; None without one."""
-        return None if self.stage.name == "train3d" else self.stage.config.backbone
+        return self.stage.config.backbone if "heatmap_net" in self.stage.networks(self.model) else None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Frames of a sample, and how far they are apart (frame numbers)."""
+        data = self.run.get("data", {})
+        return data.get("window", 1), data.get("stride", 1)
 
 
 def read_model(path: Path, device: torch.device) -> LoadedModel:
@@ -67,7 +73,7 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
     saved = checkpoint.load_any(path)
     if not isinstance(saved, checkpoint.Checkpoint):
         saved = describe_reference(saved, path)
-    if saved.stage not in STAGES:
+    if saved.stage not in STAGES and ":" not in saved.stage:
         raise InputError(f"{path} is of stage {saved.stage}, this program knows {', '.join(STAGES)}: update it")
     fits = 0 < saved.image_size <= _LARGEST
     if "lifting_net" in saved.weights:
@@ -78,8 +84,8 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
     config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
     preprocessing = _restored(Preprocessing, upgraded(saved.preprocessing), path) if saved.preprocessing else None
     head = _restored(HeadPosition, saved.head, path) if saved.head else None
-    stage = STAGES[saved.stage](config, saved.image_size)
-    model = stage.build_model()
+    stage = build_stage(saved.stage, config, saved.image_size)
+    model = build_network(stage)
     if absent := stage.networks(model).keys() - saved.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
     stage.load_weights(model, saved.weights, path)

@@ -14,7 +14,9 @@ import torchvision
 from torch import Tensor, nn
 
 from engine.checkpoint import format as checkpoint
+from engine.own_class import NAMED, find_class
 from loaders import PoseBatch
+from loaders.batch import Output
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
@@ -23,6 +25,7 @@ from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatm
 from models.lifting_net import LiftingNet
 from models.losses import LossWeights, PoseLoss, heatmap_loss, reconstruction_loss
 from models.pose_net import PoseNet
+from models.skeleton import HEATMAP_JOINTS, JOINTS
 
 StageName = Literal["train2d", "train3d", "finetune"]
 
@@ -71,14 +74,21 @@ class Errors(NamedTuple):
 class Stage(nn.Module, ABC):
     """One stage of training: its targets and its loss, whose constants are buffers, so move it to the device.
 
-    The network is no part of it but an argument, because it may be an average or wrapped.
+    The network is no part of it but an argument, because it may be an average or wrapped. A stage of your own, given as
+    ``--stage path/to/file.py:Class``, is a class derived from this one that has ``outputs``, ``metric``,
+    `build_model`, `networks` and `forward_and_loss`.
     """
 
-    name: ClassVar[StageName]
-    outputs: ClassVar[tuple[Literal["image", "worldp"], ...]]
-    """Images that the stage's batches need."""
+    name: ClassVar[str]
+    """What ``--stage`` calls it, and checkpoints."""
+    outputs: ClassVar[tuple[Output, ...]]
+    """What the stage's batches hold beside labels."""
     metric: ClassVar[str]
-    """The validation metric that chooses the best checkpoint; lower is better."""
+    """The validation metric that chooses the best checkpoint; lower is better: "error_px" or "mpjpe_mm", which `errors`
+    makes, or "loss"."""
+    sees_windows: ClassVar[bool] = False
+    """Whether its batches are windows (B, T, ...), T being ``data.window``, of which the last frame is to be
+    predicted."""
 
     def __init__(self, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> None:
         super().__init__()
@@ -100,12 +110,28 @@ class Stage(nn.Module, ABC):
         """Return the model's parts by the names they have in checkpoints."""
 
     @abstractmethod
-    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        """Run the network on a batch."""
-
-    @abstractmethod
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         """Run the network on a batch; return its prediction and the weighted terms whose sum is the loss."""
+
+    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
+        """Run the network on a batch without computing a loss, if that saves something."""
+        return self.forward_and_loss(model, batch)[0]
+
+    def run(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
+        """As `forward_and_loss`, of any batch. Raises InputError if what that returns has not the shapes it should."""
+        prediction, terms = self.forward_and_loss(model, self._as_seen(batch))
+        _check_prediction(self.name, prediction, len(batch), self.heatmap_size)
+        _check_terms(self.name, terms)
+        return prediction, terms
+
+    def run_to_predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
+        """As `predict`, of any batch. Raises InputError as `run` does."""
+        prediction = self.predict(model, self._as_seen(batch))
+        _check_prediction(self.name, prediction, len(batch), self.heatmap_size)
+        return prediction
+
+    def _as_seen(self, batch: PoseBatch) -> PoseBatch:
+        return batch.in_windows(1) if self.sees_windows and batch.index.ndim == 1 else batch
 
     def targets(self, batch: PoseBatch) -> Tensor:
         """Return the true heatmaps (B, 15, S, S)."""
@@ -115,7 +141,7 @@ class Stage(nn.Module, ABC):
 
     def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Errors]:
         """Return the errors of the batch: ``error_px`` of a frame's joints in the image, ``mpjpe_mm`` of all 16."""
-        errors = {}
+        batch, errors = batch.predicted, {}
         if prediction.heatmap is not None:
             joints_2d, _ = decode_heatmaps(prediction.heatmap, self.image_size)
             distances = torch.linalg.vector_norm(joints_2d - select_heatmap_joints(batch.joints_2d), dim=-1)
@@ -133,7 +159,7 @@ class Stage(nn.Module, ABC):
         """Return how many of the batch's joints ``error_px`` leaves out, by reason; nothing without heatmaps."""
         if prediction.heatmap is None:
             return {}
-        visible = select_heatmap_joints(batch.visible)
+        visible = select_heatmap_joints(batch.predicted.visible)
         return {"joints_outside_image": (visible == IN_LENS).sum(), "joints_unseen": (visible == UNSEEN).sum()}
 
     def load_weights(self, model: nn.Module, weights: checkpoint.Weights, source: Path) -> None:
@@ -231,6 +257,56 @@ class Finetune(Stage):
 
 
 STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (Train2d, Train3d, Finetune)}
+
+
+def find_stage(name: str) -> type[Stage]:
+    """Return a stage by its name, one of `STAGES` or of a user's own. Raises InputError if there is none of it."""
+    if name in STAGES:
+        return STAGES[name]
+    if ":" not in name:
+        raise InputError(f"stage is {name}: give {', '.join(STAGES)}, or a class of your own as {NAMED}")
+    found = find_class(name, Stage, ("outputs", "metric"))  # type: ignore[type-abstract]
+    found.name = name
+    return found
+
+
+def build_stage(name: str, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> Stage:
+    """Return a stage by its name. Raises InputError if there is none of it, or if it is not made as `Stage` is."""
+    kind = find_stage(name)
+    try:
+        return kind(config, image_size, weights)
+    except TypeError as error:
+        if name in STAGES:
+            raise
+        raise InputError(f"{name} is not made as engine.stages.Stage is: {error}") from error
+
+
+def build_network(stage: Stage) -> nn.Module:
+    """Return a stage's network with new weights. Raises InputError if that is none."""
+    model = stage.build_model()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{stage.name}: build_model returns a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _check_prediction(name: str, prediction: Prediction, samples: int, size: int) -> None:
+    if not isinstance(prediction, Prediction):
+        raise InputError(f"{name} returns a {type(prediction).__name__}, not an engine.stages.Prediction")
+    maps = (samples, len(HEATMAP_JOINTS), size, size)
+    expected = {"heatmap": maps, "joints_3d": (samples, len(JOINTS), 3), "reconstruction": maps}
+    for part, shape in expected.items():
+        found = getattr(prediction, part)
+        if found is not None and tuple(found.shape) != shape:
+            raise InputError(f"{name} returns {part} of shape {tuple(found.shape)}, not {shape}")
+
+
+def _check_terms(name: str, terms: dict[str, Tensor]) -> None:
+    if not isinstance(terms, dict) or not terms:
+        raise InputError(f"{name} returns its loss as a {type(terms).__name__}, not as terms by name")
+    for term, value in terms.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            kind = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"as a {type(value).__name__}"
+            raise InputError(f"{name} returns the term {term} of its loss {kind}, not as a scalar tensor")
 
 
 def _image(batch: PoseBatch) -> Tensor:

@@ -35,6 +35,8 @@ _GAP: Final = 4
 _SAMPLES: Final = 6
 _SIDE: Final = 192
 """Of a batch in training: how many samples are drawn, and the side of each image (pixels)."""
+_EMPTY: Final = 40
+"""Behind poses without an image (gray level)."""
 
 
 def overlay(image: Image, predicted: Positions, true: Positions | None = None) -> Image:
@@ -86,12 +88,15 @@ def draw_examples(stage: Stage, batch: PoseBatch, prediction: Prediction) -> Ima
     """Return a row for each of the first samples of a batch.
 
     In a row: the image with predicted (orange) and true (blue) joints, if there is one; predicted heatmaps, or their
-    reconstruction; true heatmaps. Heatmaps of all joints are laid over each other.
+    reconstruction; true heatmaps. Heatmaps of all joints are laid over each other. Where no heatmaps are predicted,
+    both poses are drawn, seen from the front.
     """
     shown = min(_SAMPLES, len(batch))
     batch, _ = batch.split([shown, len(batch) - shown])
     heatmap = prediction.reconstruction if prediction.heatmap is None else prediction.heatmap
-    assert heatmap is not None
+    if heatmap is None:
+        assert prediction.joints_3d is not None
+        return _tile(_draw_fronts(prediction.joints_3d[:shown], batch.joints_3d), 3)
     heatmap = heatmap[:shown]
     columns = [_color_heatmaps(heatmap), _color_heatmaps(stage.targets(batch))]
     if batch.image is not None:
@@ -100,6 +105,14 @@ def draw_examples(stage: Stage, batch: PoseBatch, prediction: Prediction) -> Ima
         images = batch.image.permute(0, 2, 3, 1).cpu().numpy()
         columns.insert(0, [overlay(_fit(image), predicted[i], true[i]) for i, image in enumerate(images)])
     return _tile([cell for row in zip(*columns, strict=True) for cell in row], len(columns))
+
+
+def _draw_fronts(predicted: Tensor, true: Tensor) -> list[Image]:
+    """Return images of poses (n, 16, 3), metres relative to Neck, two metres wide and high."""
+    empty = np.full((_SIDE, _SIDE, 3), _EMPTY, np.uint8)
+    # the camera looks down from the head: x goes to the right, its axis towards the feet
+    fronts = [(poses.float().cpu().numpy()[..., [0, 2]] + (1.0, 0.4)) * _SIDE / 2 for poses in (predicted, true)]
+    return [overlay(empty, *pair) for pair in zip(*fronts, strict=True)]
 
 
 def rescale(positions: Positions, scale: float) -> Positions:

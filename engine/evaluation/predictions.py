@@ -24,7 +24,7 @@ class Predictions:
     """n frames: their labels, and what a network predicts for them."""
 
     index: NDArray[np.int64]
-    """(n,), positions in the split, ascending; all of it, but for frames that were skipped."""
+    """(n,), positions in the split, ascending; all of it, but for frames that were skipped, or that end no window."""
     meta: NDArray[np.int32]
     """(n, 4): subject, environment, frame, action."""
     true_3d: NDArray[np.float32]
@@ -41,22 +41,23 @@ class Predictions:
 
 @torch.inference_mode()
 def predict_split(loaded: LoadedModel, loader: Loader, process: Process, precision: Precision) -> Predictions:
-    """Run a network over ``loader``'s split, every frame once; every process gets all predictions.
+    """Run a network over ``loader``'s split, every frame or window once; every process gets all predictions.
 
     Raises Failure for a prediction that is not finite, InputError if every frame was skipped.
     """
-    frames = len(loader.shard_set)
+    ends = loader.windows[:, -1]
     batches: dict[str, list[Tensor]] = {}
-    with progress_bar(total=frames, unit="frame", desc="evaluating", disable=not process.is_main) as bar:
+    with progress_bar(total=len(ends), unit="frame", desc="evaluating", disable=not process.is_main) as bar:
         for batch in loader:
             with precision.autocast():
-                prediction = loaded.stage.predict(loaded.model, batch)
+                prediction = loaded.stage.run_to_predict(loaded.model, batch)
+            truth = batch.predicted
             rows = {
-                "index": batch.index,
-                "meta": batch.meta,
-                "true_3d": batch.joints_3d,
-                "true_2d": select_heatmap_joints(batch.joints_2d),
-                "visible": select_heatmap_joints(batch.visible),
+                "index": truth.index,
+                "meta": truth.meta,
+                "true_3d": truth.joints_3d,
+                "true_2d": select_heatmap_joints(truth.joints_2d),
+                "visible": select_heatmap_joints(truth.visible),
             }
             if prediction.joints_3d is not None:
                 rows["joints_3d"] = prediction.joints_3d.float()
@@ -65,9 +66,10 @@ def predict_split(loaded: LoadedModel, loader: Loader, process: Process, precisi
             # kept where they are: reading them would make the host wait for the device at every batch
             for name, tensor in rows.items():
                 batches.setdefault(name, []).append(tensor)
-            bar.update(min(len(batch) * process.world_size, frames - bar.n))
+            bar.update(min(len(batch) * process.world_size, len(ends) - bar.n))
     own = {name: torch.cat(tensors) for name, tensors in batches.items()}
-    gathered = _gather(own, frames, process, may_skip=loader.config.on_bad_sample == "skip")
+    may_skip = loader.config.on_bad_sample == "skip"
+    gathered = _gather(own, ends, len(loader.shard_set), process, may_skip=may_skip)
     if not gathered:
         raise InputError(f"{loader.shard_set.folder} has no image that can be decoded: copy the shard set again")
     predictions = Predictions(**gathered)
@@ -83,13 +85,16 @@ def predict_split(loaded: LoadedModel, loader: Loader, process: Process, precisi
     return predictions
 
 
-def _gather(own: dict[str, Tensor], frames: int, process: Process, *, may_skip: bool) -> dict[str, Any]:
+def _gather(
+    own: dict[str, Tensor], expected: NDArray[np.int64], frames: int, process: Process, *, may_skip: bool
+) -> dict[str, Any]:
     """Return the rows of all processes by their positions in the split; ``own`` is empty on one that had no batch."""
     # a sum of arrays that are zero where other processes have rows
     index = own.get("index", torch.empty(0, dtype=torch.int64, device=process.device))
     seen = process.sum(torch.bincount(index, minlength=frames))
-    if bool((seen > 1).any()) or not (may_skip or bool(seen.all())):
-        raise RuntimeError(f"{int((seen != 1).sum())} of {frames} frames were not seen exactly once")
+    wanted = torch.bincount(torch.from_numpy(expected), minlength=frames).to(seen.device)
+    if bool((seen > wanted).any()) or not (may_skip or bool((seen == wanted).all())):
+        raise RuntimeError(f"{int((seen != wanted).sum())} of {frames} frames were not seen exactly once")
     present = seen.nonzero().flatten().cpu()
     layouts = process.gather({name: (tuple(rows.shape[1:]), rows.dtype) for name, rows in own.items()})
     gathered = {}

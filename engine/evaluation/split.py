@@ -50,8 +50,9 @@ def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: P
 
     Raises InputError as `build_loader` does, and for shards of another crop than the network was trained on.
     """
+    window, stride = loaded.window
     loader = build_loader(
-        DataConfig(**vars(data), image_size=loaded.stage.image_size),
+        DataConfig(**vars(data), image_size=loaded.stage.image_size, window=window, stride=stride),
         split,
         rank=process.rank,
         world_size=process.world_size,
@@ -99,6 +100,8 @@ def evaluate_split(
     )
     metrics = summarize(errors)
     notes = [STAGE_NOTES[stage.name]] if stage.name in STAGE_NOTES else []
+    if lost := len(shard_set) - len(loader.windows):
+        notes.append(f"{lost} of {len(shard_set)} frames end no window of {loader.sample_name}: they are left out")
     if skipped:
         notes.append(f"{len(skipped)} frames skipped, the first: {skipped[0]}")
     if errors.pose is not None and loaded.head is None:

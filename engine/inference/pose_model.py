@@ -56,8 +56,8 @@ class PoseModel:
         """Raises InputError for a network that does not go from images to poses."""
         if loaded.stage.name != "finetune":
             raise InputError(
-                f"{loaded.source} is a {loaded.stage.name} checkpoint, half of the way from images to poses: give "
-                "one that finetune made"
+                f"{loaded.source} is a {loaded.stage.name} checkpoint, not the whole way from an image to its pose: "
+                "give one that finetune made"
             )
         self.image_size = loaded.stage.image_size
         """Side of the network's image (pixels)."""

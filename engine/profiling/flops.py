@@ -18,8 +18,8 @@ from engine.config import TrainConfig
 from engine.device import MatmulPrecision
 from engine.distributed import Process
 from engine.precision import Precision
-from engine.stages import Stage
-from loaders import PoseBatch
+from engine.stages import STAGES, Stage, build_network
+from loaders import InputError, PoseBatch
 from models.camera import IN_IMAGE
 from models.skeleton import JOINTS
 
@@ -55,8 +55,9 @@ whole ones."""
 class Utilization:
     """What a run's network takes to compute, and what its devices could do."""
 
-    flop_per_image: float
-    """Operations of a training step per image, a multiplication and an addition being two."""
+    flop_per_image: float | None
+    """Operations of a training step per image, a multiplication and an addition being two; None if they cannot be
+    counted."""
     peak: float | None
     """Operations per second of the devices of all processes; None if that is not known."""
     note: str = ""
@@ -69,7 +70,14 @@ class Utilization:
         if peak is None and process.device.type == "cuda":
             name = torch.cuda.get_device_name(process.device)
             peak, note = peak_tflops(name, precision, config.matmul_precision)
-        return cls(flop_per_image(stage), None if peak is None else peak * 1e12 * process.world_size, note)
+        flop = None
+        try:
+            flop = flop_per_image(stage, config.data.window)
+        except Exception as error:  # whatever a stage of a user's own cannot do with tensors that hold nothing
+            if stage.name in STAGES or isinstance(error, InputError):
+                raise
+            note = f"no MFU: the operations of {stage.name} cannot be counted ({type(error).__name__}: {error})"
+        return cls(flop, None if peak is None else peak * 1e12 * process.world_size, note)
 
     def figures(self, images_per_second: float) -> dict[str, float]:
         """Return the model FLOPs utilization as "mfu" (0 to 1): operations done over operations possible.
@@ -77,7 +85,9 @@ class Utilization:
         As Chowdhery et al. define it (PaLM, 2022, appendix B): what is computed twice, or beside the network, does not
         count. Empty if the peak is not known.
         """
-        return {} if self.peak is None else {"mfu": images_per_second * self.flop_per_image / self.peak}
+        if self.peak is None or self.flop_per_image is None:
+            return {}
+        return {"mfu": images_per_second * self.flop_per_image / self.peak}
 
 
 def peak_tflops(name: str, precision: Precision, matmul_precision: MatmulPrecision) -> tuple[float | None, str]:
@@ -97,14 +107,14 @@ def peak_tflops(name: str, precision: Precision, matmul_precision: MatmulPrecisi
     return (peak / 2 if precision.name == "fp32" else peak), ""
 
 
-def flop_per_image(stage: Stage) -> float:
-    """Return the operations of matrix products and convolutions, forward and backward, per image.
+def flop_per_image(stage: Stage, window: int = 1) -> float:
+    """Return the operations of matrix products and convolutions, forward and backward, per image of a window.
 
     They are counted as torch does them on a CPU: kernels of our own, which a GPU has, do the same.
     """
     counter, batch_size = FlopCounterMode(display=False), 2  # batch normalization wants more than one sample
-    fake_step(stage, batch_size, [counter])
-    return counter.get_total_flops() / batch_size
+    fake_step(stage, batch_size, [counter], window=window)
+    return counter.get_total_flops() / (batch_size * window)
 
 
 def fake_step(
@@ -112,6 +122,7 @@ def fake_step(
     batch_size: int,
     counters: Sequence[AbstractContextManager[Any]],
     dtype: torch.dtype = torch.float32,
+    window: int = 1,
 ) -> nn.Module:
     """Run forward and backward pass of a network like a stage's, without computing anything, and return the network.
 
@@ -120,28 +131,31 @@ def fake_step(
         batch_size: samples.
         counters: entered around the passes.
         dtype: of the weights, and of what the network is given.
+        window: frames of a sample.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), contextlib.ExitStack() as counting:
         config = dataclasses.replace(stage.config, pretrained=None)
         fake = type(stage)(config, stage.image_size, stage.weights)
         with _default_dtype(dtype):
-            model = fake.build_model()
+            model = build_network(fake)
         # as autocast has it on a GPU; on a CPU it leaves more in float32
         model.register_forward_pre_hook(
             lambda _, given: tuple(x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in given)
         )
-        size, joints = stage.image_size, len(JOINTS)
+        size, joints, frames = stage.image_size, len(JOINTS), batch_size * window
         batch = PoseBatch(
-            image=torch.zeros(batch_size, 3, size, size, dtype=torch.uint8) if fake.outputs else None,
-            joints_2d=torch.zeros(batch_size, joints, 2),
-            joints_3d=torch.zeros(batch_size, joints, 3),
-            visible=torch.full((batch_size, joints), IN_IMAGE, dtype=torch.uint8),
-            meta=torch.zeros(batch_size, 4, dtype=torch.int32),
-            index=torch.zeros(batch_size, dtype=torch.int64),
+            image=torch.zeros(frames, 3, size, size, dtype=torch.uint8) if "image" in fake.outputs else None,
+            joints_2d=torch.zeros(frames, joints, 2),
+            joints_3d=torch.zeros(frames, joints, 3),
+            visible=torch.full((frames, joints), IN_IMAGE, dtype=torch.uint8),
+            meta=torch.zeros(frames, 4, dtype=torch.int32),
+            index=torch.zeros(frames, dtype=torch.int64),
         )
+        if window > 1:
+            batch = batch.in_windows(window)
         for counter in counters:
             counting.enter_context(counter)
-        terms = fake.forward_and_loss(model, batch)[1]
+        terms = fake.run(model, batch)[1]
         torch.stack([term.float() for term in terms.values()]).sum().backward()
     return model
 

@@ -118,7 +118,7 @@ def _time_training(run: Rehearsal) -> tuple[Rate, int]:
     def take(steps: int) -> Rate:
         for batch in itertools.islice(batches, steps):
             run.update(batch)
-            stopwatch.count(len(batch) * run.process.world_size)
+            stopwatch.count(batch.frames * run.process.world_size)
         run.means.read(run.step, remedy)
         return stopwatch.read()
 
@@ -210,7 +210,7 @@ def _plan_rows(run: Rehearsal, forecast: Forecast) -> list[tuple[str, str]]:
     sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
     several = process.world_size > 1
     splits = {"train": run.loader, "val": run.val_loader}
-    counts = ", ".join(f"{len(loader.shard_set)} {split}" for split, loader in splits.items())
+    counts = ", ".join(f"{len(loader.windows)} {split}" for split, loader in splits.items())
     shares = f" ({process.world_size} processes x {config.data.batch_size})" if several else ""
     begins = f"goes on from step {run.begins_at}" if run.resumed else "begins"
     return [
@@ -226,8 +226,8 @@ def _plan_rows(run: Rehearsal, forecast: Forecast) -> list[tuple[str, str]]:
 
 def _time_rows(run: Rehearsal, forecast: Forecast) -> list[tuple[str, str]]:
     rate, val_rate = forecast.rate, forecast.val_rate
-    training = forecast.steps * run.loader.global_batch / rate.images_per_second
-    validation = forecast.validations * len(run.val_loader.shard_set) / val_rate.images_per_second
+    training = forecast.steps * run.loader.batch_frames * run.process.world_size / rate.images_per_second
+    validation = forecast.validations * len(run.val_loader.windows) / val_rate.images_per_second
     parts = f"training {tqdm.format_interval(training)}, validation {tqdm.format_interval(validation)}"
     return [
         ("training", f"{rate.images_per_second:.4g} images/s, {rate.wait_share:.0%} of the time waiting for data"),

@@ -17,7 +17,7 @@ from engine.config import CompileMode
 from engine.distributed import DistributedConfig, Process
 from engine.optimizer import OptimConfig, build_average, build_optimizer, load_optimizer
 from engine.precision import Precision, PrecisionName
-from engine.stages import Prediction, Stage
+from engine.stages import Prediction, Stage, build_network
 from engine.training.compilation import GRAPH_MODES, compiled
 from engine.training.step_graph import StepGraph
 from loaders import PoseBatch
@@ -34,7 +34,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         """Return the network's prediction for a batch, and the weighted terms whose sum is the loss."""
-        return self.stage.forward_and_loss(self.model, batch)
+        return self.stage.run(self.model, batch)
 
 
 class Learner:
@@ -68,7 +68,7 @@ class Learner:
             InputError: the device cannot do what is asked for, or initial weights do not fit.
         """
         _check_device(optim, distributed, process.device)
-        model = stage.build_model()
+        model = build_network(stage)
         for network, path in (initial_weights or {}).items():
             stage.load_weights(model, {network: checkpoint.load_network(path, network)}, path)
         if distributed.sync_batchnorm:

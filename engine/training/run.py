@@ -17,13 +17,14 @@ from engine.checkpoint.format import Checkpoint, ResumeState, random_state, rest
 from engine.config import TrainConfig, ignored_values, used_values
 from engine.device import choose_kernels
 from engine.distributed import Process
-from engine.stages import STAGES
+from engine.stages import build_stage, find_stage
 from engine.training.compilation import choose_graph, choose_mode
 from engine.training.consistency import changes, check_processes, check_resumable
 from engine.training.learner import Learner
 from engine.training.running_means import RunningMeans
 from engine.training.schedule import Schedule
 from loaders import Loader, PoseBatch, ShardSet, build_loader
+from loaders.errors import InputError
 from loaders.format.sample import POSE
 from models.head import HeadPosition
 
@@ -61,6 +62,10 @@ class Run:
         self.process = process
         self.used_config = used_values(config)
         """The configuration as plain values."""
+        if config.data.window > 1 and not find_stage(config.stage).sees_windows:
+            raise InputError(
+                f"data.window is {config.data.window}, and {config.stage} sees single frames: leave it out"
+            )
         resume = config.resume or process.restarted
         with contextlib.ExitStack() as opened:
             self.loader = opened.enter_context(contextlib.closing(self._build_loader(build, "train")))
@@ -70,7 +75,7 @@ class Run:
             opened.enter_context(claim(config.run_dir, config.stage, process, resume=resume))
             seed_all(config.seed)
             built_of = self._network_config()
-            self.stage = STAGES[config.stage](built_of.model, self.loader.image_size, config.loss)
+            self.stage = build_stage(config.stage, built_of.model, self.loader.image_size, config.loss)
             self.learner = self._build_learner(built_of)
             self.step = 0
             self.best = math.inf
@@ -88,6 +93,10 @@ class Run:
             """Whether it goes on from a checkpoint; else it begins."""
             if process.is_main:
                 self.head = self.head or _find_head(self.loader.shard_set)
+                for loader in (self.loader, self.val_loader):
+                    if lost := len(loader.shard_set) - len(loader.windows):
+                        where, frames = loader.shard_set.folder, len(loader.shard_set)
+                        logger.info("%s: %d of %d frames end no window of %s", where, lost, frames, loader.sample_name)
                 for key, value in ignored_values(config).items():
                     logger.info("%s ignores %s %s here", config.stage, key, value)
             self._opened = opened.pop_all()
@@ -97,7 +106,7 @@ class Run:
         self.step += 1
         losses = self.learner.step(batch, with_gradient_norm=with_gradient_norm)
         gradient_norm = losses.pop("gradient_norm", None)
-        self.means.add(losses, batch.index)
+        self.means.add(losses, batch.predicted.index)
         self.set_learning_rate()
         return gradient_norm
 
@@ -139,7 +148,7 @@ class Run:
             world_size=self.process.world_size,
             device=self.process.device,
             training=split == "train",
-            outputs=STAGES[self.config.stage].outputs,
+            outputs=find_stage(self.config.stage).outputs,
         )
 
     def _network_config(self) -> TrainConfig:

@@ -10,7 +10,6 @@ from typing import Final
 from engine.checkpoint.checkpointer import BEST, LAST, checkpoints
 from engine.cli.forecast import Destination
 from engine.distributed import Process
-from engine.stages import StageName
 from loaders.errors import InputError
 from loaders.system.locks import locked
 from loaders.system.os_errors import in_words
@@ -19,7 +18,7 @@ CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.jsonl"
 SUMMARY: Final = "summary.json"
 
-_LOAD_FLAGS: Final[dict[StageName, tuple[str, ...]]] = {
+_LOAD_FLAGS: Final[dict[str, tuple[str, ...]]] = {
     "train2d": ("--load-2d",),
     "train3d": ("--load-3d",),
     "finetune": ("--load-2d", "--load-3d"),
@@ -30,7 +29,7 @@ _LOCK: Final = ".lock"
 
 
 @contextlib.contextmanager
-def claimed(run_dir: Path, stage: StageName, process: Process, *, resume: bool) -> Iterator[None]:
+def claimed(run_dir: Path, stage: str, process: Process, *, resume: bool) -> Iterator[None]:
     """Keep other runs out of a folder, which the main process alone looks at; every process must call it.
 
     Raises:
@@ -48,7 +47,7 @@ def claimed(run_dir: Path, stage: StageName, process: Process, *, resume: bool) 
 
 
 @contextlib.contextmanager
-def inspected(run_dir: Path, stage: StageName, process: Process, *, resume: bool) -> Iterator[None]:
+def inspected(run_dir: Path, stage: str, process: Process, *, resume: bool) -> Iterator[None]:
     """As `claimed`, for a run that writes nothing: raise what that would raise, and leave the folder to others."""
 
     def inspect() -> None:
@@ -73,7 +72,7 @@ def _on_main(look: Callable[[], None], process: Process) -> None:
         raise InputError(refusal)
 
 
-def check_content(run_dir: Path, stage: StageName, *, resume: bool) -> None:
+def check_content(run_dir: Path, stage: str, *, resume: bool) -> None:
     """Raise InputError if a run in this folder would write over another one.
 
     Args:
@@ -99,6 +98,6 @@ def check_content(run_dir: Path, stage: StageName, *, resume: bool) -> None:
             )
 
 
-def from_weights(path: Path, stage: StageName) -> str:
+def from_weights(path: Path, stage: str) -> str:
     """Return the flags that begin a run of a stage with a checkpoint's weights."""
-    return "another --run-dir with " + " ".join(f"{flag} {path}" for flag in _LOAD_FLAGS[stage])
+    return " ".join(["another --run-dir with", *(f"{flag} {path}" for flag in _LOAD_FLAGS.get(stage, ("--load-2d",)))])

@@ -112,7 +112,7 @@ class Trainer(Run):
         """Update the weights by one batch. Waits for the device only where a log entry is due."""
         log_due = (self.step + 1) % self.config.log_every == 0
         gradient_norm = self.update(batch, with_gradient_norm=log_due)
-        self.stopwatch.count(len(batch) * self.process.world_size)
+        self.stopwatch.count(batch.frames * self.process.world_size)
         self.profile.step()
         self.log.advance()
         if log_due:
@@ -173,13 +173,14 @@ class Trainer(Run):
         bottleneck = self.explain()
         rate = self.stopwatch.overall()
         speed = rate.figures() | self.utilization.figures(rate.images_per_second)
+        flop = self.utilization.flop_per_image
         self.log.summary(
             {
                 "stage": self.stage.name,
                 "steps": self.step,
                 "epochs": self.loader.progress,
                 **{name: round(value, 4) if rate.images else None for name, value in speed.items()},
-                "gflop_per_image": round(self.utilization.flop_per_image / 1e9, 4),
+                "gflop_per_image": None if flop is None else round(flop / 1e9, 4),
                 "bottleneck": dataclasses.asdict(bottleneck) if bottleneck else None,
                 "skipped_samples": len(self.log.skipped),
                 "processes": self.process.world_size,
@@ -195,7 +196,7 @@ class Trainer(Run):
         """Say what holds the run, None if no step was taken; every process must call it."""
         self.stopwatch.read()  # the steps since the last log entry
         rate = self.stopwatch.overall()
-        exchanging = self.learner.exchange_time * rate.images / self.loader.global_batch
+        exchanging = self.learner.exchange_time * rate.images / (self.loader.batch_frames * self.process.world_size)
         rates = self.process.gather(dataclasses.replace(rate, exchanging=exchanging))
         if not rate.images:
             return None

@@ -28,7 +28,7 @@ class Validation:
     metrics: dict[str, float]
     """Means over the frames: loss and its terms, and the stage's errors. How many joints these leave out."""
     example: tuple[PoseBatch, Prediction] | None
-    """This process's first batch."""
+    """This process's first batch, of windows the frames that are predicted."""
 
 
 @torch.no_grad()
@@ -37,7 +37,8 @@ def validate(
 ) -> Validation:
     """Return the means over all frames of all processes' ``batches``, not over batches or processes.
 
-    Raises InputError if no joint is in the image, but heatmaps should say where they are.
+    Raises InputError if no joint is in the image, but heatmaps should say where they are, or if none of these means is
+    the stage's metric.
     """
     process.same_buffers(model)
     was_training = model.training
@@ -46,7 +47,7 @@ def validate(
     sums: dict[str, Tensor] = {}
     for batch in batches:
         with precision.autocast():
-            prediction, terms = stage.forward_and_loss(model, batch)
+            prediction, terms = stage.run(model, batch)
         metrics = {f"loss/{name}": term * len(batch) for name, term in terms.items()}
         metrics["loss"] = torch.stack(list(metrics.values())).sum()
         for name, errors in stage.errors(prediction, batch).items():
@@ -55,9 +56,12 @@ def validate(
         metrics[_FRAMES] = torch.tensor(len(batch))
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device)) + value.double()
-        example = example or (batch, prediction)
+        example = example or (batch.predicted, prediction)
     model.train(was_training)
-    return _gather(sums, example, process)
+    result = _gather(sums, example, process)
+    if stage.metric not in result.metrics:
+        raise InputError(f"{stage.name} is judged by {stage.metric}, and there are {', '.join(result.metrics)}")
+    return result
 
 
 def _gather(sums: dict[str, Tensor], example: tuple[PoseBatch, Prediction] | None, process: Process) -> Validation:

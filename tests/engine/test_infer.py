@@ -392,7 +392,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
         ((finetuned, tmp_path / "nothing", tmp_path / "out"), "has no images"),
         ((finetuned, tmp_path / "images", tmp_path), "would be overwritten"),
         ((tmp_path / "absent.pt", tmp_path / "in", tmp_path / "out"), "does not exist"),
-        *(((half, tmp_path / "in", tmp_path / "out"), "half of the way") for half in halves),
+        *(((half, tmp_path / "in", tmp_path / "out"), "not the whole way") for half in halves),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--rotate", "45"), "--rotate"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2"), "mask_circle is '1,2'"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2,-3"), "mask_circle"),
