@@ -123,6 +123,6 @@ def test_train_without_arguments_says_what_is_missing_and_one_example(monkeypatc
     monkeypatch.setattr("sys.argv", ["train"])
     assert train() == 2
     assert capsys.readouterr().err == (
-        "train: error: --stage (train2d, train3d or finetune), --run-dir and --data.shards are missing; for example: "
+        "train: error: --stage, --run-dir and --data.shards are missing; for example: "
         "python engine/train.py --config configs/train2d.yaml --data.shards SHARDS --run-dir runs/2d\n"
     )
