@@ -39,7 +39,7 @@ def test_packages_that_are_absent_or_broken_are_named(tmp_path):
     assert finding.status == "missing"
     assert "simplejpeg is not installed" in finding.found
     assert "cannot be imported (No module named 'llvmlite')" in finding.found
-    assert finding.remedy == "pip install numba simplejpeg"
+    assert finding.remedy == "pip install llvmlite numba simplejpeg"
 
 
 def test_a_package_that_is_too_old_is_named_with_both_versions(monkeypatch):

@@ -38,6 +38,33 @@ def test_splits_and_subjects_narrow_the_set(
     assert check(tmp_path / "set", "--root", str(dataset.root)) == 0, "what was not asked for is not missed"
 
 
+def test_frames_of_a_recording_stay_together_if_that_is_asked_for(
+    dataset: TinyDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same samples as in random order, recordings one after another, in an order of the seed's."""
+    orders = set()
+    for seed in map(str, range(6)):
+        for order in ("recording", "random"):
+            output = tmp_path / f"{order}-{seed}"
+            assert make(dataset.root, output, "--components", "json", "--order", order, "--seed", seed) == 0
+        keys = {
+            order: [split.key(index) for index in range(len(split))]
+            for order in ("recording", "random")
+            for split in [ShardSet(tmp_path / f"{order}-{seed}", "train")]
+        }
+        assert sorted(keys["recording"]) == sorted(keys["random"])
+        recordings = [key.rpartition("-")[0] for key in keys["recording"][::5]]
+        assert keys["recording"] == [f"{name}-{frame:06d}" for name in recordings for frame in range(1, 6)]
+        assert keys["random"] != sorted(keys["random"])
+        orders.add(tuple(recordings))
+    assert len(orders) == 2
+    assert check(tmp_path / "recording-0", "--root", str(dataset.root)) == 0
+    assert Manifest.read(tmp_path / "recording-0").options["order"] == "recording"
+    capsys.readouterr()
+    assert make(dataset.root, tmp_path / "random-0", "--components", "json", "--order", "recording") == 2
+    assert "holds a finished shard set" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
