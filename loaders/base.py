@@ -89,7 +89,7 @@ class Loader(ABC):
         """The iteration's blocks."""
         if not len(self.windows):
             raise InputError(
-                f"{shard_set.folder} has {len(shard_set)} frames and no window of {self.sample_name}: lower "
+                f"{shard_set.folder} has {len(shard_set)} frames and no window of {self._window_name}: lower "
                 "data.window or data.stride"
             )
         if training and len(self.windows) < self.global_batch:
@@ -246,15 +246,21 @@ class Loader(ABC):
             running.close()
 
     @property
-    def sample_name(self) -> str:
-        """What a sample is, if it is a window."""
+    def left_out(self) -> str:
+        """How many frames end no window, as a sentence; empty if all do."""
+        frames = len(self.shard_set)
+        lost = frames - len(self.windows)
+        return f"{lost} of {frames} frames end no window of {self._window_name}" if lost else ""
+
+    @property
+    def _window_name(self) -> str:
         return f"{self.config.window} frames, {self.config.stride} apart"
 
     @property
     def _order_name(self) -> str:
         if self.config.access == "sequential":
             return f"by shards, shuffled within {self.config.shuffle_window} neighbors"
-        return "a global shuffle" + (f" of windows of {self.sample_name}" if self.config.window > 1 else "")
+        return "a global shuffle" + (f" of windows of {self._window_name}" if self.config.window > 1 else "")
 
     def _order(self) -> Indices:
         """Return the samples of the current epoch, in its order."""

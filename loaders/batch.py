@@ -85,8 +85,8 @@ class PoseBatch:
         return self.map(lambda tensor: tensor.unflatten(0, (len(self) // length, length)))
 
     def as_frames(self) -> PoseBatch:
-        """Return a batch of windows as the batch of all their frames, without copying."""
-        return self.map(lambda tensor: tensor.flatten(0, 1))
+        """Return the batch of all frames, without copying."""
+        return self if self.index.ndim == 1 else self.map(lambda tensor: tensor.flatten(0, 1))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in vars(self).items() if tensor is not None}

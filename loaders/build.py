@@ -124,8 +124,7 @@ class CachedBatchLoader(Loader):
             training=loader.training,
             outputs=loader.outputs,
         )
-        batch = next(iter(loader))
-        self._batch = batch if loader.config.window == 1 else batch.as_frames()
+        self._batch = next(iter(loader)).as_frames()
         loader.close()
 
     def _load(self, plan: list[Indices]) -> Blocks:

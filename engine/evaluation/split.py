@@ -100,8 +100,8 @@ def evaluate_split(
     )
     metrics = summarize(errors)
     notes = [STAGE_NOTES[stage.name]] if stage.name in STAGE_NOTES else []
-    if lost := len(shard_set) - len(loader.windows):
-        notes.append(f"{lost} of {len(shard_set)} frames end no window of {loader.sample_name}: they are left out")
+    if loader.left_out:
+        notes.append(f"{loader.left_out}: they are left out")
     if skipped:
         notes.append(f"{len(skipped)} frames skipped, the first: {skipped[0]}")
     if errors.pose is not None and loaded.head is None:

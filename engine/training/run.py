@@ -94,9 +94,8 @@ class Run:
             if process.is_main:
                 self.head = self.head or _find_head(self.loader.shard_set)
                 for loader in (self.loader, self.val_loader):
-                    if lost := len(loader.shard_set) - len(loader.windows):
-                        where, frames = loader.shard_set.folder, len(loader.shard_set)
-                        logger.info("%s: %d of %d frames end no window of %s", where, lost, frames, loader.sample_name)
+                    if loader.left_out:
+                        logger.info("%s: %s", loader.shard_set.folder, loader.left_out)
                 for key, value in ignored_values(config).items():
                     logger.info("%s ignores %s %s here", config.stage, key, value)
             self._opened = opened.pop_all()
