@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.system.compiled import compiled
+from loaders.system.compiled import compiled, inlined
 
 LARGEST: Final = 3_400
 """Side of the largest square (pixels)."""
@@ -62,11 +60,7 @@ def _weights(side: int, size: int) -> _Weights:
     return _Weights(first, count, covered.clip(0).astype(np.uint32), span**2, reciprocal)
 
 
-# what is called from cached code is not optimized with it, unless inlined: three times slower
-_inlined: Callable[[Any], Any] = numba.njit(inline="always")
-
-
-@_inlined
+@inlined
 def _add_rows(rows: Any, share: Any, sums: Any) -> None:
     sums[:] = 0
     for k in range(len(rows)):
@@ -75,7 +69,7 @@ def _add_rows(rows: Any, share: Any, sums: Any) -> None:
             sums[x] += length * np.uint32(row[x])
 
 
-@_inlined
+@inlined
 def _add_columns(sums: Any, channels: Any, weights: Any, out: Any) -> None:
     half, shift, one, two = np.uint64(weights.area // 2), np.uint64(_SHIFT), np.uint64(1), np.uint64(2)
     for x in range(len(out)):

@@ -8,14 +8,13 @@ import mmap
 from collections.abc import Callable
 from typing import Any, Final
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
 from numpy.typing import NDArray
 
-from loaders.system.compiled import compiled
+from loaders.system.compiled import compiled, inlined
 
 Addresses = NDArray[np.int64]
 """(n,) where pieces of memory begin."""
@@ -28,7 +27,6 @@ _WORD: Final = ir.IntType(64)
 _LINE: Final = ir.VectorType(_BYTE, LINE)
 
 _intrinsic: Callable[[Any], Any] = extending.intrinsic
-_inlined: Callable[[Any], Any] = numba.njit(inline="always")
 
 
 @_intrinsic
@@ -92,7 +90,7 @@ def settle(_: Any) -> Any:
     return types.void(), generate
 
 
-@_inlined
+@inlined
 def copy_past_cache(source: Any, target: Any, size: Any) -> None:
     """Copy memory that is not looked at soon, without reading what was there into the cache first.
 
