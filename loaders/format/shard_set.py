@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,11 @@ from loaders.format.sample import (
     VISIBLE_SHAPE,
     encoded_size,
 )
-from loaders.system.memory import Addresses, gather, read_ahead
 from loaders.system.open_files import map_file
 from models.camera import FisheyeCamera
+
+if TYPE_CHECKING:
+    from loaders.system.memory import Addresses
 
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -86,7 +88,8 @@ class ShardSet:
             raise InputError(f"{self.folder}: shards hold different members {sorted(members)}: run tools.shard again")
         self.members: tuple[str, ...] = members.pop() if members else ()
         self._spans = np.concatenate([index.spans for index in indices]) if indices else np.empty((0, 0, 2), np.int64)
-        self._keys = np.concatenate([index.keys for index in indices]) if indices else np.empty(0, np.bytes_)
+        self.keys = np.concatenate([index.keys for index in indices]) if indices else np.empty(0, np.bytes_)
+        """The samples' webdataset keys (n,)."""
         self._first = np.cumsum([0] + [shard.samples for shard in self.shards])
         self._check_sizes()
 
@@ -110,6 +113,8 @@ class ShardSet:
 
         That is the first page of each: a whole label, or an image's header.
         """
+        from loaders.system.memory import read_ahead  # noqa: PLC0415 - slow to import
+
         read_ahead(self._parts(indices, names).reshape(-1, 2))
 
     def tails(self, indices: Indices, name: str, size: int) -> Addresses:
@@ -140,14 +145,9 @@ class ShardSet:
             poses, metas = list(pool.map(self.pose, blocks)), list(pool.map(self.meta, blocks))
         return np.concatenate(poses), np.concatenate(metas)
 
-    @property
-    def keys(self) -> NDArray[np.bytes_]:
-        """The samples' webdataset keys (n,)."""
-        return self._keys
-
     def key(self, index: int) -> str:
         """Return the sample's webdataset key."""
-        return str(self._keys[index].decode())
+        return str(self.keys[index].decode())
 
     def shard_of(self, indices: Indices) -> NDArray[np.int64]:
         """Return the number (n,) of the shard that holds each sample."""
@@ -161,7 +161,7 @@ class ShardSet:
     def entries(self, indices: Indices, names: Sequence[str]) -> list[list[IndexEntry]]:
         """Return lines of an index that lists some members of some samples; see `write_index`."""
         spans = self._spans[np.asarray(indices)][:, [self.members.index(name) for name in names]].tolist()
-        keys = [key.decode() for key in self._keys[indices].tolist()]
+        keys = [key.decode() for key in self.keys[indices].tolist()]
         return [
             [(name, offset, size, f"{key}.{name}") for name, (offset, size) in zip(names, sample, strict=True)]
             for key, sample in zip(keys, spans, strict=True)
@@ -194,6 +194,8 @@ class ShardSet:
 
     def _arrays(self, indices: Indices, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a copy (n, *shape) of the arrays of some samples."""
+        from loaders.system.memory import gather  # noqa: PLC0415 - slow to import
+
         rows = np.empty((len(indices), np.dtype(dtype).itemsize * math.prod(shape)), np.uint8)
         gather(self.tails(indices, name, rows.shape[1]), rows)
         return rows.view(dtype).reshape(-1, *shape)
