@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.machine.finding import Finding, Probe
+from tools.machine.software import OPTIONAL
 
 TORCH_BACKEND: Final = "torch backend"
 DALI: Final = "DALI backend"
@@ -44,10 +45,7 @@ def probes(folder: Path) -> tuple[Probe, ...]:
         Probe("file locks", "tools.machine.storage:locks", path, remedy="see to the disk first"),
         Probe("compiled code", "tools.machine.caches:numba", remedy=_NO_PACKAGES),
         Probe("fonts", "tools.machine.caches:matplotlib", remedy=_NO_PACKAGES),
-        *(
-            Probe(part, "tools.machine.software:optional", (part,))
-            for part in ("export", "parquet", "cluster", "trackers")
-        ),
+        *(Probe(part, "tools.machine.software:optional", (part,)) for part in OPTIONAL),
         Probe("apex", "tools.machine.software:apex"),
     )
 
