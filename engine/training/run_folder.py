@@ -99,5 +99,6 @@ def check_content(run_dir: Path, stage: str, *, resume: bool) -> None:
 
 
 def from_weights(path: Path, stage: str) -> str:
-    """Return the flags that begin a run of a stage with a checkpoint's weights."""
-    return " ".join(["another --run-dir with", *(f"{flag} {path}" for flag in _LOAD_FLAGS.get(stage, ("--load-2d",)))])
+    """Return the flags that begin a run of a stage with a checkpoint's weights; a stage of a user's own has none."""
+    flags = " ".join(f"{flag} {path}" for flag in _LOAD_FLAGS.get(stage, ()))
+    return f"another --run-dir with {flags}" if flags else "another --run-dir"
