@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import is_worker, workers_of
+from tests.processes import halt, is_worker, workers_of
 from tests.tools.archive_factory import SUBJECTS, command, contents, frames_of, split_into, tar_of, times, unpack
 from tests.tools.shard_runs import ROOT, tree
 
@@ -104,7 +104,7 @@ def test_the_next_run_waits_until_the_workers_of_a_killed_one_are_gone(tmp_path:
         time.sleep(0.002)
     workers = workers_of(killed)
     for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
+        halt(pid)
     killed.kill()
     killed.wait()
     try:

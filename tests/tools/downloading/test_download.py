@@ -108,24 +108,28 @@ def test_parts_of_a_subject_that_was_unpacked_before_are_deleted(
     assert not tree(parts)
 
 
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def test_the_next_subject_comes_while_one_is_unpacked_and_the_one_after_it_waits(
     release: ReleaseServer, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = ({name for name in release.files if name.startswith(one)} for one in SUBJECTS)
-    seen: list[set[str]] = []
+    wanted, seen = [first | second, second | third, third], []
     unpack_subject = work.unpack_subject
 
     def slowly(*arguments: Any) -> Any:
-        while not seen and not second <= set(tree(tmp_path / "parts")):
+        while not names(tmp_path / "parts") >= wanted[len(seen)]:
             time.sleep(0.01)
-        time.sleep(0.3)
-        seen.append(set(tree(tmp_path / "parts")))
+        time.sleep(0.3)  # enough for one that should wait and does not
+        seen.append(names(tmp_path / "parts"))
         return unpack_subject(*arguments)
 
     monkeypatch.setattr(work, "unpack_subject", slowly)
     flags = flags_of(release, tmp_path / "parts", "--extract", str(tmp_path / "dataset"), "--delete-parts")
     assert download.main(flags) == 0
-    assert seen == [first | second, second | third, third]
+    assert seen == wanted
 
 
 def test_what_the_server_lacks_is_named_and_the_others_come(

@@ -44,7 +44,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         scheduler = stack.enter_context(
             dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
         )
-        while not file.is_file():
+        while not file.is_file() or not file.read_text().endswith("\n}"):  # the scheduler writes it in place
             assert scheduler.poll() is None
             time.sleep(0.02)
         address = json.loads(file.read_text())["address"]
@@ -85,6 +85,7 @@ def stopped_while_writing(worker: subprocess.Popen[bytes], run: subprocess.Popen
     while run.poll() is None:
         if len(list(output.glob("train/*.tar"))) >= 3:
             worker.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, worker.pid, os.WSTOPPED)  # all its threads
             for descriptor in Path(f"/proc/{worker.pid}/fd").iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     target = descriptor.readlink()

@@ -13,7 +13,7 @@ import pytest
 
 from engine.cli.command import CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
-from tests.processes import is_worker, workers_of
+from tests.processes import halt, is_worker, workers_of
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
 from tests.tools.tiny_dataset import make_crowd
 from tools.dataset.layout import find_recordings
@@ -113,7 +113,7 @@ def test_workers_that_outlive_their_run_end_and_harm_nothing(tmp_path: Path) -> 
     workers = workers_of(process)
     assert len(workers) == 2
     for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
+        halt(pid)
     process.kill()
     process.wait()
     assert make(root, output, *FLAGS) == OK  # while they are in the middle of their shards
