@@ -34,7 +34,7 @@ def find_class(name: str, base: type[T], attributes: Sequence[str] = ()) -> type
         raise InputError(f"{name!r} names no class: give {NAMED}")
     module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
     found = getattr(module, attribute, None)
-    expected = f"{base.__module__}.{base.__qualname__}"
+    expected = _public_name(base)
     if not isinstance(found, type):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
         raise InputError(f"{where} has no class {attribute}; it has {', '.join(own) or 'none'}")
@@ -47,6 +47,14 @@ def find_class(name: str, base: type[T], attributes: Sequence[str] = ()) -> type
     if lacking:
         raise InputError(f"{name} lacks {' and '.join(lacking)}: see {expected}")
     return found
+
+
+def _public_name(base: type) -> str:
+    """Return the shortest name that a class can be imported by: packages export what lies in modules of theirs."""
+    module = base.__module__
+    while (above := module.rpartition(".")[0]) and getattr(sys.modules[above], base.__name__, None) is base:
+        module = above
+    return f"{module}.{base.__name__}"
 
 
 def _import_module(name: str) -> ModuleType:

@@ -72,7 +72,7 @@ def test_a_module_is_found_in_the_working_folder(tmp_path, monkeypatch):
         ),
         ("absent.py:Mean", r"absent\.py is no file"),
         ("absent_package.stage:Mean", "absent_package.stage cannot be imported: ModuleNotFoundError"),
-        ("engine.stages:Absent", "engine.stages has no class Absent; it has .*Train2d"),
+        ("engine.precision:Absent", "engine.precision has no class Absent; it has .*Precision"),
         ("engine.stages:Prediction", r"engine\.stages:Prediction is not derived from engine\.stages\.Stage"),
         ("engine.stages:", "names no class"),
     ],

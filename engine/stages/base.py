@@ -1,33 +1,26 @@
-"""What differs between train2d, train3d and finetune: network, inputs, loss and validation metric."""
+"""What a stage is, what it is built of, and what it predicts."""
 
 from __future__ import annotations
 
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from engine.checkpoint import format as checkpoint
-from engine.own_class import NAMED, find_class
 from loaders import PoseBatch
 from loaders.batch import Output
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
-from models.heatmap_net import Backbone, HeatmapNet, heatmap_size
+from models.heatmap_net import Backbone, heatmap_size
 from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatmap_joints
-from models.lifting_net import LiftingNet
-from models.losses import LossWeights, PoseLoss, heatmap_loss, reconstruction_loss
-from models.pose_net import PoseNet
+from models.losses import LossWeights, PoseLoss
 from models.skeleton import HEATMAP_JOINTS, JOINTS
-
-StageName = Literal["train2d", "train3d", "finetune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,117 +171,6 @@ class Stage(nn.Module, ABC):
                 ) from None
 
 
-class Train2d(Stage):
-    """Image to heatmaps."""
-
-    name = "train2d"
-    outputs = ("image",)
-    metric = "error_px"
-
-    def build_model(self) -> nn.Module:
-        model = HeatmapNet(self.config.backbone)
-        _load_pretrained(model, self.config)
-        return model
-
-    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
-        return {"heatmap_net": model}
-
-    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        return Prediction(model(_image(batch)))
-
-    def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        heatmap = model(_image(batch))
-        return Prediction(heatmap), {"heatmap": self.weights.heatmap * heatmap_loss(heatmap, self.targets(batch))}
-
-
-class Train3d(Stage):
-    """True heatmaps to pose: no image is decoded."""
-
-    name = "train3d"
-    outputs = ()
-    metric = "mpjpe_mm"
-
-    def build_model(self) -> nn.Module:
-        return LiftingNet(self.heatmap_size)
-
-    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
-        return {"lifting_net": model}
-
-    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        return Prediction(joints_3d=model(self.targets(batch))[0])
-
-    def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        heatmap = self.targets(batch)
-        joints_3d, reconstruction = model(heatmap)
-        terms = {
-            "reconstruction": self.weights.reconstruction * heatmap_loss(reconstruction, heatmap),
-            **self.pose_loss(joints_3d, batch.joints_3d),
-        }
-        return Prediction(joints_3d=joints_3d, reconstruction=reconstruction), terms
-
-
-class Finetune(Stage):
-    """Both networks together: image to pose."""
-
-    name = "finetune"
-    outputs = ("image",)
-    metric = "mpjpe_mm"
-
-    def build_model(self) -> nn.Module:
-        model = PoseNet(self.config.backbone, self.image_size)
-        _load_pretrained(model.heatmap_net, self.config)
-        return model
-
-    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
-        assert isinstance(model, PoseNet)
-        return {"heatmap_net": model.heatmap_net, "lifting_net": model.lifting_net}
-
-    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        return Prediction(*model(_image(batch)))
-
-    def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        heatmap, joints_3d, reconstruction = model(_image(batch))
-        terms = {
-            "heatmap": self.weights.heatmap * heatmap_loss(heatmap, self.targets(batch)),
-            "reconstruction": self.weights.reconstruction * reconstruction_loss(reconstruction, heatmap),
-            **self.pose_loss(joints_3d, batch.joints_3d),
-        }
-        return Prediction(heatmap, joints_3d, reconstruction), terms
-
-
-STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (Train2d, Train3d, Finetune)}
-
-
-def find_stage(name: str) -> type[Stage]:
-    """Return a stage by its name, one of `STAGES` or of a user's own. Raises InputError if there is none of it."""
-    if name in STAGES:
-        return STAGES[name]
-    if ":" not in name:
-        raise InputError(f"stage is {name}: give {', '.join(STAGES)}, or a class of your own as {NAMED}")
-    found = find_class(name, Stage, ("outputs", "metric"))  # type: ignore[type-abstract]
-    found.name = name
-    return found
-
-
-def build_stage(name: str, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> Stage:
-    """Return a stage by its name. Raises InputError if there is none of it, or if it is not made as `Stage` is."""
-    kind = find_stage(name)
-    try:
-        return kind(config, image_size, weights)
-    except TypeError as error:
-        if name in STAGES:
-            raise
-        raise InputError(f"{name} is not made as engine.stages.Stage is: {error}") from error
-
-
-def build_network(stage: Stage) -> nn.Module:
-    """Return a stage's network with new weights. Raises InputError if that is none."""
-    model = stage.build_model()
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{stage.name}: build_model returns a {type(model).__name__}, not a torch.nn.Module")
-    return model
-
-
 def _check_prediction(name: str, prediction: Prediction, samples: int, size: int) -> None:
     if not isinstance(prediction, Prediction):
         raise InputError(f"{name} returns a {type(prediction).__name__}, not an engine.stages.Prediction")
@@ -307,38 +189,3 @@ def _check_terms(name: str, terms: dict[str, Tensor]) -> None:
         if not isinstance(value, Tensor) or value.ndim:
             kind = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"as a {type(value).__name__}"
             raise InputError(f"{name} returns the term {term} of its loss {kind}, not as a scalar tensor")
-
-
-def _image(batch: PoseBatch) -> Tensor:
-    assert batch.image is not None
-    return batch.image
-
-
-def _load_pretrained(net: HeatmapNet, config: ModelConfig) -> None:
-    """Give a heatmap network the pretrained backbone that the configuration asks for, if any."""
-    if config.pretrained is None:
-        return
-    path = Path(config.pretrained)
-    state = checkpoint.load_state_dict(path) if path.exists() else _download(config.pretrained, config.backbone)
-    own = net.state_dict()
-    for name in own:
-        # older files do not count batches, nor does anything depend on it
-        if name.startswith(("deconv_layers.", "final_layer.")) or name.endswith("num_batches_tracked"):
-            continue
-        if name not in state or state[name].shape != own[name].shape:
-            raise InputError(f"{config.pretrained} lacks {name} of that shape: it is no {config.backbone}")
-        own[name] = state[name]
-    net.load_state_dict(own)
-
-
-def _download(name: str, backbone: Backbone) -> Mapping[str, Tensor]:
-    try:
-        weights = torchvision.models.get_model_weights(backbone)[name]
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False)
-    except KeyError:
-        raise InputError(
-            f"model.pretrained is {name!r}: neither a file nor torchvision weights of {backbone}"
-        ) from None
-    except OSError as error:
-        raise InputError(f"model.pretrained {name} cannot be downloaded ({error}): give a file instead") from None
-    return state
