@@ -91,6 +91,8 @@ class TrainConfig(Command):
     """Interval of log entries (steps); between them the host never waits for the device."""
     validate_every: int = 1
     """Interval of validations (epochs); there is one before the first step and one at the end."""
+    load: Path | None = None
+    """Checkpoint whose networks to begin with, all that it holds; also of a network or a stage of your own."""
     load_2d: Path | None = None
     """Checkpoint whose heatmap network to begin with, ours or the reference code's."""
     load_3d: Path | None = None
@@ -190,6 +192,8 @@ def ignored_values(config: TrainConfig) -> dict[str, Any]:
 def _unused_keys(config: TrainConfig) -> set[str]:
     """Return the dotted keys that mean nothing to a run: those of other stages, optimizers and schedules."""
     unused = set(_UNUSED.get(config.stage, ()))
+    if config.model.network is not None:
+        unused |= {"model.backbone", "model.pretrained"}
     if config.data.access == "random":
         unused |= {"data.shuffle_window", "data.remote"}
         unused |= _DECODING if config.stage == "train3d" else set()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import torch
+from torch import nn
 
 from loaders.errors import InputError, warn_once
 from loaders.system.cores import cores_per_process
@@ -22,6 +23,15 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 GPU_FILES: Final = ("/dev/nvidia[0-9]*", "/dev/dxg")
 """Where Linux, and Windows' Linux, show NVIDIA GPUs."""
 _TRITON_CAPABILITY: Final = (7, 0)
+
+
+def moved(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network on a device, in channels_last where weights have the four dimensions for it."""
+    model.to(device)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:  # as Module.to does, which refuses those of five
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return model
 
 
 def choose_device(device: str) -> torch.device:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from engine.checkpoint import format as checkpoint
-from engine.stages import STAGES, ModelConfig, Stage, StageName, build_network, build_stage
+from engine.device import moved
+from engine.stages import STAGES, ModelConfig, Stage, StageName, build_network, build_stage, is_own
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing, upgraded
@@ -58,8 +59,14 @@ class LoadedModel:
 
     @property
     def backbone(self) -> str | None:
-        """Backbone of the heatmap network; None without one."""
-        return self.stage.config.backbone if "heatmap_net" in self.stage.networks(self.model) else None
+        """Backbone of the heatmap network; None without one of the engine's."""
+        own = self.network is not None or "heatmap_net" not in self.stage.networks(self.model)
+        return None if own else self.stage.config.backbone
+
+    @property
+    def network(self) -> str | None:
+        """Class of a network of a user's own; None for the engine's."""
+        return self.stage.config.network
 
     @property
     def window(self) -> tuple[int, int]:
@@ -75,13 +82,13 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
         saved = describe_reference(saved, path)
     if saved.stage not in STAGES and ":" not in saved.stage:
         raise InputError(f"{path} is of stage {saved.stage}, this program knows {', '.join(STAGES)}: update it")
+    # the checkpoint holds all weights: the pretrained backbone that the run began with may be gone
+    config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
     fits = 0 < saved.image_size <= _LARGEST
-    if "lifting_net" in saved.weights:
+    if "lifting_net" in saved.weights and not is_own(saved.stage, config):
         fits = heatmap_size(saved.image_size) == heatmap_size(image_size_of(saved.weights["lifting_net"], path))
     if not fits:
         raise InputError(f"{path} was altered: its networks are not for image_size {saved.image_size}")
-    # the checkpoint holds all weights: the pretrained backbone that the run began with may be gone
-    config = dataclasses.replace(_restored(ModelConfig, saved.config.get("model"), path), pretrained=None)
     preprocessing = _restored(Preprocessing, upgraded(saved.preprocessing), path) if saved.preprocessing else None
     head = _restored(HeadPosition, saved.head, path) if saved.head else None
     stage = build_stage(saved.stage, config, saved.image_size)
@@ -89,8 +96,7 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
     if absent := stage.networks(model).keys() - saved.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")
     stage.load_weights(model, saved.weights, path)
-    model.eval().to(device).to(memory_format=torch.channels_last)
-    return LoadedModel(path, stage.to(device), model, saved.config, preprocessing, head)
+    return LoadedModel(path, stage.to(device), moved(model.eval(), device), saved.config, preprocessing, head)
 
 
 def _restored(kind: type[T], values: Any, path: Path) -> T:

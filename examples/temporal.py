@@ -70,8 +70,7 @@ class Temporal(Stage):
 
     def poses(self, model: nn.Module, batch: PoseBatch) -> Tensor:
         """Return the poses (B, T, 16, 3) of all frames."""
-        heatmaps = self.targets(batch.as_frames()).unflatten(0, batch.index.shape)
-        poses: Tensor = model(heatmaps)
+        poses: Tensor = model(self.targets(batch))
         return poses
 
 

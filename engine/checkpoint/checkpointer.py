@@ -181,7 +181,7 @@ def load_newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
             break
     if faults and newest is None:
         best = run_dir / BEST
-        remedy = f"begin a new run with --load-2d or --load-3d {best}" if best.exists() else "begin a new run"
+        remedy = f"begin a new run with --load {best}" if best.exists() else "begin a new run"
         raise InputError(f"{faults[0]}; {run_dir} has no other checkpoint to continue from: {remedy}")
     return newest, faults
 

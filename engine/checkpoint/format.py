@@ -91,7 +91,7 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint of ours to go on from. Raises InputError if it is absent, damaged, foreign or non-finite."""
     checkpoint = load_any(path)
     if not isinstance(checkpoint, Checkpoint):
-        raise InputError(f"{path} holds weights alone, no run to go on with: begin one by --load-2d or --load-3d")
+        raise InputError(f"{path} holds weights alone, no run to go on with: begin one by --load")
     if checkpoint.resume_state is not None:
         _check_finite(checkpoint.resume_state.optimizer, "optimizer", path)
     return checkpoint
@@ -108,10 +108,15 @@ def load_any(path: Path) -> Checkpoint | Weights:
     return _checked_networks(reference_weights.from_reference(content) or _refuse(content, path), path)
 
 
+def load_weights(path: Path) -> Weights:
+    """Return the weights in any checkpoint that `load_any` reads."""
+    content = load_any(path)
+    return content.weights if isinstance(content, Checkpoint) else content
+
+
 def load_network(path: Path, network: str) -> dict[str, Tensor]:
     """Return one network's weights, of any checkpoint. Raises InputError if it does not hold them."""
-    content = load_any(path)
-    weights = content.weights if isinstance(content, Checkpoint) else content
+    weights = load_weights(path)
     if network not in weights:
         raise InputError(f"{path} holds no {network}, only {' and '.join(weights)}: give the other stage's checkpoint")
     return weights[network]
@@ -175,8 +180,7 @@ def _fields(kind: type, content: dict[str, Any], path: Path) -> dict[str, Any]:
         value = content.get(field.name, field.default)
         if value is dataclasses.MISSING:
             raise InputError(
-                f"{path} holds no {field.name}: it was altered, or it holds weights alone, which --load-2d and "
-                "--load-3d take"
+                f"{path} holds no {field.name}: it was altered, or it holds weights alone, which --load takes"
             )
         if not _is_of(value, hints[field.name]):
             raise InputError(f"{path} was altered: its {field.name} is a {type(value).__name__}")

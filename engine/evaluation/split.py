@@ -111,6 +111,7 @@ def evaluate_split(
         "checkpoint": str(loaded.source),
         "stage": stage.name,
         "backbone": loaded.backbone,
+        "network": loaded.network,
         "image_size": stage.image_size,
         "shards": str(shard_set.folder.parent),
         "split": shard_set.folder.name,

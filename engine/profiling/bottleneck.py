@@ -12,6 +12,7 @@ import torch
 from engine.config import TrainConfig
 from engine.precision import is_native
 from engine.profiling.throughput import Rate
+from engine.stages import is_own
 from loaders.stage_times import STAGES
 from loaders.system.cores import cores_per_process
 
@@ -109,6 +110,11 @@ def _remedies(config: TrainConfig, device: torch.device, processes: int) -> dict
     precision = "--precision bf16" if config.precision == "fp32" and is_native("bf16", device) else ""
     compress = "" if config.distributed.compress_gradients else "--distributed.compress-gradients"
     every = " and --checkpoint.every" if config.checkpoint.every else ""
+    smaller = "a smaller --model.backbone"
+    if is_own(config.stage, config.model):
+        smaller = "a smaller network"
+    elif config.stage == "train3d":
+        smaller = ""
     can_record = config.cuda_graph == "never" and processes == 1 and config.optim.grad_accum_steps == 1
     return {
         "read": (disk, size, "--data.access sequential on spinning disks" if config.data.access == "random" else ""),
@@ -124,7 +130,7 @@ def _remedies(config: TrainConfig, device: torch.device, processes: int) -> dict
         ),
         "labels": ("cores that nothing else works on", "" if config.stage == "train3d" else batch_size),
         "copy": (size,),
-        "network": ("a GPU", "" if config.stage == "train3d" else "a smaller --model.backbone", precision),
+        "network": ("a GPU", smaller, precision),
         "device": (precision, batch_size),
         "host": ("--cuda-graph always" if can_record else "", batch_size),
         "checkpoints": (f"a larger --checkpoint.minutes{every}; the first and the last one are always written",),

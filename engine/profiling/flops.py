@@ -18,7 +18,7 @@ from engine.config import TrainConfig
 from engine.device import MatmulPrecision
 from engine.distributed import Process
 from engine.precision import Precision
-from engine.stages import STAGES, Stage, build_network
+from engine.stages import Stage, build_network, is_own
 from loaders import InputError, PoseBatch
 from models.camera import IN_IMAGE
 from models.skeleton import JOINTS
@@ -73,8 +73,8 @@ class Utilization:
         flop = None
         try:
             flop = flop_per_image(stage, config.data.window)
-        except Exception as error:  # whatever a stage of a user's own cannot do with tensors that hold nothing
-            if stage.name in STAGES or isinstance(error, InputError):
+        except Exception as error:  # whatever a user's own cannot do with tensors that hold nothing
+            if not is_own(stage.name, config.model) or isinstance(error, InputError):
                 raise
             note = f"no MFU: the operations of {stage.name} cannot be counted ({type(error).__name__}: {error})"
         return cls(flop, None if peak is None else peak * 1e12 * process.world_size, note)

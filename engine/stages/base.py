@@ -1,4 +1,4 @@
-"""What a stage is, what it is built of, and what it predicts."""
+"""What a stage is, and what it is built of."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoint import format as checkpoint
+from engine.stages.prediction import Prediction, check_prediction, check_terms
 from loaders import PoseBatch
 from loaders.batch import Output
 from loaders.errors import InputError
@@ -20,7 +21,6 @@ from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.heatmap_net import Backbone, heatmap_size
 from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatmap_joints
 from models.losses import LossWeights, PoseLoss
-from models.skeleton import HEATMAP_JOINTS, JOINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,9 @@ class ModelConfig:
 
     backbone: Backbone = "resnet50"
     """Backbone of the heatmap network."""
+    network: str | None = None
+    """Network of your own instead of the engine's, as package.module:Class or path/to/file.py:Class; what it gets and
+    returns stands in docs/extending.md."""
     pretrained: str | None = None
     """Pretrained backbone: a file with torchvision's parameter names, or a name such as "IMAGENET1K_V2", which
     torchvision downloads."""
@@ -42,18 +45,6 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.", sigma=POSITIVE)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a stage's network predicts for B samples; None for what the stage does not predict."""
-
-    heatmap: Tensor | None = None
-    """(B, 15, S, S)."""
-    joints_3d: Tensor | None = None
-    """(B, 16, 3), metres relative to Neck."""
-    reconstruction: Tensor | None = None
-    """(B, 15, S, S): the heatmaps as the lifting network reconstructs them from its latent code."""
 
 
 class Errors(NamedTuple):
@@ -79,7 +70,7 @@ class Stage(nn.Module, ABC):
     metric: ClassVar[str]
     """The validation metric that chooses the best checkpoint; lower is better: "error_px" or "mpjpe_mm", which `errors`
     makes, or "loss"."""
-    sees_windows: ClassVar[bool] = False
+    sees_windows: bool = False
     """Whether its batches are windows (B, T, ...), T being ``data.window``, of which the last frame is to be
     predicted."""
 
@@ -113,24 +104,25 @@ class Stage(nn.Module, ABC):
     def run(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         """As `forward_and_loss`, of any batch. Raises InputError if what that returns has not the shapes it should."""
         prediction, terms = self.forward_and_loss(model, self._as_seen(batch))
-        _check_prediction(self.name, prediction, len(batch), self.heatmap_size)
-        _check_terms(self.name, terms)
+        check_prediction(self.name, prediction, len(batch), self.heatmap_size)
+        check_terms(self.name, terms)
         return prediction, terms
 
     def run_to_predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
         """As `predict`, of any batch. Raises InputError as `run` does."""
         prediction = self.predict(model, self._as_seen(batch))
-        _check_prediction(self.name, prediction, len(batch), self.heatmap_size)
+        check_prediction(self.name, prediction, len(batch), self.heatmap_size)
         return prediction
 
     def _as_seen(self, batch: PoseBatch) -> PoseBatch:
         return batch.in_windows(1) if self.sees_windows and batch.index.ndim == 1 else batch
 
     def targets(self, batch: PoseBatch) -> Tensor:
-        """Return the true heatmaps (B, 15, S, S)."""
-        visible = None if self.config.unseen_targets else select_heatmap_joints(batch.visible)
-        targets: Tensor = self.encoder(select_heatmap_joints(batch.joints_2d), visible)
-        return targets
+        """Return the true heatmaps (B, 15, S, S), or (B, T, 15, S, S) of a batch of windows."""
+        frames = batch.as_frames()
+        visible = None if self.config.unseen_targets else select_heatmap_joints(frames.visible)
+        targets: Tensor = self.encoder(select_heatmap_joints(frames.joints_2d), visible)
+        return targets.unflatten(0, batch.index.shape) if batch.index.ndim > 1 else targets
 
     def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Errors]:
         """Return the errors of the batch: ``error_px`` of a frame's joints in the image, ``mpjpe_mm`` of all 16."""
@@ -166,26 +158,7 @@ class Stage(nn.Module, ABC):
             except RuntimeError as error:
                 reason = textwrap.shorten(" ".join(str(error).split("\n\t")[1:2]) or str(error), 160)
                 raise InputError(
-                    f"{source}: its {name} does not fit this configuration ({reason}): keep model.backbone and "
-                    "data.image_size as they were when it was trained"
+                    f"{source}: its {name} does not fit this configuration ({reason}): keep "
+                    f"{'model.network' if self.config.network else 'model.backbone'} and data.image_size as they were "
+                    "when it was trained"
                 ) from None
-
-
-def _check_prediction(name: str, prediction: Prediction, samples: int, size: int) -> None:
-    if not isinstance(prediction, Prediction):
-        raise InputError(f"{name} returns a {type(prediction).__name__}, not an engine.stages.Prediction")
-    maps = (samples, len(HEATMAP_JOINTS), size, size)
-    expected = {"heatmap": maps, "joints_3d": (samples, len(JOINTS), 3), "reconstruction": maps}
-    for part, shape in expected.items():
-        found = getattr(prediction, part)
-        if found is not None and tuple(found.shape) != shape:
-            raise InputError(f"{name} returns {part} of shape {tuple(found.shape)}, not {shape}")
-
-
-def _check_terms(name: str, terms: dict[str, Tensor]) -> None:
-    if not isinstance(terms, dict) or not terms:
-        raise InputError(f"{name} returns its loss as a {type(terms).__name__}, not as terms by name")
-    for term, value in terms.items():
-        if not isinstance(value, Tensor) or value.ndim:
-            kind = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"as a {type(value).__name__}"
-            raise InputError(f"{name} returns the term {term} of its loss {kind}, not as a scalar tensor")

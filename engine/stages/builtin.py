@@ -2,93 +2,150 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from engine.stages.base import Prediction, Stage
+from engine.stages.base import ModelConfig, Stage
+from engine.stages.own_network import Returns, as_prediction, build_own_network, sees_windows
+from engine.stages.prediction import Prediction, check_prediction
 from engine.stages.pretrained import load_pretrained
 from loaders import PoseBatch
 from models.heatmap_net import HeatmapNet
 from models.lifting_net import LiftingNet
-from models.losses import heatmap_loss, reconstruction_loss
+from models.losses import LossWeights, heatmap_loss, reconstruction_loss
 from models.pose_net import PoseNet
 
 
-class Train2d(Stage):
+class BuiltInStage(Stage):
+    """A stage whose network may be exchanged for one of a user's own."""
+
+    returns: ClassVar[Returns]
+    """What its network may return."""
+    given: ClassVar[str]
+    """What its network is called with."""
+
+    def __init__(self, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> None:
+        super().__init__(config, image_size, weights)
+        if config.network is not None:
+            self.sees_windows = sees_windows(config.network)
+
+    @abstractmethod
+    def build_engines(self) -> nn.Module:
+        """Return the engine's network with new weights."""
+
+    @abstractmethod
+    def inputs(self, batch: PoseBatch) -> Tensor:
+        """Return what the network is called with."""
+
+    def build_model(self) -> nn.Module:
+        if self.config.network is None:
+            return self.build_engines()
+        return build_own_network(self.config.network, self.image_size, self.heatmap_size, self.given)
+
+    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
+        return self.predict_from(model, self.inputs(batch))
+
+    def predict_from(self, model: nn.Module, inputs: Tensor) -> Prediction:
+        """As `predict`, of what the network is called with."""
+        name = self.config.network or self.name
+        prediction = as_prediction(name, model(inputs), self.returns)
+        if self.config.network is not None:  # before a loss stumbles over it
+            check_prediction(name, prediction, len(inputs), self.heatmap_size)
+        return prediction
+
+
+class Train2d(BuiltInStage):
     """Image to heatmaps."""
 
     name = "train2d"
     outputs = ("image",)
     metric = "error_px"
+    returns = (("heatmap",),)
+    given = "images (B, 3, H, W) uint8"
 
-    def build_model(self) -> nn.Module:
+    def build_engines(self) -> nn.Module:
         model = HeatmapNet(self.config.backbone)
         load_pretrained(model, self.config)
         return model
 
+    def inputs(self, batch: PoseBatch) -> Tensor:
+        return _image(batch)
+
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
         return {"heatmap_net": model}
 
-    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        return Prediction(model(_image(batch)))
-
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        heatmap = model(_image(batch))
-        return Prediction(heatmap), {"heatmap": self.weights.heatmap * heatmap_loss(heatmap, self.targets(batch))}
+        prediction = self.predict(model, batch)
+        assert prediction.heatmap is not None
+        loss = heatmap_loss(prediction.heatmap, self.targets(batch.predicted))
+        return prediction, {"heatmap": self.weights.heatmap * loss}
 
 
-class Train3d(Stage):
+class Train3d(BuiltInStage):
     """True heatmaps to pose: no image is decoded."""
 
     name = "train3d"
     outputs = ()
     metric = "mpjpe_mm"
+    returns = (("joints_3d",), ("joints_3d", "reconstruction"))
+    given = "heatmaps (B, 15, S, S)"
 
-    def build_model(self) -> nn.Module:
+    def build_engines(self) -> nn.Module:
         return LiftingNet(self.heatmap_size)
+
+    def inputs(self, batch: PoseBatch) -> Tensor:
+        return self.targets(batch)
 
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
         return {"lifting_net": model}
 
-    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        return Prediction(joints_3d=model(self.targets(batch))[0])
-
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        heatmap = self.targets(batch)
-        joints_3d, reconstruction = model(heatmap)
-        terms = {
-            "reconstruction": self.weights.reconstruction * heatmap_loss(reconstruction, heatmap),
-            **self.pose_loss(joints_3d, batch.joints_3d),
-        }
-        return Prediction(joints_3d=joints_3d, reconstruction=reconstruction), terms
+        heatmap = self.inputs(batch)
+        prediction = self.predict_from(model, heatmap)
+        terms = {}
+        if prediction.reconstruction is not None:
+            loss = heatmap_loss(prediction.reconstruction, heatmap[:, -1] if heatmap.ndim == 5 else heatmap)
+            terms["reconstruction"] = self.weights.reconstruction * loss
+        assert prediction.joints_3d is not None
+        return prediction, terms | self.pose_loss(prediction.joints_3d, batch.predicted.joints_3d)
 
 
-class Finetune(Stage):
+class Finetune(BuiltInStage):
     """Both networks together: image to pose."""
 
     name = "finetune"
     outputs = ("image",)
     metric = "mpjpe_mm"
+    returns = (("joints_3d",), ("heatmap", "joints_3d"), ("heatmap", "joints_3d", "reconstruction"))
+    given = "images (B, 3, H, W) uint8"
 
-    def build_model(self) -> nn.Module:
+    def build_engines(self) -> nn.Module:
         model = PoseNet(self.config.backbone, self.image_size)
         load_pretrained(model.heatmap_net, self.config)
         return model
 
-    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
-        assert isinstance(model, PoseNet)
-        return {"heatmap_net": model.heatmap_net, "lifting_net": model.lifting_net}
+    def inputs(self, batch: PoseBatch) -> Tensor:
+        return _image(batch)
 
-    def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
-        return Prediction(*model(_image(batch)))
+    def networks(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Return both parts, which other stages train, or a network of a user's own that is not made of them."""
+        parts = dict(model.named_children())
+        named = {name.split(".")[0] for name in model.state_dict()}
+        return parts if named == parts.keys() == {"heatmap_net", "lifting_net"} else {"network": model}
 
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        heatmap, joints_3d, reconstruction = model(_image(batch))
-        terms = {
-            "heatmap": self.weights.heatmap * heatmap_loss(heatmap, self.targets(batch)),
-            "reconstruction": self.weights.reconstruction * reconstruction_loss(reconstruction, heatmap),
-            **self.pose_loss(joints_3d, batch.joints_3d),
-        }
-        return Prediction(heatmap, joints_3d, reconstruction), terms
+        prediction = self.predict(model, batch)
+        terms = {}
+        if prediction.heatmap is not None:
+            loss = heatmap_loss(prediction.heatmap, self.targets(batch.predicted))
+            terms["heatmap"] = self.weights.heatmap * loss
+            if prediction.reconstruction is not None:
+                loss = reconstruction_loss(prediction.reconstruction, prediction.heatmap)
+                terms["reconstruction"] = self.weights.reconstruction * loss
+        assert prediction.joints_3d is not None
+        return prediction, terms | self.pose_loss(prediction.joints_3d, batch.predicted.joints_3d)
 
 
 def _image(batch: PoseBatch) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from torch import nn
 
@@ -14,7 +14,13 @@ from models.losses import LossWeights
 
 StageName = Literal["train2d", "train3d", "finetune"]
 
-STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (Train2d, Train3d, Finetune)}
+STAGES: Final[dict[str, type[Stage]]] = {stage.name: stage for stage in (Train2d, Train3d, Finetune)}
+"""The engine's own, by their names."""
+
+
+def is_own(name: str, config: ModelConfig) -> bool:
+    """Return whether a stage or its network is a user's own, of which nothing is known."""
+    return name not in STAGES or config.network is not None
 
 
 def find_stage(name: str) -> type[Stage]:

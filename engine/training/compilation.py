@@ -11,7 +11,7 @@ from torch import nn
 from engine.config import CompileMode, TrainConfig
 from engine.device import compiler_fault
 from engine.distributed import Process
-from engine.stages import STAGES
+from engine.stages import is_own
 from loaders.errors import InputError, warn_once
 from models.fused_norm import has_kernels
 
@@ -40,7 +40,7 @@ def choose_mode(config: TrainConfig, process: Process) -> CompileMode:
 
 def _best_mode(config: TrainConfig, process: Process) -> CompileMode:
     """Return the mode that measured fastest, see benchmarks/README.md."""
-    if process.device.type != "cuda" or config.stage not in STAGES:  # what others compute may not compile
+    if process.device.type != "cuda" or is_own(config.stage, config.model):  # what others compute may not compile
         return "off"
     if config.stage != "train3d":
         # our own kernels of batch normalization are faster than compiled ones; a norm over processes has none
@@ -60,7 +60,7 @@ def choose_graph(config: TrainConfig, process: Process) -> bool:
     fault = _graph_fault(config, process)
     if config.cuda_graph == "always" and fault:
         raise InputError(f"cuda_graph is always, and {fault}, or leave --cuda-graph out")
-    wanted = config.cuda_graph == "always" or (config.cuda_graph == "auto" and config.stage in STAGES)
+    wanted = config.cuda_graph == "always" or (config.cuda_graph == "auto" and not is_own(config.stage, config.model))
     return wanted and not fault
 
 

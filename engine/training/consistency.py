@@ -18,11 +18,11 @@ from loaders.errors import InputError
 
 Config = Mapping[str, Any]
 
-PER_NODE: Final = {"config", "run_dir", "load_2d", "load_3d", "debug", "model.pretrained"} | {
+PER_NODE: Final = {"config", "run_dir", "load", "load_2d", "load_3d", "debug", "model.pretrained"} | {
     f"data.{name}" for name in ("shards", "remote", "threads")
 }
 """What may differ between nodes: paths, the number of cores."""
-_PER_CALL: Final = {"config", "run_dir", "resume", "debug", "profile", "load_2d", "load_3d"}
+_PER_CALL: Final = {"config", "run_dir", "resume", "debug", "profile", "load", "load_2d", "load_3d"}
 """What says where a run is, and how it was called and begun: no change of the run."""
 
 
@@ -70,12 +70,10 @@ def check_resumable(checkpoint: Checkpoint, config: Config, image_size: int, sou
     if checkpoint.stage != stage:
         raise InputError(f"{source} is a {checkpoint.stage} run, not {stage}: give another folder")
     if checkpoint.resume_state is None:
-        raise InputError(
-            f"{source} holds weights, but not the state of a run: begin a new one: {from_weights(source, stage)}"
-        )
+        raise InputError(f"{source} holds weights, but not the state of a run: begin a new one: {from_weights(source)}")
     kept: list[tuple[str, Any, Any]] = [("data.image_size", checkpoint.image_size, image_size)]
-    if "heatmap_net" in checkpoint.weights:
-        kept.append(("model.backbone", saved["model.backbone"], present["model.backbone"]))
+    # a run has no backbone if its network has none
+    kept += [(key, saved[key], present[key]) for key in ("model.network", "model.backbone") if key in present]
     for name, before, now in kept:
         if before != now:
             raise InputError(f"{source} was trained with {name} {before}, not {now}: keep it, or begin a new run")
@@ -83,7 +81,7 @@ def check_resumable(checkpoint: Checkpoint, config: Config, image_size: int, sou
     if before != now:
         raise InputError(
             f"{source} was trained by {before}, whose state is of no use to {now}: keep optim.name and optim.apex, or "
-            f"begin a new run from its weights: {from_weights(source, stage)}"
+            f"begin a new run from its weights: {from_weights(source)}"
         )
     return checkpoint.resume_state
 

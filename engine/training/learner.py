@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.profiler import record_function
 
 from engine.checkpoint import format as checkpoint
 from engine.config import CompileMode
+from engine.device import moved
 from engine.distributed import DistributedConfig, Process
 from engine.optimizer import OptimConfig, build_average, build_optimizer, load_optimizer
 from engine.precision import Precision, PrecisionName
@@ -50,7 +51,7 @@ class Learner:
         precision: PrecisionName = "auto",
         compile_mode: CompileMode = "off",
         cuda_graph: bool = False,
-        initial_weights: Mapping[str, Path] | None = None,
+        initial_weights: Sequence[tuple[Path, checkpoint.Weights]] = (),
     ) -> None:
         """Build the network and its optimizer; move the stage to the device.
 
@@ -62,19 +63,19 @@ class Learner:
             precision: type of matrix products.
             compile_mode: as `choose_mode` returns it.
             cuda_graph: record forward and backward pass; as `choose_graph` returns it.
-            initial_weights: networks, as `Stage.networks` names them, and the checkpoints that they begin with.
+            initial_weights: what the network begins with, and where it comes from; the last of several counts.
 
         Raises:
             InputError: the device cannot do what is asked for, or initial weights do not fit.
         """
         _check_device(optim, distributed, process.device)
         model = build_network(stage)
-        for network, path in (initial_weights or {}).items():
-            stage.load_weights(model, {network: checkpoint.load_network(path, network)}, path)
+        for path, weights in initial_weights:
+            stage.load_weights(model, weights, path)
         if distributed.sync_batchnorm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.stage = stage.to(process.device)
-        self.model: nn.Module = model.to(process.device).to(memory_format=torch.channels_last)
+        self.model: nn.Module = moved(model, process.device)
         """The network itself, on the device."""
         self.optimizer = build_optimizer(optim, self.model)
         self.precision = Precision.choose(precision, process.device)

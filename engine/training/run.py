@@ -13,7 +13,15 @@ import numpy as np
 from torch import Tensor
 
 from engine.checkpoint.checkpointer import LAST, load_newest
-from engine.checkpoint.format import Checkpoint, ResumeState, random_state, restore_random_state, seed_all
+from engine.checkpoint.format import (
+    Checkpoint,
+    ResumeState,
+    load_network,
+    load_weights,
+    random_state,
+    restore_random_state,
+    seed_all,
+)
 from engine.config import TrainConfig, ignored_values, used_values
 from engine.device import choose_kernels
 from engine.distributed import Process
@@ -34,7 +42,7 @@ _HEAD_SAMPLES: Final = 4096
 """Poses that stand for a training split where the place of Head is found: each is a read from the disk (samples)."""
 
 Claim = Callable[..., contextlib.AbstractContextManager[None]]
-"""Takes run folder, stage, process and ``resume``; refuses, on all processes, a folder that is not the run's to use."""
+"""Takes run folder, process and ``resume``; refuses, on all processes, a folder that is not the run's to use."""
 
 
 class Run:
@@ -62,20 +70,19 @@ class Run:
         self.process = process
         self.used_config = used_values(config)
         """The configuration as plain values."""
-        if config.data.window > 1 and not find_stage(config.stage).sees_windows:
-            raise InputError(
-                f"data.window is {config.data.window}, and {config.stage} sees single frames: leave it out"
-            )
         resume = config.resume or process.restarted
         with contextlib.ExitStack() as opened:
             self.loader = opened.enter_context(contextlib.closing(self._build_loader(build, "train")))
             self.val_loader = opened.enter_context(contextlib.closing(self._build_loader(build, "val")))
             flags = self.used_config | {"dry_run": config.dry_run}
             check_processes(flags, {"train": self.loader, "val": self.val_loader}, process)
-            opened.enter_context(claim(config.run_dir, config.stage, process, resume=resume))
             seed_all(config.seed)
             built_of = self._network_config()
             self.stage = build_stage(config.stage, built_of.model, self.loader.image_size, config.loss)
+            if config.data.window > 1 and not self.stage.sees_windows:
+                who = config.model.network or config.stage
+                raise InputError(f"data.window is {config.data.window}, and {who} sees single frames: leave it out")
+            opened.enter_context(claim(config.run_dir, process, resume=resume))
             self.learner = self._build_learner(built_of)
             self.step = 0
             self.best = math.inf
@@ -155,7 +162,10 @@ class Run:
         return self.config
 
     def _build_learner(self, config: TrainConfig) -> Learner:
-        initial = {"heatmap_net": config.load_2d, "lifting_net": config.load_3d}
+        initial = [(config.load, load_weights(config.load))] if config.load else []
+        for network, path in (("heatmap_net", config.load_2d), ("lifting_net", config.load_3d)):
+            if path is not None:
+                initial.append((path, {network: load_network(path, network)}))
         return Learner(
             self.stage,
             self.process,
@@ -164,7 +174,7 @@ class Run:
             precision=config.precision,
             compile_mode=config.compile,
             cuda_graph=config.cuda_graph == "always",
-            initial_weights={network: path for network, path in initial.items() if path is not None},
+            initial_weights=initial,
         )
 
     def _resume(self) -> bool:

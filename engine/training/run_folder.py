@@ -18,18 +18,11 @@ CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.jsonl"
 SUMMARY: Final = "summary.json"
 
-_LOAD_FLAGS: Final[dict[str, tuple[str, ...]]] = {
-    "train2d": ("--load-2d",),
-    "train3d": ("--load-3d",),
-    "finetune": ("--load-2d", "--load-3d"),
-}
-
-
 _LOCK: Final = ".lock"
 
 
 @contextlib.contextmanager
-def claimed(run_dir: Path, stage: str, process: Process, *, resume: bool) -> Iterator[None]:
+def claimed(run_dir: Path, process: Process, *, resume: bool) -> Iterator[None]:
     """Keep other runs out of a folder, which the main process alone looks at; every process must call it.
 
     Raises:
@@ -39,7 +32,7 @@ def claimed(run_dir: Path, stage: str, process: Process, *, resume: bool) -> Ite
 
         def claim() -> None:
             lock.enter_context(locked(run_dir, flag="--run-dir", file=_LOCK))
-            check_content(run_dir, stage, resume=resume)
+            check_content(run_dir, resume=resume)
             process.begin()
 
         _on_main(claim, process)
@@ -47,12 +40,12 @@ def claimed(run_dir: Path, stage: str, process: Process, *, resume: bool) -> Ite
 
 
 @contextlib.contextmanager
-def inspected(run_dir: Path, stage: str, process: Process, *, resume: bool) -> Iterator[None]:
+def inspected(run_dir: Path, process: Process, *, resume: bool) -> Iterator[None]:
     """As `claimed`, for a run that writes nothing: raise what that would raise, and leave the folder to others."""
 
     def inspect() -> None:
         Destination(run_dir, "--run-dir").check(_LOCK)
-        check_content(run_dir, stage, resume=resume)
+        check_content(run_dir, resume=resume)
 
     _on_main(inspect, process)
     yield
@@ -72,12 +65,11 @@ def _on_main(look: Callable[[], None], process: Process) -> None:
         raise InputError(refusal)
 
 
-def check_content(run_dir: Path, stage: str, *, resume: bool) -> None:
+def check_content(run_dir: Path, *, resume: bool) -> None:
     """Raise InputError if a run in this folder would write over another one.
 
     Args:
         run_dir: the folder.
-        stage: of the run that is to write there.
         resume: whether it goes on from the newest checkpoint there. A run writes one before anything else, so where
             there is none, but a log or a best checkpoint, some files were lost or not copied.
     """
@@ -90,7 +82,7 @@ def check_content(run_dir: Path, stage: str, *, resume: bool) -> None:
         if best.exists():
             raise InputError(
                 f"{run_dir} has no {LAST} to continue from, but a {BEST}: copy {best} to {last} to go on from there "
-                f"(what was logged after it goes), or begin a new run from its weights: {from_weights(best, stage)}"
+                f"(what was logged after it goes), or begin a new run from its weights: {from_weights(best)}"
             )
         if logged:
             raise InputError(
@@ -98,7 +90,6 @@ def check_content(run_dir: Path, stage: str, *, resume: bool) -> None:
             )
 
 
-def from_weights(path: Path, stage: str) -> str:
-    """Return the flags that begin a run of a stage with a checkpoint's weights; a stage of a user's own has none."""
-    flags = " ".join(f"{flag} {path}" for flag in _LOAD_FLAGS.get(stage, ()))
-    return f"another --run-dir with {flags}" if flags else "another --run-dir"
+def from_weights(path: Path) -> str:
+    """Return the flags that begin a run with a checkpoint's weights."""
+    return f"another --run-dir with --load {path}"

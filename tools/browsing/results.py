@@ -90,7 +90,7 @@ def _predict(
     errors = frame_errors(predictions, loader.shard_set.manifest.actions, None)
     return Result(
         checkpoint=network.source,
-        description=", ".join(filter(None, [stage.name, network.backbone, f"{stage.image_size} px"])),
+        description=", ".join(filter(None, [stage.name, network.backbone, network.network, f"{stage.image_size} px"])),
         note=STAGE_NOTES.get(stage.name, ""),
         errors=errors.ranked if poses else errors.ranked * (XR_EGOPOSE.fy / loader.camera.fy),
         unit=errors.unit,

@@ -95,7 +95,7 @@ def test_older_ones_are_ordered_by_step_whatever_a_copy_made_of_names_and_times(
 def test_where_all_are_damaged_the_best_one_is_named(tmp_path):
     write(tmp_path, [1], best={1})
     (tmp_path / "last.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match=r"--load-2d or --load-3d .*best\.pt"):
+    with pytest.raises(InputError, match=r"--load .*best\.pt"):
         load_newest(tmp_path)
 
 

@@ -147,12 +147,12 @@ def test_what_the_run_refuses_is_refused_alike(tmp_path, train, shards):
 
 def test_a_folder_that_another_run_writes_is_refused_and_left_to_it(tmp_path, train, shards):
     arguments = flags(shards, tmp_path / "run", "train3d")
-    with claimed(tmp_path / "run", "train3d", ALONE, resume=False):
+    with claimed(tmp_path / "run", ALONE, resume=False):
         before = snapshot(tmp_path)
         status, _, err = train(*arguments, "--dry-run")
         assert (status, snapshot(tmp_path)) == (2, before)
         assert "another run is writing" in err
-        with pytest.raises(InputError, match="another run"), claimed(tmp_path / "run", "train3d", ALONE, resume=True):
+        with pytest.raises(InputError, match="another run"), claimed(tmp_path / "run", ALONE, resume=True):
             pass
 
 

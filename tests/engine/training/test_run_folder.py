@@ -59,7 +59,7 @@ def content(folder):
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_that_is_written_is_refused(tmp_path, started, resume):
     arguments = (tmp_path / "run", "--max-steps", "2", *["--resume"] * resume)
-    with claimed(tmp_path / "run", "train3d", ALONE, resume=False):
+    with claimed(tmp_path / "run", ALONE, resume=False):
         assert started(*arguments) == (
             2,
             [f"train: error: another run is writing {tmp_path}/run: wait for it, or give another --run-dir"],
@@ -73,11 +73,11 @@ def test_a_lock_ends_with_its_process(tmp_path, monkeypatch, shards):
     while not read_metrics(run_dir / "metrics.jsonl"):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
-    with pytest.raises(InputError, match="another run is writing"), claimed(run_dir, "train3d", ALONE, resume=True):
+    with pytest.raises(InputError, match="another run is writing"), claimed(run_dir, ALONE, resume=True):
         pass
     process.kill()
     process.wait()
-    with claimed(run_dir, "train3d", ALONE, resume=True):
+    with claimed(run_dir, ALONE, resume=True):
         pass
 
 
@@ -94,7 +94,7 @@ def test_all_processes_learn_of_a_refusal_and_none_resumes_by_itself(tmp_path, s
 def refuse(folder, *, resume):
     before = content(folder)
     with pytest.raises(InputError) as refusal:
-        check_content(folder, "finetune", resume=resume)
+        check_content(folder, resume=resume)
     assert content(folder) == before
     return str(refusal.value)
 
@@ -105,7 +105,7 @@ def test_a_best_checkpoint_alone_is_no_place_to_go_on_from(tmp_path, copied, lef
         path.unlink()
     said = refuse(copied, resume=True)
     assert f"copy {copied}/best.pt to {copied}/last.pt" in said
-    assert f"another --run-dir with --load-2d {copied}/best.pt --load-3d {copied}/best.pt" in said
+    assert f"another --run-dir with --load {copied}/best.pt" in said
     assert "already holds a run" in refuse(copied, resume=False)
 
 
@@ -127,9 +127,9 @@ def test_the_best_one_copied_goes_on(started, trained, copied):
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_an_empty_folder_begins(tmp_path, resume):
-    check_content(tmp_path, "train2d", resume=resume)
+    check_content(tmp_path, resume=resume)
     (tmp_path / "metrics.jsonl").touch()  # as a run leaves it that was killed before its first checkpoint
-    check_content(tmp_path, "train2d", resume=resume)
+    check_content(tmp_path, resume=resume)
 
 
 def test_a_checkpoint_comes_before_anything_else(tmp_path, monkeypatch, shards):
@@ -144,14 +144,14 @@ def test_a_checkpoint_comes_before_anything_else(tmp_path, monkeypatch, shards):
         trainer.fit()
     assert checkpoint.load(tmp_path / "run/last.pt").step == 0
     trainer.close()
-    check_content(tmp_path / "run", "train3d", resume=True)
+    check_content(tmp_path / "run", resume=True)
 
 
 def test_weights_alone_are_no_run(started, copied):
     make_checkpoint(copied / "last.pt", "train3d")
     status, (line,) = started(copied, "--resume")
     assert status == 2
-    assert f"not the state of a run: begin a new one: another --run-dir with --load-3d {copied}/last.pt" in line
+    assert f"not the state of a run: begin a new one: another --run-dir with --load {copied}/last.pt" in line
 
 
 @pytest.mark.parametrize(
