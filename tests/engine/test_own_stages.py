@@ -2,13 +2,15 @@
 
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 
+from engine.checkpoint import format as checkpoint
 from engine.stages import STAGES, ModelConfig, build_stage, find_stage
 from loaders import InputError
-from tests.engine.training_runs import flags, run, start
+from tests.engine.training_runs import flags, read_metrics, run, start
 from tests.shard_factory import make_shard_set
 
 WHOLE = """
@@ -51,6 +53,18 @@ def test_a_stage_in_a_file_trains(tmp_path, monkeypatch, shards):
     assert run(monkeypatch, *flags(shards, tmp_path / "run", write(tmp_path), "--max-steps", "2")) == 0
     weights = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["weights"]
     assert weights.keys() == {"mean"}
+
+
+def test_the_loss_of_the_documentation_is_one_more_term_of_the_engines_stage(tmp_path, monkeypatch, shards):
+    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "hands.py").write_text(block)
+    more = ("--max-steps", "2", "--epochs", "1")
+    assert run(monkeypatch, *flags(shards, tmp_path / "run", f"{tmp_path}/hands.py:HeavyHands", *more)) == 0
+    entries = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    terms = {name for entry in entries for name in entry if name.startswith("val/loss/")}
+    assert terms == {f"val/loss/{term}" for term in ("heatmap", "reconstruction", "pose", "cosine", "bone", "hands")}
+    assert checkpoint.load(tmp_path / "run" / "last.pt").weights.keys() == {"heatmap_net", "lifting_net"}
 
 
 def test_a_module_is_found_in_the_working_folder(tmp_path, monkeypatch):

@@ -167,6 +167,13 @@ def test_host_and_gpu_are_told_apart():
     assert "--cuda-graph" not in found.sentence
 
 
+def test_a_smaller_network_is_advised_by_the_flag_that_chooses_it():
+    assert "a smaller --model.backbone" in find_bottleneck([of()], config(), CPU).sentence
+    own = find_bottleneck([of()], config("--model.network", "own.py:Net"), CPU).sentence
+    assert "a smaller network" in own
+    assert "--model.backbone" not in own
+
+
 def test_processes_that_wait_for_one_another():
     slow_link = [of(exchanging=4.0), of(exchanging=5.0)]
     found = find_bottleneck(slow_link, config(), CPU)

@@ -31,6 +31,7 @@ EVALUATION = {
     "checkpoint": "runs/<b>&amp;/best.pt",
     "stage": "finetune",
     "backbone": "resnet18",
+    "network": None,
     "image_size": 128,
     "split": "test",
     "generated": False,
