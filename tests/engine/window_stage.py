@@ -45,6 +45,14 @@ _TEXT = """
             pose = model(batch.image)
             return Prediction(joints_3d=pose), self.pose_loss(pose, batch.predicted.joints_3d)
 
+    class Shifted(Windows):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.register_buffer("shift", torch.linspace(-1, 1, 48).view(16, 3))
+
+        def predict(self, model, batch):
+            return Prediction(joints_3d=model(batch.image) + self.shift)
+
     class Peeking(Windows):
         def predict(self, model, batch):
             return Prediction(joints_3d=model(batch.image) + 0 * batch.predicted.joints_3d)
