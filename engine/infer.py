@@ -26,7 +26,7 @@ from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import progress_bar
 from engine.device import choose_device
 from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
-from engine.inference.inputs import Job, find_inputs, in_order, one_behind, reading_jobs
+from engine.inference.inputs import Job, by_folder, find_inputs, in_order, one_behind, reading_jobs
 from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
 from engine.inference.pose_model import PoseModel, Poses
 from engine.inference.video import Video
@@ -45,7 +45,8 @@ class InferConfig(Command):
     """Poses of images and videos."""
 
     checkpoint: Path
-    """Checkpoint of a finetuned network, ours or of the reference code."""
+    """Checkpoint of a network that goes from images to poses: of finetune, ours or of the reference code, or of a stage
+    of your own that takes images alone."""
     input: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--input-dir",))]
     """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. Images of any size are taken for the
     dataset's frames or their center squares, enlarged or reduced; the network gets the crop that it was trained on."""
@@ -58,6 +59,9 @@ class InferConfig(Command):
     mask_circle: str | None = None
     """Make images black outside a circle, as the training images are: auto takes the circle of the training images,
     x,y,r is a circle in the input (pixels)."""
+    sequence: bool = False
+    """Take the images of a folder, in the order of their names, for consecutive frames of one recording, as those of a
+    video are. For networks that see windows of frames; without it an image's window is that image again and again."""
     images: bool = True
     """Write the images and videos with the predictions drawn."""
     batch_size: int = 32
@@ -89,15 +93,21 @@ def load_model(
     `engine.inference.pose_model.Poses`: joints_3d (n, 16, 3) in metres relative to Neck, joints_2d (n, 15, 2) in
     pixels of the images, and the confidence (n, 15). If the checkpoint says where the head is, also joints_3d_camera
     (n, 16, 3) in metres in the camera frame, its projection projected_2d (n, 16, 2) into the images, and the distance
-    (n, 15) of that to joints_2d (pixels).
+    (n, 15) of that to joints_2d (pixels). A network without heatmaps has no confidence and no distance, which are NaN;
+    its joints_2d are that projection, or NaN.
+
+    A network that sees windows, of ``model.window`` frames that lie ``model.stride`` apart, takes the images of a call
+    for consecutive frames of one recording. What the windows of the first ones lack, the first image stands in for.
 
     Args:
-        checkpoint: of a finetuned network, ours or of the reference code.
+        checkpoint: of a network that goes from images to poses: of finetune, ours or of the reference code, or of a
+            stage of a user's own that takes images alone.
         device: auto takes the GPU if there is one.
         precision: auto is bf16 where the GPU or CPU computes in it natively, else fp32.
 
     Raises:
-        InputError: the file is no such checkpoint.
+        InputError: the file is no such checkpoint. That a stage of a user's own cannot predict without labels shows in
+            the first call, which then raises it.
     """
     chosen = choose_device(device)
     return PoseModel(read_model(Path(checkpoint), chosen), Precision.choose(precision, chosen))
@@ -111,6 +121,9 @@ def main(config: InferConfig) -> int:
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
     circle_of = mask_circle(config.mask_circle, model.preprocessing)
+    if config.sequence:
+        inputs = by_folder(inputs)
+    _check_sequence(config, model, sum(not source.is_video for source in inputs))
     videos = {source.name: Video(source.path) for source in inputs if source.is_video}
     prepare = Preparation(model.preprocess, partial(model.view, rotate=config.rotate), circle_of, config.images)
     jobs = reading_jobs(inputs, videos, prepare)
@@ -141,6 +154,20 @@ def main(config: InferConfig) -> int:
     return CHECK_FAILED if file.unreadable or drawings.faults else OK
 
 
+def _check_sequence(config: InferConfig, model: PoseModel, images: int) -> None:
+    """Raise InputError for ``--sequence`` without windows; name it where several images might be consecutive frames."""
+    if config.sequence and model.window == 1:
+        raise InputError(
+            f"--sequence is for networks that see windows, {config.checkpoint} sees single frames: drop it"
+        )
+    if not config.sequence and model.window > 1 and images > 1:
+        logger.info(
+            "the network sees windows of %d frames, and each image is by itself: --sequence takes the images of a "
+            "folder for consecutive frames",
+            model.window,
+        )
+
+
 def _predict(
     config: InferConfig, jobs: Iterator[Job], model: PoseModel, file: PredictionsFile, drawings: Drawings
 ) -> Iterator[int]:
@@ -149,7 +176,7 @@ def _predict(
     with ThreadPoolExecutor(workers) as pool:
         read_ahead = in_order(pool, jobs, ahead=config.batch_size + workers)
         # a GPU computes the next batch while this one is written and drawn
-        for batch, begun in one_behind(_begin(read_ahead, config.batch_size, model)):
+        for batch, begun in one_behind(_begin(read_ahead, config, model)):
             file.unreadable += [item for item in batch if isinstance(item, Unreadable)]
             images = [item for item in batch if isinstance(item, InputImage)]
             poses = begun()
@@ -163,12 +190,15 @@ def _predict(
 
 
 def _begin(
-    items: Iterator[InputImage | Unreadable], batch_size: int, model: PoseModel
+    items: Iterator[InputImage | Unreadable], config: InferConfig, model: PoseModel
 ) -> Iterator[tuple[list[InputImage | Unreadable], Callable[[], Poses]]]:
     """Yield batches, and what returns their poses once they are computed."""
-    while batch := list(islice(items, batch_size)):
+    windows = model.windows()
+    while batch := list(islice(items, config.batch_size)):
         images = [item for item in batch if isinstance(item, InputImage)]
-        yield batch, model.begin([image.square for image in images], [image.view for image in images])
+        sequences = [image.sequence if config.sequence or image.timing else None for image in images]
+        frames = windows.add([image.square for image in images], sequences)
+        yield batch, model.begin(*frames, [image.view for image in images])
 
 
 if __name__ == "__main__":

@@ -50,11 +50,12 @@ class LiftingNet(nn.Module):
         # reference checkpoints hold them, nothing uses them: without gradients DDP does not wait for them
         for unused in (self.bn1, self.bn2, self.bn3):
             unused.requires_grad_(False)
+        self._reconstructs = True
 
-    def forward(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (joints_3d, reconstruction)."""
+    def forward(self, heatmaps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return (joints_3d, reconstruction); None instead of that after `drop_reconstruction`."""
         latent = self.encode(heatmaps)
-        return self.pose(latent), self.reconstruct(latent)
+        return self.pose(latent), self.reconstruct(latent) if self._reconstructs else None
 
     def encode(self, heatmaps: Tensor) -> Tensor:
         """Return the latent code (B, 20)."""
@@ -87,6 +88,7 @@ class LiftingNet(nn.Module):
         return reconstruction
 
     def drop_reconstruction(self) -> None:
-        """Delete the layers that only training needs; `encode` and `pose` remain."""
+        """Delete the layers that only training needs: `forward` then returns the pose alone."""
+        self._reconstructs = False
         for name in [name for name, _ in self.named_children() if name.startswith(("b2_", "bn"))]:
             delattr(self, name)

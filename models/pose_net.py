@@ -20,7 +20,7 @@ class PoseNet(nn.Module):
         self.heatmap_net = HeatmapNet(backbone)
         self.lifting_net = LiftingNet(heatmap_size(image_size))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (heatmap, joints_3d, reconstruction)."""
         heatmap = self.heatmap_net(image)
         return heatmap, *self.lifting_net(heatmap)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import cv2
@@ -44,6 +44,11 @@ class InputImage:
     """The image to draw on, perhaps reduced; None if nothing will be drawn."""
     timing: dict[str, float]
     """Of a video's frame: its number, from 0, and its time (seconds)."""
+
+    @property
+    def sequence(self) -> str:
+        """What it may be a frame of: its video, or its folder."""
+        return self.name if self.timing else f"{PurePosixPath(self.name).parent}/"
 
 
 @dataclass(frozen=True)

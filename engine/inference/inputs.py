@@ -57,6 +57,11 @@ def find_inputs(given: Sequence[str]) -> tuple[Path, list[Input]]:
     return folder, [Input(path, path.relative_to(folder).as_posix()) for path in paths]
 
 
+def by_folder(inputs: Sequence[Input]) -> list[Input]:
+    """Return the inputs folder by folder: of each its images in the order of their names, then its videos."""
+    return sorted(inputs, key=lambda source: (source.path.parent, source.is_video, source.path.name))
+
+
 def reading_jobs(inputs: Sequence[Input], videos: dict[str, Video], prepare: Preparation) -> Iterator[Job]:
     """Yield functions that read an image each; a video's frames are decoded here, one after another."""
     for source in inputs:

@@ -1,10 +1,12 @@
 """Inference on images of every kind."""
 
+import dataclasses
 import json
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from engine.evaluate import main as evaluate
@@ -12,6 +14,9 @@ from engine.infer import load_model, main
 from engine.inference.images import Preparation, read_image
 from engine.inference.pose_model import PoseModel
 from engine.inference.view import View
+from engine.loaded_model import read_model
+from engine.precision import Precision
+from engine.stages import Stage
 from loaders import InputError, ShardSet
 from loaders.codecs import decode, encode
 from loaders.preprocessing import Circle, resize
@@ -126,6 +131,27 @@ def test_a_call_takes_one_array_or_many_sizes(model):
         model(images.astype(float))
 
 
+def test_what_only_the_loss_needs_is_deleted(finetuned):
+    """Poses stay the same to the bit; a stage that computes its loss to predict keeps everything."""
+    loaded = read_model(finetuned, torch.device("cpu"))
+    precision = Precision.choose("fp32", torch.device("cpu"))
+    image = frame(0, 64, 64)
+
+    class Losing(type(loaded.stage)):
+        predict = Stage.predict
+
+    stage = Losing(loaded.stage.config, 64)
+    kept = PoseModel(dataclasses.replace(loaded, stage=stage), precision)([image])
+    with torch.inference_mode():
+        heatmap, joints_3d, reconstruction = loaded.model(torch.from_numpy(image[None]).permute(0, 3, 1, 2))
+    assert reconstruction.shape == heatmap.shape
+    dropped = PoseModel(loaded, precision)([image])
+    assert not [name for name in loaded.model.state_dict() if name.startswith(("lifting_net.b2_", "lifting_net.bn"))]
+    for poses in (kept, dropped):
+        np.testing.assert_array_equal(poses.joints_3d, joints_3d.numpy())
+    np.testing.assert_array_equal(kept.joints_2d, dropped.joints_2d)
+
+
 def test_every_kind_of_image_is_read(tmp_path):
     image = frame(0, 96, 160)
     write(tmp_path / "plain.png", image)
@@ -232,10 +258,10 @@ def test_a_batch_begins_before_the_one_before_is_waited_for(tmp_path, monkeypatc
         write(folder / name, image)
     (folder / "3.png").write_text("no image")
 
-    def noted(self, squares, views):
+    def noted(self, *batch):
         number = sum(event == "begin" for event, _ in events)
         events.append(("begin", number))
-        poses_of = begin(self, squares, views)
+        poses_of = begin(self, *batch)
         return lambda: (events.append(("wait", number)), poses_of())[1]
 
     monkeypatch.setattr(PoseModel, "begin", noted)
@@ -392,7 +418,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, finetuned):
         ((finetuned, tmp_path / "nothing", tmp_path / "out"), "has no images"),
         ((finetuned, tmp_path / "images", tmp_path), "would be overwritten"),
         ((tmp_path / "absent.pt", tmp_path / "in", tmp_path / "out"), "does not exist"),
-        *(((half, tmp_path / "in", tmp_path / "out"), "not the whole way") for half in halves),
+        ((halves[0], tmp_path / "in", tmp_path / "out"), "not the whole way from an image to its pose: give one that"),
+        ((halves[1], tmp_path / "in", tmp_path / "out"), "is a train3d checkpoint, which takes no images: give one"),
+        ((finetuned, tmp_path / "in", tmp_path / "out", "--sequence"), "sees single frames: drop it"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--rotate", "45"), "--rotate"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2"), "mask_circle is '1,2'"),
         ((finetuned, tmp_path / "in", tmp_path / "out", "--mask-circle", "1,2,-3"), "mask_circle"),

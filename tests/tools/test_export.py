@@ -1,6 +1,7 @@
 """Exported networks compute what PyTorch computes, at any batch size, without this project's code."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import torch
 from engine.infer import load_model
 from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
 from tests.checkpoint_factory import make_checkpoint
+from tests.engine.window_stage import as_stage, train_window_stage
 from tools import export
 from tools.convert_checkpoint import main as convert
 from tools.export import generated_frames, main
@@ -99,6 +101,79 @@ def test_the_pose_in_the_camera_frame_is_a_third_output(tmp_path, capsys, placed
     assert "in the camera frame, metres, x right, y down" in facts["joints_3d_camera"]
 
 
+@pytest.fixture(scope="module")
+def sees_windows(tmp_path_factory):
+    return train_window_stage(tmp_path_factory.mktemp("windows"))
+
+
+def opened(path):
+    """Return an exported network as a function from images to its outputs, and what the file says."""
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(path)
+        facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        return lambda images: session.run(None, {"image": images}), facts
+    facts = dict.fromkeys(("window", "stride", "outputs"), "")
+    network = torch.export.load(path, extra_files=facts).module()
+    return lambda images: [values.detach().numpy() for values in network(torch.from_numpy(images))], facts
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_windows_of_a_stage_of_ones_own(tmp_path, capfd, sees_windows, ending):
+    """They are what `load_model` makes of consecutive frames, in batches of any size, with the stage's constants."""
+    path = tmp_path / f"model.{ending}"
+    shifted = as_stage(sees_windows, "Shifted", tmp_path / "shifted.pt")
+    capfd.readouterr()
+    assert run(shifted, path) == 0
+    said = capfd.readouterr()
+    assert "uint8 (batch, 3, 3, 64, 64) RGB, window 3 frames, stride 2, the last one is predicted; gives" in said.out
+    assert "gives joints_3d and joints_3d_camera\n" in said.out
+    assert not said.err
+    network, facts = opened(path)
+    assert facts["window"].startswith("3 frames of one recording")
+    assert facts["stride"].startswith("2 frames from one to the next")
+    assert "heatmap_joints" not in facts
+    frames = generated_frames(7, 64)
+    windows = np.stack([frames[[max(0, i - 4), max(0, i - 2), i]] for i in range(7)])
+    expected = load_model(shifted, device="cpu", precision="fp32")(frames.transpose(0, 2, 3, 1))
+    for chosen in (slice(None), slice(5, 6)):
+        joints_3d, in_camera = network(windows[chosen])
+        np.testing.assert_allclose(joints_3d, expected.joints_3d[chosen], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(in_camera, expected.joints_3d_camera[chosen], rtol=1e-4, atol=1e-5)
+    plain = load_model(sees_windows, device="cpu", precision="fp32")(frames.transpose(0, 2, 3, 1))
+    shift = np.linspace(-1, 1, 48).reshape(16, 3)
+    np.testing.assert_allclose(expected.joints_3d, plain.joints_3d + shift, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("Peeking", r"own\.py:Peeking uses labels to predict, or is not finite"),
+        ("Silent", r"own\.py:Silent checkpoint, which predicts neither heatmaps nor poses"),
+        ("WithDepth", r"own\.py:WithDepth checkpoint, which takes depth and rot beside images"),
+        ("Branching", r"cannot be exported to \.{ending} \(\w+: Could not guard .*\): try .*/model\.{other}$"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_stages_that_cannot_be_exported_are_refused_in_one_line(tmp_path, capfd, sees_windows, case, ending):
+    name, said = case
+    path, other = as_stage(sees_windows, name, tmp_path / "other.pt"), {"onnx": "pt2", "pt2": "onnx"}[ending]
+    capfd.readouterr()
+    assert run(path, tmp_path / f"model.{ending}") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(said.format(ending=ending, other=other), line), line
+    assert [found.name for found in tmp_path.iterdir()] == ["other.pt"]
+
+
+def test_files_hold_what_predicting_needs_and_no_more(tmp_path, placed, onnx_file):
+    assert run(placed, tmp_path / "model.pt2") == 0
+    names = torch.export.load(tmp_path / "model.pt2").state_dict.keys()
+    lifting = {name.split(".")[2] for name in names if name.startswith("model.lifting_net.")}
+    assert lifting == {*(f"{kind}{i}" for kind in ("conv", "fc", "b1_fc") for i in (1, 2, 3))}
+    assert {name.split(".")[0] for name in names} == {"model", "head"}  # none of the loss's constants
+    for path in (tmp_path / "model.pt2", onnx_file):
+        assert b"tools/export.py" not in path.read_bytes()  # where the code lay is nobody's business
+
+
 def test_a_package_runs_without_our_code(tmp_path, finetuned):
     assert run(finetuned, tmp_path / "model.pt2") == 0
     np.save(tmp_path / "frames.npy", generated_frames(2, 64))
@@ -137,7 +212,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, finet
     cases = (
         (finetuned, "there.onnx", "exists: remove it"),
         (finetuned, "model.pth", "ends in neither of .onnx, .pt2"),
-        (lifting, "model.onnx", "is a train3d checkpoint, which is not exported"),
+        (lifting, "model.onnx", "is a train3d checkpoint, which takes no images: give one"),
         (tmp_path / "absent.pt", "model.onnx", "does not exist"),
     )
     for checkpoint, output, complaint in cases:
