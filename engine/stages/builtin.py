@@ -52,7 +52,7 @@ class BuiltInStage(Stage):
         name = self.config.network or self.name
         prediction = as_prediction(name, model(inputs), self.returns)
         if self.config.network is not None:  # before a loss stumbles over it
-            check_prediction(name, prediction, len(inputs), self.heatmap_size)
+            check_prediction(name, prediction, inputs.shape[0], self.heatmap_size)
         return prediction
 
 

@@ -4,11 +4,14 @@ import json
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from engine import evaluate
+from engine import evaluate, infer
+from loaders.codecs import encode
 from tests.engine.training_runs import finish, flags, read_metrics, same, start, weights
 from tests.shard_factory import make_shard_set
+from tools import export
 
 pytestmark = pytest.mark.slow
 
@@ -55,3 +58,26 @@ def test_evaluation_names_the_network(tmp_path, monkeypatch, shards, trained):
     evaluation = json.loads((tmp_path / "report" / "metrics.json").read_text())["evaluation"]
     assert (evaluation["stage"], evaluation["backbone"], evaluation["network"]) == ("finetune", None, NETWORK[1])
     assert f"finetune, {NETWORK[1]}," in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_it_is_used_and_exported(tmp_path, monkeypatch, capsys, trained):
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    for number, image in enumerate(images):
+        (tmp_path / f"{number}.png").write_bytes(encode(image, ".png"))
+    given = ("--input", str(tmp_path / "*.png"), "--output", str(tmp_path / "out"), "--sequence", "--precision", "fp32")
+    monkeypatch.setattr(sys, "argv", ["infer", "--checkpoint", str(trained / "best.pt"), *given])
+    assert infer.main() == 0
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    expected = infer.load_model(trained / "best.pt", precision="fp32")(images).joints_3d
+    assert [entry["confidence"]["Neck"] for entry in found] == [None] * 6
+    poses = np.array([list(entry["joints_3d_m"].values()) for entry in found])
+    np.testing.assert_allclose(poses, expected, atol=1e-5)
+    for ending in ("onnx", "pt2"):
+        output = str(tmp_path / f"net.{ending}")
+        monkeypatch.setattr(sys, "argv", ["export", "--checkpoint", str(trained / "best.pt"), "--output", output])
+        assert export.main() == 0
+        said = capsys.readouterr().out
+        assert (
+            "uint8 (batch, 3, 3, 64, 64) RGB, window 3 frames, stride 2, the last one is predicted; gives joints_3d"
+            in said
+        )
