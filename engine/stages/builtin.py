@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from engine.stages.base import Prediction, Stage
-from engine.stages.pretrained import load_pretrained
+from engine.stages.pretrained import backbone_faults, load_pretrained
 from loaders import PoseBatch
 from models.heatmap_net import HeatmapNet
 from models.lifting_net import LiftingNet
@@ -21,7 +21,8 @@ class Train2d(Stage):
     metric = "error_px"
 
     def build_model(self) -> nn.Module:
-        model = HeatmapNet(self.config.backbone)
+        with backbone_faults():
+            model = HeatmapNet(self.config.backbone, image_size=self.image_size)
         load_pretrained(model, self.config)
         return model
 
@@ -70,7 +71,8 @@ class Finetune(Stage):
     metric = "mpjpe_mm"
 
     def build_model(self) -> nn.Module:
-        model = PoseNet(self.config.backbone, self.image_size)
+        with backbone_faults():
+            model = PoseNet(self.config.backbone, self.image_size)
         load_pretrained(model.heatmap_net, self.config)
         return model
 
