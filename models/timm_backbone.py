@@ -186,4 +186,4 @@ def _without_numbers(value: Tensor) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+    return textwrap.shorten(": ".join(filter(None, [type(error).__name__, str(error)])), 200)
