@@ -63,6 +63,7 @@ setup(
         "cluster": ["dask[distributed]"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "parquet": ["pyarrow"],
+        "timm": ["timm"],
         # mlflow-skinny with a local database; trackio wants a pillow older than constraints.txt has
         "trackers": ["alembic", "mlflow-skinny>=3", "sqlalchemy", "wandb"],
         "docs": ["mkdocs-material", "mkdocstrings-python"],

@@ -69,11 +69,12 @@ class TrainConfig(Command):
     precision: PrecisionName = "auto"
     """Type of matrix products; auto is bf16 where the GPU or CPU computes in it natively, else fp32."""
     compile: CompileMode = "auto"
-    """Mode of torch.compile; auto is off on a CPU, and on a GPU for train2d and finetune, whose batch normalization has
-    kernels of its own. The first steps of train3d then take a minute."""
+    """Mode of torch.compile; auto is off on a CPU, for backbones of timm and networks of your own, and on a GPU for
+    train2d and finetune, whose batch normalization has kernels of its own. The first steps of train3d then take a
+    minute."""
     cuda_graph: Literal["auto", "always", "never"] = "auto"
     """Record forward and backward pass as one CUDA graph, which the host starts by a single call; auto does so on a GPU
-    for one process without gradient accumulation."""
+    for one process without gradient accumulation, for the engine's networks without timm."""
     deterministic: bool = False
     """On a GPU, take kernels that give the same bits every time; torch warns of those that do not. Slower: otherwise
     cuDNN times its kernels in the first steps and takes the fastest."""

@@ -107,6 +107,8 @@ def _restored(kind: type[T], values: Any, path: Path) -> T:
         raise InputError(f"{path} was written by a newer program, which knows {error}: update this one") from None
     except ValueError as error:
         raise InputError(f"{path} was altered: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def describe_reference(weights: checkpoint.Weights, path: Path) -> checkpoint.Checkpoint:

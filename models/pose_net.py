@@ -17,7 +17,7 @@ class PoseNet(nn.Module):
 
     def __init__(self, backbone: str = "resnet50", image_size: int = 368) -> None:
         super().__init__()
-        self.heatmap_net = HeatmapNet(backbone)
+        self.heatmap_net = HeatmapNet(backbone, image_size=image_size)
         self.lifting_net = LiftingNet(heatmap_size(image_size))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -13,9 +13,11 @@ from engine.checkpoint import format as checkpoint
 from engine.checkpoint import torch_file
 from engine.cli.command import OK, Command, command
 from engine.loaded_model import describe_reference
+from engine.stages import STAGES
 from loaders.errors import InputError
 from loaders.system.files import appearing
 from models import reference_weights
+from models.timm_backbone import is_timm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ def main(flags: ConvertFlags) -> int:
     found = checkpoint.load_any(flags.input)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(found, checkpoint.Checkpoint):
+        _check_networks(found, flags.input)
         sections = reference_weights.to_reference(found.weights)
         with appearing(flags.output) as temporary:
             torch_file.write(temporary, sections)
@@ -46,6 +49,16 @@ def main(flags: ConvertFlags) -> int:
         converted = f"a {ours.stage} checkpoint of this engine, {ours.image_size} px"
     sys.stdout.write(f"{flags.output}: {converted}\n")
     return OK
+
+
+def _check_networks(found: checkpoint.Checkpoint, path: Path) -> None:
+    """Raise InputError for networks that the reference code does not have."""
+    model = found.config.get("model", {})
+    if found.stage not in STAGES or model.get("network") or is_timm(model.get("backbone", "")):
+        raise InputError(
+            f"{path} holds a network that the reference code does not have: give a checkpoint of {', '.join(STAGES)} "
+            "whose backbone is a ResNet"
+        )
 
 
 if __name__ == "__main__":

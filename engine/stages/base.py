@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import textwrap
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -18,23 +19,25 @@ from loaders.batch import Output
 from loaders.errors import InputError
 from loaders.ranges import POSITIVE, check_ranges
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
-from models.heatmap_net import Backbone, heatmap_size
+from models.heatmap_net import BACKBONES, heatmap_size
 from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatmap_joints
 from models.losses import LossWeights, PoseLoss
+from models.timm_backbone import PREFIX, is_timm
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The networks and their targets."""
 
-    backbone: Backbone = "resnet50"
-    """Backbone of the heatmap network."""
+    backbone: str = "resnet50"
+    """Backbone of the heatmap network: resnet18, resnet34, resnet50, resnet101, resnet152, or timm/NAME for a feature
+    extractor of timm, such as timm/convnext_tiny."""
     network: str | None = None
     """Network of your own instead of the engine's, as package.module:Class or path/to/file.py:Class; what it gets and
     returns stands in docs/extending.md."""
     pretrained: str | None = None
     """Pretrained backbone: a file with torchvision's parameter names, or a name such as "IMAGENET1K_V2", which
-    torchvision downloads."""
+    torchvision downloads; for timm/NAME a file with timm's, or a tag such as "fb_in22k", which timm downloads."""
     sigma: float = SIGMA
     """Standard deviation of the target Gaussians (heatmap cells)."""
     quantized_targets: bool = False
@@ -45,6 +48,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.", sigma=POSITIVE)
+        _check_backbone(self.backbone)
+
+
+def _check_backbone(backbone: str) -> None:
+    if is_timm(backbone) and importlib.util.find_spec("timm") is None:
+        raise InputError(f"model.backbone {backbone} needs timm: pip install timm")
+    if backbone not in BACKBONES and not is_timm(backbone):
+        raise InputError(f"model.backbone is {backbone!r}: give {', '.join(BACKBONES)}, or {PREFIX}NAME")
 
 
 class Errors(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from engine.stages.base import ModelConfig, Stage
 from engine.stages.own_network import Returns, as_prediction, build_own_network, sees_windows
 from engine.stages.prediction import Prediction, check_prediction
-from engine.stages.pretrained import load_pretrained
+from engine.stages.pretrained import backbone_faults, load_pretrained
 from loaders import PoseBatch
 from models.heatmap_net import HeatmapNet
 from models.lifting_net import LiftingNet
@@ -66,7 +66,8 @@ class Train2d(BuiltInStage):
     given = "images (B, 3, H, W) uint8"
 
     def build_engines(self) -> nn.Module:
-        model = HeatmapNet(self.config.backbone)
+        with backbone_faults():
+            model = HeatmapNet(self.config.backbone, image_size=self.image_size)
         load_pretrained(model, self.config)
         return model
 
@@ -122,7 +123,8 @@ class Finetune(BuiltInStage):
     given = "images (B, 3, H, W) uint8"
 
     def build_engines(self) -> nn.Module:
-        model = PoseNet(self.config.backbone, self.image_size)
+        with backbone_faults():
+            model = PoseNet(self.config.backbone, self.image_size)
         load_pretrained(model.heatmap_net, self.config)
         return model
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torchvision
@@ -11,7 +13,17 @@ from torch import Tensor
 from engine.checkpoint import format as checkpoint
 from engine.stages.base import ModelConfig
 from loaders.errors import InputError
-from models.heatmap_net import Backbone, HeatmapNet
+from models.heatmap_net import HeatmapNet
+from models.timm_backbone import BackboneError, TimmBackbone, pretrained_tags
+
+
+@contextlib.contextmanager
+def backbone_faults() -> Iterator[None]:
+    """Make a line for the user of what is wrong with a backbone of timm."""
+    try:
+        yield
+    except BackboneError as error:
+        raise InputError(f"model.backbone {error}") from error
 
 
 def load_pretrained(net: HeatmapNet, config: ModelConfig) -> None:
@@ -19,6 +31,12 @@ def load_pretrained(net: HeatmapNet, config: ModelConfig) -> None:
     if config.pretrained is None:
         return
     path = Path(config.pretrained)
+    if net.backbone is not None:
+        if path.exists():
+            _load_timm_file(net.backbone, path, config.backbone)
+        else:
+            _load_timm_tag(net.backbone, config.pretrained, config.backbone)
+        return
     state = checkpoint.load_state_dict(path) if path.exists() else _download(config.pretrained, config.backbone)
     own = net.state_dict()
     for name in own:
@@ -31,7 +49,7 @@ def load_pretrained(net: HeatmapNet, config: ModelConfig) -> None:
     net.load_state_dict(own)
 
 
-def _download(name: str, backbone: Backbone) -> Mapping[str, Tensor]:
+def _download(name: str, backbone: str) -> Mapping[str, Tensor]:
     try:
         weights = torchvision.models.get_model_weights(backbone)[name]
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=False)
@@ -42,3 +60,37 @@ def _download(name: str, backbone: Backbone) -> Mapping[str, Tensor]:
     except OSError as error:
         raise InputError(f"model.pretrained {name} cannot be downloaded ({error}): give a file instead") from None
     return state
+
+
+def _load_timm_file(net: TimmBackbone, path: Path, backbone: str) -> None:
+    import timm.models  # noqa: PLC0415 - optional
+
+    try:
+        found = timm.models.load_state_dict(str(path))
+    except Exception as error:  # of the format that the ending names, and of torch
+        raise InputError(f"{path} cannot be read ({_shortened(error)}): give weights as timm keeps them") from error
+    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if unusable := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise InputError(f"{path}: {unusable[0]} is non-finite: give another file")
+    if not state:
+        raise InputError(f"{path} holds no weights: give those of {backbone}, by timm's names")
+    try:
+        net.load_weights(state)
+    except BackboneError as error:
+        raise InputError(f"{path} {error}: it is no {backbone}") from error
+
+
+def _load_timm_tag(net: TimmBackbone, tag: str, backbone: str) -> None:
+    if tag not in (known := pretrained_tags(backbone)):
+        names = f"timm's are {', '.join(known)}" if known else "timm has none"
+        raise InputError(f"model.pretrained is {tag!r}: neither a file nor weights of {backbone}; {names}")
+    try:
+        net.load_tag(tag)
+    except Exception as error:  # of whatever client of HTTP it comes through
+        raise InputError(
+            f"model.pretrained {tag} cannot be downloaded ({_shortened(error)}): give a file instead"
+        ) from error
+
+
+def _shortened(error: Exception) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, 160)

@@ -14,6 +14,7 @@ from engine.distributed import Process
 from engine.stages import is_own
 from loaders.errors import InputError, warn_once
 from models.fused_norm import has_kernels
+from models.timm_backbone import is_timm
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def choose_mode(config: TrainConfig, process: Process) -> CompileMode:
 
 def _best_mode(config: TrainConfig, process: Process) -> CompileMode:
     """Return the mode that measured fastest, see benchmarks/README.md."""
-    if process.device.type != "cuda" or is_own(config.stage, config.model):  # what others compute may not compile
+    if process.device.type != "cuda" or not _is_measured(config):  # what others compute may not compile
         return "off"
     if config.stage != "train3d":
         # our own kernels of batch normalization are faster than compiled ones; a norm over processes has none
@@ -60,8 +61,14 @@ def choose_graph(config: TrainConfig, process: Process) -> bool:
     fault = _graph_fault(config, process)
     if config.cuda_graph == "always" and fault:
         raise InputError(f"cuda_graph is always, and {fault}, or leave --cuda-graph out")
-    wanted = config.cuda_graph == "always" or (config.cuda_graph == "auto" and not is_own(config.stage, config.model))
+    wanted = config.cuda_graph == "always" or (config.cuda_graph == "auto" and _is_measured(config))
     return wanted and not fault
+
+
+def _is_measured(config: TrainConfig) -> bool:
+    """Return whether benchmarks/README.md has a run's network: no user's own, and none with a backbone of timm."""
+    has_timm = config.stage != "train3d" and is_timm(config.model.backbone)
+    return not has_timm and not is_own(config.stage, config.model)
 
 
 def _graph_fault(config: TrainConfig, process: Process) -> str:

@@ -29,6 +29,7 @@ from engine.training.run_folder import inspected
 from engine.training.validation import validate
 from loaders import PoseBatch
 from loaders.system.os_errors import format_bytes
+from models.timm_backbone import is_timm, pretrained_tags
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -58,9 +59,14 @@ class Rehearsal(Run):
 
 
 def to_download(config: ModelConfig) -> bool:
-    """Return whether the pretrained backbone would have to be downloaded; False if there is no such backbone."""
+    """Return whether the pretrained backbone would have to be downloaded; False if there is no such backbone.
+
+    What timm has downloaded before it alone knows, so that counts as well.
+    """
     if config.pretrained is None or Path(config.pretrained).exists():
         return False
+    if is_timm(config.backbone):
+        return config.pretrained in pretrained_tags(config.backbone)
     known = torchvision.models.get_model_weights(config.backbone).__members__
     if config.pretrained not in known:
         return False
@@ -200,7 +206,8 @@ def show_forecast(run: Rehearsal, forecast: Forecast) -> None:
     if config.compile != "off":
         notes.append("measured without torch.compile, which keeps what it compiles on the disk")
     if to_download(config.model):
-        notes.append(f"model.pretrained {config.model.pretrained} is still to be downloaded: measured without it")
+        still = "may have" if is_timm(config.model.backbone) else "is still"
+        notes.append(f"model.pretrained {config.model.pretrained} {still} to be downloaded: measured without it")
     show(rows, (*notes, *destination.warnings(needed)))
 
 

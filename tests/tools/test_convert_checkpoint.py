@@ -53,6 +53,22 @@ def test_weights_come_back(tmp_path, capsys, stage):
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
+@pytest.mark.parametrize(
+    ("stage", "model"),
+    [
+        ("train2d", {"network": "own.py:Net"}),
+        ("finetune", {"backbone": "timm/convnext_atto"}),
+        ("own.py:Stage", {"backbone": "resnet18"}),
+    ],
+)
+def test_a_network_that_the_reference_code_lacks_is_refused(tmp_path, capsys, stage, model):
+    ours = checkpoint.Checkpoint(stage=stage, image_size=64, config={"model": model}, weights={"heatmap_net": {}})
+    checkpoint.save(tmp_path / "ours.pt", ours)
+    assert run(tmp_path / "ours.pt", tmp_path / "theirs.pth") == 2
+    assert "holds a network that the reference code does not have" in capsys.readouterr().err
+    assert not (tmp_path / "theirs.pth").exists()
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_backbone_is_read_off_the_weights(backbone):
     described = describe_reference({"heatmap_net": heatmap_net(backbone)}, SOME)

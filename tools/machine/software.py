@@ -23,6 +23,7 @@ MINIMUM: Final = (3, 11)
 OPTIONAL: Final = {
     "export": ("ONNX (tools.export)", {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}),
     "parquet": ("evaluate --per-frame parquet", {"pyarrow": "pyarrow"}),
+    "timm": ("--model.backbone timm/NAME", {"timm": "timm"}),
     "cluster": ("tools.shard --scheduler", {"dask[distributed]": "distributed"}),
     "trackers": (
         "--log.to wandb and mlflow",
