@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.camera_base import IN_IMAGE, IN_LENS, UNSEEN, Camera, Crop, Floats
+from models.ocam import OcamCamera
+from models.pinhole import PinholeCamera
 
 __all__ = [
     "CAMERAS",
@@ -24,6 +26,8 @@ __all__ = [
     "Crop",
     "FisheyeCamera",
     "Floats",
+    "OcamCamera",
+    "PinholeCamera",
     "euler_to_rotation",
     "world_to_camera",
 ]
@@ -115,7 +119,9 @@ XR_EGOPOSE: Final = FisheyeCamera(
 )
 """The released dataset's camera, given by its author in issue 7 of the official repository."""
 
-CAMERAS: Final[dict[str, type[Camera]]] = {camera.model: camera for camera in (FisheyeCamera,)}
+CAMERAS: Final[dict[str, type[Camera]]] = {
+    camera.model: camera for camera in (FisheyeCamera, PinholeCamera, OcamCamera)
+}
 """Every camera model by its word."""
 
 
