@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from loaders.epoch_order import counter_hash
 from loaders.ranges import Range, check_ranges
-from models.camera import FisheyeCamera
+from models.camera import Camera
 from models.skeleton import FLIP_INDICES
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114])
@@ -82,7 +82,7 @@ class Augmentation:
         sign = np.where(self.flip, -1.0, 1.0)
         return np.stack([np.stack([cos * sign, -sin], -1), np.stack([sin * sign, cos], -1)], -2)
 
-    def warp(self, camera: FisheyeCamera) -> NDArray[np.float64]:
+    def warp(self, camera: Camera) -> NDArray[np.float64]:
         """Return (n, 2, 3): the affine map from the camera's pixels to the augmented image's pixels."""
         focal = np.array([camera.fx, camera.fy])
         center = np.array([camera.cx, camera.cy])
@@ -90,7 +90,7 @@ class Augmentation:
         return np.concatenate([linear, (center - linear @ center)[:, :, None]], axis=2)
 
     def move_joints(
-        self, joints_2d: NDArray[np.float32], joints_3d: NDArray[np.float32], camera: FisheyeCamera
+        self, joints_2d: NDArray[np.float32], joints_3d: NDArray[np.float32], camera: Camera
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Apply to joints_2d (n, 16, 2), pixels of ``camera``, and joints_3d (n, 16, 3), metres, camera frame."""
         warp = self.warp(camera)

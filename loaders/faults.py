@@ -14,14 +14,14 @@ from loaders.codecs import Bytes, PngLayout, png_layout
 from loaders.errors import InputError
 from loaders.format.sample import ROT, read_rotations
 from loaders.format.shard_set import ShardSet
-from models.camera import FisheyeCamera
+from models.camera import Camera
 from models.skeleton import JOINTS
 
 Fault = tuple[int, str, str]
 """What cannot be used: position in the split, member, what is wrong."""
 
 
-def size_fault(camera: FisheyeCamera, height: int, width: int) -> str:
+def size_fault(camera: Camera, height: int, width: int) -> str:
     """Return what is wrong with the size of a stored image (pixels); empty if it is the camera's."""
     if (height, width) == (camera.height, camera.width):
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from loaders.codecs import Image, decode, encode, encode_array
 from loaders.errors import InputError
-from models.camera import XR_EGOPOSE, Crop, FisheyeCamera
+from models.camera import XR_EGOPOSE, Camera, Crop
+
+AnyCamera = TypeVar("AnyCamera", bound=Camera)
 
 Format = Literal["jpeg", "png", "raw", "source"]
 
@@ -67,21 +69,21 @@ class Preprocessing:
     """The circle outside which the images are black, in pixels of a square of that size; None if it is not known."""
 
     @classmethod
-    def of(cls, format: Format, crop: Crop, image_size: int, quality: int, frame: FisheyeCamera) -> Preprocessing:
+    def of(cls, format: Format, crop: Crop, image_size: int, quality: int, frame: Camera) -> Preprocessing:
         """Return the preprocessing that the options of ``tools.shard`` ask for, of the frames of a camera."""
         if format == "source":
             return cls(crop, frame.window(crop)[2], format, None)
         return cls(crop, image_size, format, quality if format == "jpeg" else None)
 
-    def camera(self, frame: FisheyeCamera) -> FisheyeCamera:
+    def camera(self, frame: AnyCamera) -> AnyCamera:
         """Return the camera of the stored images, given that of the frames."""
         return frame if self.format == "source" else frame.cropped(self.crop, self.image_size)
 
-    def window(self, stored: FisheyeCamera) -> tuple[int, int, int]:
+    def window(self, stored: Camera) -> tuple[int, int, int]:
         """Return left, top and side of the square that a network sees, in pixels of the stored images."""
         return stored.window(self.crop) if self.format == "source" else (0, 0, stored.width)
 
-    def visibility(self, stored: FisheyeCamera, pose: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def visibility(self, stored: Camera, pose: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the visibility (16,) of the joints in the square that a network sees.
 
         Args:

@@ -1,4 +1,4 @@
-"""The dataset's fisheye camera: projection, back-projection, and the pixels of a stored square image.
+"""Cameras: the dataset's fisheye, and every model by its word; poses of the dataset's camera.
 
 Pixel coordinates have their centers at integers: the top left pixel covers [-0.5, 0.5] x [-0.5, 0.5].
 The camera frame is OpenCV's: x right, y down, z along the optical axis.
@@ -6,28 +6,35 @@ The camera frame is OpenCV's: x right, y down, z along the optical axis.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from models.camera_base import IN_IMAGE, IN_LENS, UNSEEN, Camera, Crop, Floats
+from models.ocam import OcamCamera
+from models.pinhole import PinholeCamera
 
-Crop = Literal["square", "lens", "full"]
-"""Which square of a frame is cut out: the center square, all that the lens shows, or the whole frame. It may reach
-beyond the frame, where it is black."""
-
-UNSEEN: Final = 0
-"""Visibility of a joint that the lens does not show: its position in the image means nothing."""
-IN_LENS: Final = 1
-"""Visibility of a joint that the lens shows, outside the image."""
-IN_IMAGE: Final = 2
-"""Visibility of a joint in the image."""
+__all__ = [
+    "CAMERAS",
+    "IN_IMAGE",
+    "IN_LENS",
+    "UNSEEN",
+    "XR_EGOPOSE",
+    "Camera",
+    "Crop",
+    "FisheyeCamera",
+    "Floats",
+    "OcamCamera",
+    "PinholeCamera",
+    "euler_to_rotation",
+    "world_to_camera",
+]
 
 
 @dataclass(frozen=True)
-class FisheyeCamera:
+class FisheyeCamera(Camera):
     """Kannala-Brandt fisheye model as in OpenCV's ``cv2.fisheye``.
 
     A ray at angle theta from the optical axis meets the image at the distance
@@ -35,10 +42,8 @@ class FisheyeCamera:
     in units of the focal lengths.
     """
 
-    width: int
-    """Width of the image (pixels)."""
-    height: int
-    """Height of the image (pixels)."""
+    model: ClassVar[str] = "kannala-brandt"
+
     fx: float
     """Horizontal focal length (pixels)."""
     fy: float
@@ -82,60 +87,10 @@ class FisheyeCamera:
         scale = np.divide(np.sin(theta), distorted, out=np.ones_like(theta), where=distorted > 0)
         return np.stack([scale * x, scale * y, np.cos(theta)], axis=-1)
 
-    def crop_and_resize(self, left: float, top: float, crop: int, size: int) -> FisheyeCamera:
-        """Return the camera of an image whose square crop was resized to ``size`` x ``size`` pixels."""
-        scale = size / crop
-        return replace(
-            self,
-            width=size,
-            height=size,
-            fx=self.fx * scale,
-            fy=self.fy * scale,
-            cx=(self.cx - left + 0.5) * scale - 0.5,
-            cy=(self.cy - top + 0.5) * scale - 0.5,
-        )
-
-    def transfer(self, pixels: Floats, other: FisheyeCamera) -> NDArray[np.float64]:
-        """Carry pixels (..., 2) of this camera over to a crop or resize of its image, taken by ``other``.
-
-        Cropping and resizing change focal lengths and principal point, nothing else.
-        """
-        focal = np.array([other.fx / self.fx, other.fy / self.fy])
-        return np.asarray((pixels - np.array([self.cx, self.cy])) * focal + [other.cx, other.cy], np.float64)
-
-    def window(self, crop: Crop) -> tuple[int, int, int]:
-        """Return left, top and side of a crop, in pixels of the frame that this camera takes."""
-        if crop == "lens":
-            radius = self._distort(np.radians(self.lens_angle))
-            reach = radius * np.array([self.fx, self.fy])
-            # pixel i covers i - 0.5 to i + 0.5; whatever the circle touches is inside
-            first = np.floor(np.array([self.cx, self.cy]) - reach + 0.5).astype(int)
-            last = np.ceil(np.array([self.cx, self.cy]) + reach - 0.5).astype(int)
-            left, top = first.tolist()
-            return left, top, int((last - first).max()) + 1
-        side = (min if crop == "square" else max)(self.width, self.height)
-        return (self.width - side) // 2, (self.height - side) // 2, side
-
-    def cropped(self, crop: Crop, size: int) -> FisheyeCamera:
-        """Return the camera of a crop of the frame, resized to ``size`` x ``size`` pixels."""
-        return self.crop_and_resize(*self.window(crop), size)
-
-    def visibility(self, pixels: Floats, points: Floats) -> NDArray[np.uint8]:
-        """Return of each joint (...,) whether it can be seen: `UNSEEN`, `IN_LENS` or `IN_IMAGE`.
-
-        What stands in the way, the wearer's own body above all, is not considered.
-
-        Args:
-            pixels: (..., 2), where the joints are in this camera's image.
-            points: (..., 3), the joints in the camera frame, any unit.
-        """
-        # the cosine of the angle to the axis, times the distance
-        distance = np.sqrt(np.einsum("...i,...i", points, points))
-        in_lens = points[..., 2] >= float(np.cos(np.radians(self.lens_angle))) * distance
-        u, v = pixels[..., 0], pixels[..., 1]
-        in_image = (u >= -0.5) & (v >= -0.5) & (u <= self.width - 0.5) & (v <= self.height - 0.5)
-        # in bytes from the start: labels are made by the thousand
-        return np.asarray(in_lens * (np.uint8(IN_LENS) + in_image.astype(np.uint8)), np.uint8)
+    def _lens_bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        center, reach = np.array([self.cx, self.cy]), self._distort(np.radians(self.lens_angle))
+        reach = reach * np.array([self.fx, self.fy])
+        return center - reach, center + reach
 
     def _distort(self, theta: Any) -> NDArray[np.float64]:
         k1, k2, k3, k4 = self.distortion
@@ -163,6 +118,11 @@ XR_EGOPOSE: Final = FisheyeCamera(
     distortion=(-0.05631891929412012, -0.0038333424842925286, -0.00024681888617308917, -0.00012153386798050158),
 )
 """The released dataset's camera, given by its author in issue 7 of the official repository."""
+
+CAMERAS: Final[dict[str, type[Camera]]] = {
+    camera.model: camera for camera in (FisheyeCamera, PinholeCamera, OcamCamera)
+}
+"""Every camera model by its word."""
 
 
 def euler_to_rotation(degrees: Floats) -> NDArray[np.float64]:

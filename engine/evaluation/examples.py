@@ -16,7 +16,7 @@ from loaders.codecs import Image, decode_stored
 from loaders.format.sample import JSON
 from loaders.format.shard_set import image_data
 from loaders.preprocessing import cut_window, resize
-from models.camera import FisheyeCamera, world_to_camera
+from models.camera import Camera, world_to_camera
 from models.skeleton import JOINTS, NECK
 
 Points = NDArray[np.floating[Any]]
@@ -90,7 +90,7 @@ def collect_examples(
     return examples
 
 
-def predicted_positions(shard_set: ShardSet, predictions: Predictions, row: int, camera: FisheyeCamera) -> Points:
+def predicted_positions(shard_set: ShardSet, predictions: Predictions, row: int, camera: Camera) -> Points:
     """Return where a network sees the joints of a frame.
 
     A pose is placed at the true neck and projected: (16, 2). Without one it is the heatmaps' peaks: (15, 2).

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, pipeline_def, types
 
 from loaders.codecs import PNG_HEADER, PngLayout
-from models.camera import FisheyeCamera
+from models.camera import Camera
 
 _BYTES_PER_PIXEL: Final = 8
 """Memory that nvJPEG gets to decode an image: 16 bits for each coefficient of three channels, and some to spare."""
@@ -33,7 +33,7 @@ class GraphSpec:
     """What the graph does."""
 
     images: tuple[ImageSpec, ...]
-    stored: FisheyeCamera
+    stored: Camera
     """The camera of the stored images; its width and height are theirs."""
     window: tuple[int, int, int]
     """Left, top and side of the square that is cut out of them (pixels); what lies beyond an image is zero."""

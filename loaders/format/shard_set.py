@@ -27,7 +27,7 @@ from loaders.format.sample import (
     encoded_size,
 )
 from loaders.system.open_files import map_file
-from models.camera import FisheyeCamera
+from models.camera import Camera
 
 if TYPE_CHECKING:
     from loaders.system.memory import Addresses
@@ -97,7 +97,7 @@ class ShardSet:
         """Return the number of samples."""
         return len(self._spans)
 
-    def seen_camera(self, size: int) -> FisheyeCamera:
+    def seen_camera(self, size: int) -> Camera:
         """Return the camera of what a network sees of the stored images, resized to ``size`` x ``size`` pixels."""
         return self.camera.crop_and_resize(*self.window, size)
 

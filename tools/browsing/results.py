@@ -20,7 +20,7 @@ from engine.evaluation.split import STAGE_NOTES, split_loader
 from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision, PrecisionName
 from loaders import InputError, ReaderConfig, ShardSet
-from models.camera import XR_EGOPOSE, FisheyeCamera
+from models.camera import XR_EGOPOSE, Camera
 from models.skeleton import HEATMAP_JOINTS, JOINTS
 
 MOST: Final = 2
@@ -43,10 +43,10 @@ class Result:
     1280x800 frame."""
     predictions: Predictions
     """Of all n frames; without poses if ``unit`` is px."""
-    camera: FisheyeCamera
+    camera: Camera
     """Of the network's images."""
 
-    def positions(self, shard_set: ShardSet, index: int, camera: FisheyeCamera) -> NDArray[np.floating[Any]]:
+    def positions(self, shard_set: ShardSet, index: int, camera: Camera) -> NDArray[np.floating[Any]]:
         """Return where the network sees the joints of a frame: (16, 2), pixels of ``camera``; NaN for no prediction."""
         seen = self.camera.transfer(predicted_positions(shard_set, self.predictions, index, self.camera), camera)
         positions = np.full((len(JOINTS), 2), np.nan)

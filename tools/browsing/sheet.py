@@ -14,7 +14,7 @@ from engine.report.templates import data_uri, render_page
 from loaders import ShardSet
 from loaders.codecs import encode
 from loaders.errors import printable
-from models.camera import FisheyeCamera
+from models.camera import Camera
 from models.skeleton import BONES, JOINTS, action_group, action_name
 from tools.browsing.choice import Order
 from tools.browsing.results import Result
@@ -62,7 +62,7 @@ def sheet_page(
     )
 
 
-def _frame(shard_set: ShardSet, index: int, results: Sequence[Result], camera: FisheyeCamera) -> dict[str, Any]:
+def _frame(shard_set: ShardSet, index: int, results: Sequence[Result], camera: Camera) -> dict[str, Any]:
     """Return what the page shows of a frame; positions are pixels of ``camera``."""
     image = stored_image(shard_set, index, camera.width)
     assert image is not None

@@ -29,7 +29,7 @@ from loaders.format.sample import (
     sample_key,
 )
 from loaders.format.shard_set import check_shard
-from models.camera import XR_EGOPOSE, FisheyeCamera
+from models.camera import XR_EGOPOSE, Camera
 from tools.dataset.frames import distance_defect, encode_exact, encode_image, read_file, read_rotations_file
 from tools.dataset.layout import FrameError, Recording, read_labels
 from tools.parallel import Progress
@@ -154,7 +154,7 @@ def _foreign_labels(
     pose: NDArray[np.float32],
     action: str,
     *,
-    camera: FisheyeCamera,
+    camera: Camera,
 ) -> Iterator[str]:
     """Yield what of a sample's JSON, rotations, pose and action is another than the dataset's."""
     try:
