@@ -1,4 +1,4 @@
-"""Poses in 3D, drawn with Matplotlib: two views each, on a floor."""
+"""Poses in 3D, on a floor: two views each, drawn with Matplotlib, and the numbers that pose_view.js draws."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DPI, Theme, hex_color, to_png
 from engine.visualization import BLUE, ORANGE, Color
+from models.metrics import joint_errors
 from models.skeleton import BONES, JOINTS
 
 Points = NDArray[np.floating[Any]]
@@ -51,14 +52,51 @@ def pose_image(example: Example) -> bytes:
     return to_png(figure)
 
 
+def view_data(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return what pose_view.js draws, lengths in whole mm: for each example both poses, and the error of each joint."""
+    frames = []
+    for example in examples:
+        true, predicted = _on_floor(example)
+        frames.append(
+            {
+                "kind": example.kind,
+                "error": round(example.error, 1),
+                "action": example.action,
+                "key": example.key,
+                "true": _whole_mm(true),
+                "predicted": _whole_mm(predicted),
+                "errors": _whole_mm(joint_errors(predicted, true)),
+            }
+        )
+    return {
+        "joints": JOINTS,
+        "bones": BONES,
+        "floor": {"half": round(2000 * _TILE), "tile": round(1000 * _TILE)},
+        "side": 400,
+        "first": {"azimuth": _VIEWS["front"], "elevation": _ELEVATION},
+        "frames": frames,
+    }
+
+
+def _whole_mm(metres: Points) -> list[Any]:
+    rounded: list[Any] = np.rint(1000 * metres).astype(int).tolist()
+    return rounded
+
+
 def _draw_views(axes: Any, example: Example) -> None:
+    true, predicted = _on_floor(example)
+    for view, azimuth in zip(axes, _VIEWS.values(), strict=True):
+        _draw_view(view, azimuth, ((true, BLUE, 3.6), (predicted, ORANGE, 1.8)))
+
+
+def _on_floor(example: Example) -> tuple[Points, Points]:
+    """Return the true and the predicted pose (16, 3): left, up, front, in metres from the floor's center."""
     assert example.predicted_3d is not None
     body = body_axes(example.true_3d, example.vertical)
     true, predicted = example.true_3d @ body.T, example.predicted_3d @ body.T
     # the floor lies under the lowest true joint, its center under the middle of the body
     floor = (true.min(0) + true.max(0)) / 2 * [1, 0, 1] + true.min(0) * [0, 1, 0]
-    for view, azimuth in zip(axes, _VIEWS.values(), strict=True):
-        _draw_view(view, azimuth, ((true - floor, BLUE, 3.6), (predicted - floor, ORANGE, 1.8)))
+    return true - floor, predicted - floor
 
 
 def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, float]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from engine.evaluation.examples import KINDS, Example
 from engine.report.baselines import comparability, sources
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
-from engine.report.pose_plots import pose_image, poses_chart
+from engine.report.pose_plots import pose_image, poses_chart, view_data
 from engine.report.tables import action_table, difference_table, joint_table, published_table
 from engine.report.templates import render_page
 from engine.report.text import compared, left_out
@@ -72,13 +72,15 @@ def _page(
         left_out=left_out(metrics) if "joints_unseen" in metrics else "",
         charts=charts,
         kinds=KINDS,
+        view=view_data(examples) if charts else None,
         examples=[
             (
+                index,
                 example,
                 None if example.image is None else encode(_overlays([example], 1), ".jpg"),
                 None if example.predicted_3d is None else pose_image(example),
             )
-            for example in examples
+            for index, example in enumerate(examples)
         ],
         evaluation_settings={key: value for key, value in metrics["evaluation"].items() if key != "notes"},
         run=run,

@@ -8,81 +8,26 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.evaluation.comparison import OtherFrames, compare
 from engine.evaluation.examples import choose, collect_examples
 from engine.evaluation.metrics import frame_errors
-from engine.evaluation.predictions import Predictions
-from engine.evaluation.split import mean_pose
-from engine.evaluation.summary import summarize
 from engine.report.baselines import TEST_FRAMES, UNKNOWN, comparability, published
 from engine.report.pose_plots import body_axes, look
 from engine.report.tables import published_table
-from engine.report.writer import write_report
 from engine.visualization import BLUE, ORANGE
 from loaders import DataConfig, ShardSet, build_loader
-from models.camera import IN_IMAGE, world_to_camera
-from models.skeleton import ACTION_GROUPS, HEATMAP_JOINTS, JOINTS
+from models.camera import world_to_camera
+from models.skeleton import ACTION_GROUPS, JOINTS
 from tests.browser import DESKTOP, PHONE, visit
+from tests.engine.report.reports import EVALUATION, predictions_of, write
 from tests.shard_factory import COLORS, make_shard_set
 
 pytestmark = pytest.mark.slow
-
-EVALUATION = {
-    "checkpoint": "runs/<b>&amp;/best.pt",
-    "stage": "finetune",
-    "backbone": "resnet18",
-    "network": None,
-    "image_size": 128,
-    "split": "test",
-    "generated": False,
-    "notes": ["A note."],
-}
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    actions = ("Dribble", "<script>alert(1)</script>")
-    return make_shard_set(tmp_path_factory.mktemp("report"), {"train": 4, "test": 9}, image_size=128, actions=actions)
-
-
-@pytest.fixture(scope="module")
-def predictions(shards):
-    return predictions_of(ShardSet(shards, "test"))
-
-
-def predictions_of(shard_set):
-    """Predictions that are off by a little, more in later frames."""
-    pose, meta = shard_set.labels()
-    true_3d, true_2d = pose[..., 2:] - pose[:, :1, 2:], pose[:, list(HEATMAP_JOINTS), :2]
-    noise = np.random.default_rng(0).normal(size=true_3d.shape) * 0.02 * np.arange(len(meta))[:, None, None]
-    return Predictions(
-        index=np.arange(len(meta)),
-        meta=meta,
-        true_3d=true_3d,
-        true_2d=true_2d,
-        visible=np.full(true_2d.shape[:2], IN_IMAGE, np.uint8),
-        joints_3d=(true_3d + noise).astype(np.float32),
-        joints_2d=true_2d + 1,
-    )
-
-
-def write(folder, shards, predictions, **changes):
-    shard_set = ShardSet(shards, "test")
-    errors = frame_errors(predictions, shard_set.manifest.actions, mean_pose(shard_set))
-    metrics = summarize(errors) | {"evaluation": EVALUATION | changes}
-    keys = [shard_set.key(index) for index in range(len(shard_set))]
-    rows = {key: row for row, key in enumerate(keys[1:])}
-    metric = "mpjpe_mm" if errors.unit == "mm" else "error_2d_frame_px"
-    other = OtherFrames(folder / "other.csv", rows, {metric: errors.ranked[1:] + 7})
-    metrics["against"] = compare(errors, keys, other)
-    examples = collect_examples(shard_set, predictions, errors, image_size=128, count=2)
-    return write_report(folder, metrics, examples, {"optim": {"lr": 0.001}}), examples
 
 
 class Page(HTMLParser):
     """Notes sources, text, and whether tags are balanced."""
 
-    EMPTY = ("meta", "img", "source", "br")
+    EMPTY = ("meta", "img", "source", "br", "input")
 
     def __init__(self, text):
         super().__init__()
@@ -110,7 +55,8 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, predictions)
     assert page.open == []
     assert len(page.sources) == 2 * 2 + 2 * 6  # two charts, light and dark; two images of each frame
     assert all(re.match("data:image/(png|jpeg);base64,", source) for source in page.sources)
-    assert not re.search("https?://|@import|<script", text)
+    assert not re.search("https?://|@import", text)
+    assert re.findall("<script.*?>", text) == ['<script type="application/json" id="poses">', "<script>"]  # of our own
     shown = " ".join(page.text)
     for expected in ("A note.", "<script>alert(1)</script>", "runs/<b>&amp;/best.pt", "lr: 0.001", "Gesticulating"):
         assert expected in shown
@@ -118,17 +64,14 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path, shards, predictions)
     assert "width=device-width" in text
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory, shards, predictions):
-    return write(tmp_path_factory.mktemp("page"), shards, predictions)[0]
-
-
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
 def test_a_browser_shows_the_page_in_the_light_and_in_the_dark(browser, report, size, dark):
     with visit(browser, report, size=size, dark=dark) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == size[0]
-        images = page.evaluate("[...document.images].map((image) => [image.naturalWidth, image.clientWidth])")
+        images = page.evaluate(
+            "[...document.querySelectorAll('figure img')].map((image) => [image.naturalWidth, image.clientWidth])"
+        )
         assert len(images) == 2 + 2 * 6
         assert all(natural > 0 and shown > 0 for natural, shown in images)
         charts = page.locator("picture").all()
@@ -254,6 +197,7 @@ def test_a_checkpoint_without_poses(tmp_path, shards, predictions):
     assert {file.name for file in path.parent.iterdir()} == {"metrics.json", "overlays.png", "report.html"}
     assert examples[0].unit == "px"
     assert len(Page(path.read_text()).sources) == 6
+    assert not re.search("<script|<button|pose_view", path.read_text())  # there is nothing to turn
 
 
 def test_shards_without_images(tmp_path, predictions):
