@@ -78,7 +78,7 @@ class Train2d(BuiltInStage):
         return {"heatmap_net": model}
 
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        prediction = self.predict(model, batch)
+        prediction = self.predict_from(model, self.inputs(batch))
         assert prediction.heatmap is not None
         loss = heatmap_loss(prediction.heatmap, self.targets(batch.predicted))
         return prediction, {"heatmap": self.weights.heatmap * loss}
@@ -138,7 +138,7 @@ class Finetune(BuiltInStage):
         return parts if named == parts.keys() == {"heatmap_net", "lifting_net"} else {"network": model}
 
     def forward_and_loss(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
-        prediction = self.predict(model, batch)
+        prediction = self.predict_from(model, self.inputs(batch))
         terms = {}
         if prediction.heatmap is not None:
             loss = heatmap_loss(prediction.heatmap, self.targets(batch.predicted))

@@ -230,7 +230,7 @@ def test_what_does_not_fit_together_is_one_line(tmp_path, finetuned):
         ({"config": config_of(finetuned, new_option=1)}, "newer program, which knows new_option of ModelConfig"),
         ({"config": config_of(finetuned, sigma="wide")}, "sigma of ModelConfig is 'wide'"),
         ({"config": config_of(finetuned, sigma=np.float64(1))}, "sigma of ModelConfig is a numpy"),
-        ({"config": config_of(finetuned, backbone="resnet7")}, "backbone of ModelConfig is 'resnet7'"),
+        ({"config": config_of(finetuned, backbone="resnet7")}, "altered.pt: model.backbone is 'resnet7': give"),
         ({"config": config_of(finetuned, backbone="resnet34")}, "does not fit this configuration"),
         ({"config": {"stage": "finetune"}}, "its ModelConfig is None, not a dictionary"),
         ({"config": "x"}, "its config is a str"),
