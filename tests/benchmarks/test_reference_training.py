@@ -1,7 +1,6 @@
 """The reference way of training does what its recipe says: its targets and losses are ours, and it learns."""
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from benchmarks.peers import reference_training as module
 from benchmarks.peers.reference_training import Recipe, pose_error, reference_training, summed_error
 from benchmarks.peers.reference_way import Frames, encode_heatmaps, frame_loader
 from engine.stages import STAGES, ModelConfig
+from loaders import PoseBatch
 from models import heatmaps
 from models.heatmap_net import heatmap_size
 from models.losses import LossWeights, PoseLoss, reconstruction_loss
@@ -100,7 +100,15 @@ def test_losses_are_our_stages(batch, monkeypatch, name):
 
     # ours normalizes bytes itself
     pixels = ((image + 1) * 127.5).round().byte()
-    as_bytes = SimpleNamespace(image=pixels, joints_3d=joints_3d)
+    joints = joints_3d.shape[:2]
+    as_bytes = PoseBatch(
+        image=pixels,
+        joints_3d=joints_3d,
+        joints_2d=torch.zeros(*joints, 2),
+        visible=torch.zeros(joints, dtype=torch.uint8),
+        meta=torch.zeros(len(joints_3d), 4, dtype=torch.int32),
+        index=torch.arange(len(joints_3d)),
+    )
     monkeypatch.setattr(stage, "targets", lambda _: drawn)
     _, terms = stage.forward_and_loss(model, as_bytes)
     torch.testing.assert_close(
