@@ -35,9 +35,10 @@ class BuiltInStage(Stage):
     def build_engines(self) -> nn.Module:
         """Return the engine's network with new weights."""
 
-    @abstractmethod
     def inputs(self, batch: PoseBatch) -> Tensor:
         """Return what the network is called with."""
+        assert batch.image is not None
+        return batch.image
 
     def build_model(self) -> nn.Module:
         if self.config.network is None:
@@ -70,9 +71,6 @@ class Train2d(BuiltInStage):
             model = HeatmapNet(self.config.backbone, image_size=self.image_size)
         load_pretrained(model, self.config)
         return model
-
-    def inputs(self, batch: PoseBatch) -> Tensor:
-        return _image(batch)
 
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
         return {"heatmap_net": model}
@@ -128,9 +126,6 @@ class Finetune(BuiltInStage):
         load_pretrained(model.heatmap_net, self.config)
         return model
 
-    def inputs(self, batch: PoseBatch) -> Tensor:
-        return _image(batch)
-
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
         """Return both parts, which other stages train, or a network of a user's own that is not made of them."""
         parts = dict(model.named_children())
@@ -148,8 +143,3 @@ class Finetune(BuiltInStage):
                 terms["reconstruction"] = self.weights.reconstruction * loss
         assert prediction.joints_3d is not None
         return prediction, terms | self.pose_loss(prediction.joints_3d, batch.predicted.joints_3d)
-
-
-def _image(batch: PoseBatch) -> Tensor:
-    assert batch.image is not None
-    return batch.image
