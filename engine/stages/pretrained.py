@@ -6,7 +6,9 @@ import contextlib
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlparse
 
+import torch
 import torchvision
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from engine.checkpoint import format as checkpoint
 from engine.stages.base import ModelConfig
 from loaders.errors import InputError
 from models.heatmap_net import HeatmapNet
-from models.timm_backbone import BackboneError, TimmBackbone, pretrained_tags
+from models.timm_backbone import BackboneError, TimmBackbone, is_timm, pretrained_tags
 
 
 @contextlib.contextmanager
@@ -47,6 +49,22 @@ def load_pretrained(net: HeatmapNet, config: ModelConfig) -> None:
             raise InputError(f"{config.pretrained} lacks {name} of that shape: it is no {config.backbone}")
         own[name] = state[name]
     net.load_state_dict(own)
+
+
+def to_download(config: ModelConfig) -> bool:
+    """Return whether the pretrained backbone would have to be downloaded; False if there is no such backbone.
+
+    What timm has downloaded before it alone knows, so that counts as well.
+    """
+    if config.pretrained is None or Path(config.pretrained).exists():
+        return False
+    if is_timm(config.backbone):
+        return config.pretrained in pretrained_tags(config.backbone)
+    known = torchvision.models.get_model_weights(config.backbone).__members__
+    if config.pretrained not in known:
+        return False
+    file = Path(urlparse(known[config.pretrained].url).path).name
+    return not Path(torch.hub.get_dir(), "checkpoints", file).exists()
 
 
 def _download(name: str, backbone: str) -> Mapping[str, Tensor]:

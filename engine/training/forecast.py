@@ -10,12 +10,9 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlparse
 
 import torch
-import torchvision
 from tqdm import tqdm
 
 from engine.checkpoint.checkpointer import BEST, Checkpointer, checkpoints
@@ -23,13 +20,13 @@ from engine.cli.forecast import Destination, counted, show
 from engine.config import TrainConfig
 from engine.distributed import Process
 from engine.profiling.throughput import Rate, StepQueue, Stopwatch
-from engine.stages import ModelConfig
+from engine.stages.pretrained import to_download
 from engine.training.run import Run
 from engine.training.run_folder import inspected
 from engine.training.validation import validate
 from loaders import PoseBatch
 from loaders.system.os_errors import format_bytes
-from models.timm_backbone import is_timm, pretrained_tags
+from models.timm_backbone import is_timm
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -56,22 +53,6 @@ class Rehearsal(Run):
         model = self.config.model
         pretrained = None if to_download(model) else model.pretrained
         return dataclasses.replace(self.config, model=dataclasses.replace(model, pretrained=pretrained), compile="off")
-
-
-def to_download(config: ModelConfig) -> bool:
-    """Return whether the pretrained backbone would have to be downloaded; False if there is no such backbone.
-
-    What timm has downloaded before it alone knows, so that counts as well.
-    """
-    if config.pretrained is None or Path(config.pretrained).exists():
-        return False
-    if is_timm(config.backbone):
-        return config.pretrained in pretrained_tags(config.backbone)
-    known = torchvision.models.get_model_weights(config.backbone).__members__
-    if config.pretrained not in known:
-        return False
-    file = Path(urlparse(known[config.pretrained].url).path).name
-    return not Path(torch.hub.get_dir(), "checkpoints", file).exists()
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from engine.distributed import Process
 from engine.evaluate import main as evaluate
 from engine.infer import main as infer
 from engine.stages import STAGES, ModelConfig
+from engine.stages.pretrained import to_download
 from engine.training.compilation import choose_graph, choose_mode
-from engine.training.forecast import to_download
 from loaders import DataConfig, InputError
 from models.timm_backbone import TimmBackbone
 from tests.dry_runs import rows

@@ -12,8 +12,8 @@ import torchvision
 from engine.checkpoint import format as checkpoint
 from engine.config import parse_train, used_values
 from engine.stages import ModelConfig
+from engine.stages.pretrained import to_download
 from engine.training import forecast
-from engine.training.forecast import to_download
 from engine.training.run_folder import claimed
 from loaders import InputError
 from tests.dry_runs import bytes_of, read_only, rows, snapshot
