@@ -9,6 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from models.camera import UNSEEN
+from models.skeleton import JOINTS
+
 Output = Literal["image", "worldp", "depth", "object_id", "rot"]
 """What a batch holds if it is asked for."""
 
@@ -42,6 +45,24 @@ class PoseBatch:
     rot: Tensor | None = None
     """(B, 16, 3) float32, degrees: the joints' rotations in the world, as the dataset has them; NaN where it has
     none."""
+
+    @classmethod
+    def without_labels(
+        cls, shape: Sequence[int], device: torch.device | None = None, image: Tensor | None = None
+    ) -> PoseBatch:
+        """Return a batch whose labels are NaN, and no joint seen; ``shape`` is (B,), or (B, T) of windows."""
+
+        def filled(value: float, dtype: torch.dtype, *more: int) -> Tensor:
+            return torch.full((*shape, *more), value, dtype=dtype, device=device)
+
+        return cls(
+            joints_2d=filled(torch.nan, torch.float32, len(JOINTS), 2),
+            joints_3d=filled(torch.nan, torch.float32, len(JOINTS), 3),
+            visible=filled(UNSEEN, torch.uint8, len(JOINTS)),
+            meta=filled(0, torch.int32, 4),
+            index=filled(0, torch.int64),
+            image=image,
+        )
 
     def __len__(self) -> int:
         """Return B."""

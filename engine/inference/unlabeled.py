@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from engine.loaded_model import LoadedModel
 from engine.stages import Stage
 from loaders import PoseBatch
 from loaders.errors import InputError
-from models.camera import UNSEEN
 from models.lifting_net import LiftingNet
-from models.skeleton import JOINTS
 
 
 def check_takes_images(loaded: LoadedModel) -> None:
@@ -30,19 +27,7 @@ def check_takes_images(loaded: LoadedModel) -> None:
 
 def unlabeled(image: Tensor) -> PoseBatch:
     """Return the batch of images (B, 3, S, S), or windows (B, T, 3, S, S), whose labels are NaN, and no joint seen."""
-    shape = image.shape[:-3]
-
-    def filled(value: float, dtype: torch.dtype, *more: int) -> Tensor:
-        return image.new_full((*shape, *more), value, dtype=dtype)
-
-    return PoseBatch(
-        joints_2d=filled(torch.nan, torch.float32, len(JOINTS), 2),
-        joints_3d=filled(torch.nan, torch.float32, len(JOINTS), 3),
-        visible=filled(UNSEEN, torch.uint8, len(JOINTS)),
-        meta=filled(0, torch.int32, 4),
-        index=filled(0, torch.int64),
-        image=image,
-    )
+    return PoseBatch.without_labels(image.shape[:-3], image.device, image)
 
 
 def check_finite(loaded: LoadedModel, *values: Tensor) -> None:

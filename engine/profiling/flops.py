@@ -20,8 +20,6 @@ from engine.distributed import Process
 from engine.precision import Precision
 from engine.stages import Stage, build_network, is_own
 from loaders import InputError, PoseBatch
-from models.camera import IN_IMAGE
-from models.skeleton import JOINTS
 
 _PEAK_TFLOPS: Final = {
     "GB200": 2500.0,
@@ -142,17 +140,10 @@ def fake_step(
         model.register_forward_pre_hook(
             lambda _, given: tuple(x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x for x in given)
         )
-        size, joints, frames = stage.image_size, len(JOINTS), batch_size * window
-        batch = PoseBatch(
-            image=torch.zeros(frames, 3, size, size, dtype=torch.uint8) if "image" in fake.outputs else None,
-            joints_2d=torch.zeros(frames, joints, 2),
-            joints_3d=torch.zeros(frames, joints, 3),
-            visible=torch.full((frames, joints), IN_IMAGE, dtype=torch.uint8),
-            meta=torch.zeros(frames, 4, dtype=torch.int32),
-            index=torch.zeros(frames, dtype=torch.int64),
-        )
-        if window > 1:
-            batch = batch.in_windows(window)
+        shape = (batch_size, window) if window > 1 else (batch_size,)
+        size = stage.image_size
+        image = torch.zeros(*shape, 3, size, size, dtype=torch.uint8) if "image" in fake.outputs else None
+        batch = PoseBatch.without_labels(shape, image=image)
         for counter in counters:
             counting.enter_context(counter)
         terms = fake.run(model, batch)[1]
