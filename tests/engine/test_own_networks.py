@@ -1,7 +1,6 @@
 """``--model.network path/to/file.py:Class``: networks of one's own in the engine's stages."""
 
 import re
-import textwrap
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ import torch
 from engine.loaded_model import read_model
 from engine.stages import STAGES, ModelConfig
 from loaders import InputError, PoseBatch
+from tests.engine.own_files import write_own
 from tests.engine.training_runs import finish, flags, run, same, start, weights
 from tests.shard_factory import make_shard_set
 
@@ -66,12 +66,7 @@ def shards(tmp_path_factory):
 
 def write(folder, *changes):
     """Write the networks with words exchanged; return the file."""
-    text = textwrap.dedent(NETWORKS)
-    for before, after in changes:
-        assert before in text
-        text = text.replace(before, after)
-    (folder / "own.py").write_text(text)
-    return f"{folder}/own.py"
+    return write_own(folder, NETWORKS, *changes)
 
 
 def network(folder, name):

@@ -10,6 +10,7 @@ import torch
 from engine.checkpoint import format as checkpoint
 from engine.stages import STAGES, ModelConfig, build_stage, find_stage
 from loaders import InputError
+from tests.engine.own_files import write_own
 from tests.engine.training_runs import flags, read_metrics, run, start
 from tests.shard_factory import make_shard_set
 
@@ -41,12 +42,7 @@ def shards(tmp_path_factory):
 
 def write(folder, *changes):
     """Write the stage with words exchanged; return its name."""
-    text = textwrap.dedent(WHOLE)
-    for before, after in changes:
-        assert before in text
-        text = text.replace(before, after)
-    (folder / "own.py").write_text(text)
-    return f"{folder}/own.py:Mean"
+    return f"{write_own(folder, WHOLE, *changes)}:Mean"
 
 
 def test_a_stage_in_a_file_trains(tmp_path, monkeypatch, shards):

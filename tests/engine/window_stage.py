@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from pathlib import Path
 
 from engine.checkpoint import format as checkpoint
 from engine.train import main as train
+from tests.engine.own_files import write_own
 from tests.engine.training_runs import flags
 from tests.shard_factory import make_shard_set
 
@@ -81,10 +81,10 @@ _TEXT = """
 
 def train_window_stage(folder: Path) -> Path:
     """Train the stage ``Windows`` for two steps, and return its checkpoint."""
-    (folder / "own.py").write_text(textwrap.dedent(_TEXT))
+    own = write_own(folder, _TEXT)
     shards = make_shard_set(folder / "shards", {"train": 14, "val": 6}, image_size=64)
     window = ("--data.window", str(LENGTH), "--data.stride", str(STRIDE))
-    arguments = flags(shards, folder / "run", f"{folder}/own.py:Windows", *window, "--max-steps", "2")
+    arguments = flags(shards, folder / "run", f"{own}:Windows", *window, "--max-steps", "2")
     assert train(arguments) == 0
     return folder / "run" / "last.pt"
 
