@@ -71,7 +71,7 @@ class LoadedModel:
     @property
     def window(self) -> tuple[int, int]:
         """Frames of a sample, and how far they are apart (frame numbers)."""
-        data = self.run.get("data", {})
+        data = self.run.get("data", {}) if self.stage.sees_windows else {}
         return data.get("window", 1), data.get("stride", 1)
 
 

@@ -73,7 +73,7 @@ class PoseModel:
         """What was done to the training images; None if it is not known."""
         self.head = loaded.head
         """Where Head was in the camera frame of the training split; None if it is not known."""
-        self.window, self.stride = loaded.window if loaded.stage.sees_windows else (1, 1)
+        self.window, self.stride = loaded.window
         """Frames that the network sees to predict the last of them, and how far they are apart (frames)."""
         self._crop = loaded.crop
         self._camera = XR_EGOPOSE.cropped(self._crop, self.image_size)
