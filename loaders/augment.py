@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from loaders.epoch_order import counter_hash
 from loaders.ranges import Range, check_ranges
 from models.camera import Camera
-from models.skeleton import FLIP_INDICES
+from models.skeleton import Skeleton
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114])
 """Weights of R, G, B in gray (ITU-R BT.601)."""
@@ -84,21 +84,18 @@ class Augmentation:
 
     def warp(self, camera: Camera) -> NDArray[np.float64]:
         """Return (n, 2, 3): the affine map from the camera's pixels to the augmented image's pixels."""
-        focal = np.array([camera.fx, camera.fy])
-        center = np.array([camera.cx, camera.cy])
-        linear = self.linear() * focal[:, None] / focal[None, :]
-        return np.concatenate([linear, (center - linear @ center)[:, :, None]], axis=2)
+        return camera.turned(self.linear())
 
     def move_joints(
-        self, joints_2d: NDArray[np.float32], joints_3d: NDArray[np.float32], camera: Camera
+        self, joints_2d: NDArray[np.float32], joints_3d: NDArray[np.float32], camera: Camera, skeleton: Skeleton
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Apply to joints_2d (n, 16, 2), pixels of ``camera``, and joints_3d (n, 16, 3), metres, camera frame."""
+        """Apply to joints_2d (n, J, 2), pixels of ``camera``, and joints_3d (n, J, 3), metres, camera frame."""
         warp = self.warp(camera)
         moved_2d = joints_2d @ warp[:, :, :2].swapaxes(1, 2) + warp[:, None, :, 2]
         moved_3d = np.concatenate([joints_3d[..., :2] @ self.linear().swapaxes(1, 2), joints_3d[..., 2:]], axis=2)
-        exchange = self.flip[:, None, None]
-        moved_2d = np.where(exchange, moved_2d[:, FLIP_INDICES], moved_2d)
-        moved_3d = np.where(exchange, moved_3d[:, FLIP_INDICES], moved_3d)
+        exchange, other = self.flip[:, None, None], skeleton.flip_indices
+        moved_2d = np.where(exchange, moved_2d[:, other], moved_2d)
+        moved_3d = np.where(exchange, moved_3d[:, other], moved_3d)
         return moved_2d.astype(np.float32), moved_3d.astype(np.float32)
 
 

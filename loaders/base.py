@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final
@@ -24,9 +25,12 @@ from loaders.format.shard_set import ShardSet, output_members
 from loaders.stage_times import Crew, StageTimes
 from loaders.system.threads import run_ahead
 from loaders.windows import find_windows
-from models.skeleton import NECK
+
+logger = logging.getLogger(__name__)
 
 Indices = NDArray[np.int64]
+_LARGEST_ASYMMETRY: Final = 0.5
+"""What a rotated image may be off without a word (pixels)."""
 READ_AHEAD: Final = 2
 """Batches, or blocks of them, whose samples are read from the disk before they are decoded."""
 Blocks = Generator[list[PoseBatch], None, None]
@@ -69,6 +73,9 @@ class Loader(ABC):
         self.image_size = config.image_size or shard_set.window[2]
         self.camera = shard_set.seen_camera(self.image_size)
         """The camera of the loaded images, before augmentation."""
+        self.skeleton = shard_set.manifest.skeleton
+        """What the joints of a pose are."""
+        self._check_augmentation()
         self.skipped: dict[int, str] = {}
         """Samples skipped because they cannot be decoded: position in the split -> shard, key, member, offset."""
         self.windows = find_windows(shard_set.keys, config.window, config.stride)
@@ -245,6 +252,20 @@ class Loader(ABC):
         if running is not None:
             running.close()
 
+    def _check_augmentation(self) -> None:
+        """Raise InputError for an augmentation that the skeleton does not allow; say what the camera makes inexact."""
+        if self.augment.horizontal_flip > 0 and not self.skeleton.mirror_pairs:
+            raise InputError(
+                f"{self.shard_set.folder}: its skeleton names no left and right joints, which data.augment."
+                "horizontal_flip exchanges: set that to 0, or name its mirror_pairs and run tools.shard again"
+            )
+        if self.augment.moves and self.rank == 0 and (off := self.camera.asymmetry()) > _LARGEST_ASYMMETRY:
+            logger.warning(
+                "tangential distortion of the camera: a rotated or flipped image is up to %.1f px off the pose that it "
+                "shows; undistort the images, or set data.augment.rotation and horizontal_flip to 0",
+                off,
+            )
+
     @property
     def left_out(self) -> str:
         """How many frames end no window, as a sentence; empty if all do."""
@@ -317,11 +338,11 @@ class Loader(ABC):
         joints_2d = self.shard_set.camera.transfer(pose[..., :2], self.camera).astype(np.float32)
         points = pose[..., 2:]
         if augmentation is not None:
-            joints_2d, points = augmentation.move_joints(joints_2d, points, self.camera)
-        visible = self.camera.visibility(joints_2d, points)
+            joints_2d, points = augmentation.move_joints(joints_2d, points, self.camera, self.skeleton)
+        visible, root = self.camera.visibility(joints_2d, points), self.skeleton.root
         return PoseBatch(
             joints_2d=torch.from_numpy(joints_2d),
-            joints_3d=torch.from_numpy(points - points[:, NECK : NECK + 1]),
+            joints_3d=torch.from_numpy(points - points[:, root : root + 1]),
             visible=torch.from_numpy(visible),
             meta=torch.from_numpy(meta),
             index=torch.from_numpy(np.ascontiguousarray(indices)),

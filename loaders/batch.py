@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from models.camera import UNSEEN
-from models.skeleton import JOINTS
 
 Output = Literal["image", "worldp", "depth", "object_id", "rot"]
 """What a batch holds if it is asked for."""
@@ -18,17 +17,17 @@ Output = Literal["image", "worldp", "depth", "object_id", "rot"]
 
 @dataclass(frozen=True)
 class PoseBatch:
-    """B samples. Pixels have their centers at integers.
+    """B samples. Pixels have their centers at integers; J joints are in the order of the shard set's skeleton.
 
     Where samples are windows of T frames, T is the second dimension of everything: ``image`` is (B, T, 3, H, W).
     """
 
     joints_2d: Tensor
-    """(B, 16, 2) float32, pixels of ``image``."""
+    """(B, J, 2) float32, pixels of ``image``."""
     joints_3d: Tensor
-    """(B, 16, 3) float32, metres, camera frame, Neck subtracted."""
+    """(B, J, 3) float32, metres, camera frame, the root subtracted."""
     visible: Tensor
-    """(B, 16) uint8: `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE`, with ``image`` as it is augmented."""
+    """(B, J) uint8: `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE`, with ``image`` as it is augmented."""
     meta: Tensor
     """(B, 4) int32: subject, environment, frame, action."""
     index: Tensor
@@ -43,22 +42,25 @@ class PoseBatch:
     object_id: Tensor | None = None
     """(B, C, H, W) like ``worldp``: which object a pixel belongs to."""
     rot: Tensor | None = None
-    """(B, 16, 3) float32, degrees: the joints' rotations in the world, as the dataset has them; NaN where it has
+    """(B, J, 3) float32, degrees: the joints' rotations in the world, as the dataset has them; NaN where it has
     none."""
 
     @classmethod
     def without_labels(
-        cls, shape: Sequence[int], device: torch.device | None = None, image: Tensor | None = None
+        cls, shape: Sequence[int], joints: int, device: torch.device | None = None, image: Tensor | None = None
     ) -> PoseBatch:
-        """Return a batch whose labels are NaN, and no joint seen; ``shape`` is (B,), or (B, T) of windows."""
+        """Return a batch whose labels are NaN, and no joint seen; ``shape`` is (B,), or (B, T) of windows.
+
+        ``joints`` is how many a pose has.
+        """
 
         def filled(value: float, dtype: torch.dtype, *more: int) -> Tensor:
             return torch.full((*shape, *more), value, dtype=dtype, device=device)
 
         return cls(
-            joints_2d=filled(torch.nan, torch.float32, len(JOINTS), 2),
-            joints_3d=filled(torch.nan, torch.float32, len(JOINTS), 3),
-            visible=filled(UNSEEN, torch.uint8, len(JOINTS)),
+            joints_2d=filled(torch.nan, torch.float32, joints, 2),
+            joints_3d=filled(torch.nan, torch.float32, joints, 3),
+            visible=filled(UNSEEN, torch.uint8, joints),
             meta=filled(0, torch.int32, 4),
             index=filled(0, torch.int64),
             image=image,

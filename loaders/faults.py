@@ -15,7 +15,6 @@ from loaders.errors import InputError
 from loaders.format.sample import ROT, read_rotations
 from loaders.format.shard_set import ShardSet
 from models.camera import Camera
-from models.skeleton import JOINTS
 
 Fault = tuple[int, str, str]
 """What cannot be used: position in the split, member, what is wrong."""
@@ -54,12 +53,14 @@ def layout_fault(data: Bytes, expected: PngLayout) -> str:
     return f"has {said(*found)}, others of the set {said(*expected)}"
 
 
-def load_rotations(indices: NDArray[np.int64], files: Sequence[Bytes]) -> tuple[Tensor, list[Fault]]:
-    """Return the rotations (n, 16, 3) in the rot files of samples, NaN where there is a fault, and the faults."""
-    rotations, faults = np.full((len(indices), len(JOINTS), 3), np.nan, np.float32), []
+def load_rotations(
+    indices: NDArray[np.int64], files: Sequence[Bytes], joints: Sequence[str]
+) -> tuple[Tensor, list[Fault]]:
+    """Return the rotations (n, J, 3) of joints in the rot files of samples, NaN where there is a fault, and the faults."""
+    rotations, faults = np.full((len(indices), len(joints), 3), np.nan, np.float32), []
     for row, (index, content) in enumerate(zip(indices.tolist(), files, strict=True)):
         try:
-            rotations[row] = read_rotations(content)
+            rotations[row] = read_rotations(content, joints)
         except ValueError as error:
             faults.append((index, ROT, f"cannot be decoded ({error})"))
     return torch.from_numpy(rotations), faults

@@ -7,6 +7,8 @@ import functools
 import types
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from models.camera import CAMERAS, Camera, FisheyeCamera
+
 T = TypeVar("T")
 
 _hints = functools.cache(get_type_hints)  # slow, and a manifest may list many frames
@@ -46,6 +48,8 @@ def _restored(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) == 1:
             return _restored(kinds[0], value, where)
         fits = type(value) in kinds
+    elif kind is Camera:
+        return _camera(value, where)
     elif dataclasses.is_dataclass(kind):
         return from_plain(kind, value)  # type: ignore[arg-type]
     elif origin is tuple and isinstance(value, list | tuple):
@@ -62,3 +66,11 @@ def _restored(kind: Any, value: Any, where: str) -> Any:
     if not fits:
         raise ValueError(f"{where} is {value!r}")
     return value
+
+
+def _camera(values: Any, where: str) -> Camera:
+    """Return a camera of the model that its values name; of shard sets that are older than models, the fisheye."""
+    word = values.get("model", FisheyeCamera.model) if isinstance(values, dict) else None
+    if word not in CAMERAS:
+        raise ValueError(f"{where} is {values!r}, no camera of a model among {', '.join(CAMERAS)}")
+    return from_plain(CAMERAS[word], values)

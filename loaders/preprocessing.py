@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from loaders.codecs import Image, decode, encode, encode_array
 from loaders.errors import InputError
-from models.camera import XR_EGOPOSE, Camera, Crop
-
-AnyCamera = TypeVar("AnyCamera", bound=Camera)
+from models import xr_egopose
+from models.camera import Camera, Crop
 
 Format = Literal["jpeg", "png", "raw", "source"]
 
@@ -67,31 +66,44 @@ class Preprocessing:
     """JPEG quality (1 to 100); None for the other formats."""
     image_circle: Circle | None = None
     """The circle outside which the images are black, in pixels of a square of that size; None if it is not known."""
+    frame: Camera = xr_egopose.CAMERA
+    """The camera of the dataset's frames."""
 
     @classmethod
     def of(cls, format: Format, crop: Crop, image_size: int, quality: int, frame: Camera) -> Preprocessing:
         """Return the preprocessing that the options of ``tools.shard`` ask for, of the frames of a camera."""
         if format == "source":
-            return cls(crop, frame.window(crop)[2], format, None)
-        return cls(crop, image_size, format, quality if format == "jpeg" else None)
+            return cls(crop, frame.window(crop)[2], format, None, frame=frame)
+        return cls(crop, image_size, format, quality if format == "jpeg" else None, frame=frame)
 
-    def camera(self, frame: AnyCamera) -> AnyCamera:
-        """Return the camera of the stored images, given that of the frames."""
-        return frame if self.format == "source" else frame.cropped(self.crop, self.image_size)
+    @functools.cached_property
+    def stored(self) -> Camera:
+        """The camera of the stored images."""
+        return self.frame if self.format == "source" else self.frame.cropped(self.crop, self.image_size)
 
-    def window(self, stored: Camera) -> tuple[int, int, int]:
-        """Return left, top and side of the square that a network sees, in pixels of the stored images."""
-        return stored.window(self.crop) if self.format == "source" else (0, 0, stored.width)
+    @functools.cached_property
+    def window(self) -> tuple[int, int, int]:
+        """Left, top and side of the square that a network sees, in pixels of the stored images."""
+        return self.frame.window(self.crop) if self.format == "source" else (0, 0, self.image_size)
 
-    def visibility(self, stored: Camera, pose: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the visibility (16,) of the joints in the square that a network sees.
+    @functools.cached_property
+    def _seen(self) -> Camera:
+        """The camera of that square."""
+        return self.stored.crop_and_resize(*self.window, self.image_size)
 
-        Args:
-            stored: the camera of the stored images.
-            pose: (16, 5): u, v in pixels of the stored image, x, y, z in the camera frame.
+    def visibility(self, pose: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the visibility (J,) of the joints in the square that a network sees.
+
+        ``pose`` (J, 5) is u, v in pixels of the stored image, x, y, z in the camera frame.
         """
-        seen = stored.crop_and_resize(*self.window(stored), self.image_size)
-        return seen.visibility(stored.transfer(pose[:, :2], seen).astype(np.float32), pose[:, 2:])
+        return self._seen.visibility(self.stored.transfer(pose[:, :2], self._seen).astype(np.float32), pose[:, 2:])
+
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the crop (S, S, ...) of an image (H, W, ...) of any size, of which the dataset's frames are one.
+
+        See `models.camera.Camera.window_in`.
+        """
+        return cut_window(image, self.frame.window_in(image.shape[1], image.shape[0], self.crop))
 
     def apply(self, image: Image) -> Image:
         """Return the crop of an image (H, W, 3) as a loader reads it back: of the dataset's frames, exactly.
@@ -99,7 +111,7 @@ class Preprocessing:
         A square of the stored size is taken for a stored image and returned as it is.
         """
         is_stored = self.format != "source" and image.shape[:2] == (self.image_size, self.image_size)
-        return image if is_stored else self.as_stored(cut(image, self.crop))
+        return image if is_stored else self.as_stored(self.cut(image))
 
     def as_stored(self, square: Image) -> Image:
         """Return a crop (S, S, 3) as a loader reads it back; one of the stored size is returned as it is."""
@@ -114,7 +126,7 @@ class Preprocessing:
 
     def encode(self, image: Image) -> bytes:
         """Return an image (H, W, 3 or 4) cropped, resized and encoded. Not for the format source."""
-        square = self._resize(cut(image, self.crop))
+        square = self._resize(self.cut(image))
         if self.quality is not None:
             return encode(square, ".jpg", quality=self.quality)
         return encode_array(square) if self.format == "raw" else encode(square, ".png")
@@ -134,30 +146,10 @@ def upgraded(values: Any) -> Any:
     There the crop of whole frames was called full, of which a network saw the center square; its side was the image
     size, by which the two are told apart: whole frames have a larger one now.
     """
-    height = min(XR_EGOPOSE.width, XR_EGOPOSE.height)
+    height = min(xr_egopose.CAMERA.width, xr_egopose.CAMERA.height)
     if isinstance(values, dict) and (values.get("format"), values.get("image_size")) == ("source", height):
         return {**values, "crop": "square"}
     return values
-
-
-def cut(image: NDArray[Any], crop: Crop) -> NDArray[Any]:
-    """Return a crop (S, S, ...) of an image (H, W, ...) of any size, of which the dataset's frames are one.
-
-    The window lies about the image's center as it does in a frame whose shorter side is the image's.
-    """
-    return cut_window(image, crop_window(image.shape[1], image.shape[0], crop))
-
-
-def crop_window(width: int, height: int, crop: Crop) -> tuple[int, int, int]:
-    """Return left, top and side of the square that `cut` takes out of an image of this size (pixels)."""
-    left, top, side = XR_EGOPOSE.window(crop)
-    # in whole numbers, which are exact
-    unit, units = min(width, height), min(XR_EGOPOSE.width, XR_EGOPOSE.height)
-    return (
-        (width * units + (2 * left - XR_EGOPOSE.width) * unit) // (2 * units),
-        (height * units + (2 * top - XR_EGOPOSE.height) * unit) // (2 * units),
-        -(-side * unit // units),
-    )
 
 
 def cut_window(image: NDArray[Any], window: tuple[int, int, int]) -> NDArray[Any]:

@@ -189,7 +189,7 @@ class TorchLoader(Loader):
             work += [self._pool.submit(self._fill, left) for _ in range(self._threads)]
         rot, faults = None, list[Fault]()
         if self.reads_rot:
-            rot, faults = load_rotations(indices, self.shard_set.read(indices, ROT))
+            rot, faults = load_rotations(indices, self.shard_set.read(indices, ROT), self.skeleton.joints)
         return _Pending(indices, augmentation, images, work, rot, faults)
 
     def _finished(self, batch: _Pending) -> _Pending:

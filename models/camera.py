@@ -1,4 +1,4 @@
-"""Cameras: the dataset's fisheye, and every model by its word; poses of the dataset's camera.
+"""Cameras: the fisheye, and every model by its word.
 
 Pixel coordinates have their centers at integers: the top left pixel covers [-0.5, 0.5] x [-0.5, 0.5].
 The camera frame is OpenCV's: x right, y down, z along the optical axis.
@@ -6,8 +6,8 @@ The camera frame is OpenCV's: x right, y down, z along the optical axis.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,12 @@ __all__ = [
     "IN_IMAGE",
     "IN_LENS",
     "UNSEEN",
-    "XR_EGOPOSE",
     "Camera",
     "Crop",
     "FisheyeCamera",
     "Floats",
     "OcamCamera",
     "PinholeCamera",
-    "euler_to_rotation",
-    "world_to_camera",
 ]
 
 
@@ -41,8 +38,6 @@ class FisheyeCamera(Camera):
     ``theta_d = theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8)`` from the principal point,
     in units of the focal lengths.
     """
-
-    model: ClassVar[str] = "kannala-brandt"
 
     fx: float
     """Horizontal focal length (pixels)."""
@@ -56,6 +51,8 @@ class FisheyeCamera(Camera):
     """k1..k4 (radians to the powers -2, -4, -6, -8)."""
     lens_angle: float = 90.0
     """Largest angle to the optical axis that the lens shows (degrees); beyond it images are black."""
+    model: Literal["kannala-brandt"] = field(default="kannala-brandt", kw_only=True)
+    """The model's word."""
 
     def project(self, points: Floats) -> NDArray[np.float64]:
         """Project camera-frame points (..., 3), any unit, to pixels (..., 2). Behind the camera is fine."""
@@ -108,40 +105,7 @@ class FisheyeCamera(Camera):
         return float(angles[falling[0] - 1] if falling.size else angles[-1])
 
 
-XR_EGOPOSE: Final = FisheyeCamera(
-    width=1280,
-    height=800,
-    fx=352.59619801644876,
-    fy=352.70276325061578,
-    cx=654.6810228318458,
-    cy=400.952228031277,
-    distortion=(-0.05631891929412012, -0.0038333424842925286, -0.00024681888617308917, -0.00012153386798050158),
-)
-"""The released dataset's camera, given by its author in issue 7 of the official repository."""
-
 CAMERAS: Final[dict[str, type[Camera]]] = {
     camera.model: camera for camera in (FisheyeCamera, PinholeCamera, OcamCamera)
 }
 """Every camera model by its word."""
-
-
-def euler_to_rotation(degrees: Floats) -> NDArray[np.float64]:
-    """Return the rotation matrix (3, 3) of Euler angles (3,) in degrees about the static axes x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return np.asarray(about_z @ about_y @ about_x, np.float64)
-
-
-def world_to_camera(translation: Floats, degrees: Floats) -> NDArray[np.float64]:
-    """Return the 4x4 matrix from world to camera coordinates, in the unit of ``translation``.
-
-    The author's formula: the inverse of the camera's pose, then diag(1, -1, -1, 1), which turns the modelling
-    software's axes (y up, looking along -z) into OpenCV's. ``translation`` (3,) and ``degrees`` (3,) are the
-    frame's ``camera.trans`` and ``camera.rot``.
-    """
-    pose = np.eye(4)
-    pose[:3, :3] = euler_to_rotation(degrees)
-    pose[:3, 3] = translation
-    return np.asarray(np.diag([1.0, -1.0, -1.0, 1.0]) @ np.linalg.inv(pose), np.float64)

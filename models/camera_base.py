@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +31,16 @@ IN_IMAGE: Final = 2
 class Camera(ABC):
     """A camera of any model: a frozen dataclass of plain values, among them those named here."""
 
-    model: ClassVar[str]
-    """Word for the model, the key of `models.camera.CAMERAS`."""
-
     width: int
     """Width of the image (pixels)."""
     height: int
     """Height of the image (pixels)."""
 
     if TYPE_CHECKING:  # fields of the models, which have them in other orders; or derived from fields
+
+        @property
+        def model(self) -> str:
+            """Word for the model, the key of `models.camera.CAMERAS`."""
 
         @property
         def fx(self) -> float:
@@ -60,6 +61,36 @@ class Camera(ABC):
         @property
         def lens_angle(self) -> float:
             """Largest angle to the optical axis that the lens shows (degrees)."""
+
+    @property
+    def focal(self) -> NDArray[np.float64]:
+        """(2, 2): pixels from the principal point, of a position in a plane in which the model is symmetric about it.
+
+        A pinhole camera with tangential distortion has no such plane, see `asymmetry`; its matrix is that without.
+        """
+        return np.diag([self.fx, self.fy])
+
+    def turned(self, linear: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the affine maps (..., 2, 3) of pixels that turn or flip the image as the scene does.
+
+        ``linear`` (..., 2, 2) is what turns or flips the scene's x and y.
+        """
+        matrix = self.focal @ linear @ np.linalg.inv(self.focal)
+        center = np.array([self.cx, self.cy])
+        return np.concatenate([matrix, (center - matrix @ center)[..., None]], axis=-1)
+
+    def asymmetry(self) -> float:
+        """Return by how much `turned` can be wrong within the image (pixels): 0 but for tangential distortion."""
+        angles, around = np.meshgrid(np.radians(self.lens_angle) * np.linspace(0.1, 1, 10), np.linspace(0, 2 * np.pi, 65))
+        rays = np.stack([np.sin(angles) * np.cos(around), np.sin(angles) * np.sin(around), np.cos(angles)], axis=-1)
+        pixels, largest = self.project(rays), 0.0
+        for linear in (np.array([[-1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, -1.0], [1.0, 0.0]]), -np.eye(2)):
+            moved = self.turned(linear)
+            seen = self.project(np.concatenate([rays[..., :2] @ linear.T, rays[..., 2:]], axis=-1))
+            off = np.linalg.norm(pixels @ moved[:, :2].T + moved[:, 2] - seen, axis=-1)
+            inside = self.visibility(pixels, rays) == IN_IMAGE
+            largest = max(largest, float(off[inside].max(initial=0.0)))
+        return largest
 
     @abstractmethod
     def project(self, points: Floats) -> NDArray[np.float64]:
@@ -106,6 +137,20 @@ class Camera(ABC):
             return left, top, int((last - first).max()) + 1
         side = (min if crop == "square" else max)(self.width, self.height)
         return (self.width - side) // 2, (self.height - side) // 2, side
+
+    def window_in(self, width: int, height: int, crop: Crop) -> tuple[int, int, int]:
+        """Return left, top and side of a crop in an image of any size (pixels), of which this camera's are one.
+
+        It lies about the image's center as it does in a frame whose shorter side is the image's.
+        """
+        left, top, side = self.window(crop)
+        # in whole numbers, which are exact
+        unit, units = min(width, height), min(self.width, self.height)
+        return (
+            (width * units + (2 * left - self.width) * unit) // (2 * units),
+            (height * units + (2 * top - self.height) * unit) // (2 * units),
+            -(-side * unit // units),
+        )
 
     def cropped(self, crop: Crop, size: int) -> Self:
         """Return the camera of a crop of the frame, resized to ``size`` x ``size`` pixels."""

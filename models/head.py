@@ -7,23 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.camera import Floats
-from models.skeleton import HEAD
+from models.skeleton import Skeleton
+from models.xr_egopose import SKELETON
 
 
 @dataclass(frozen=True)
 class HeadPosition:
-    """Where Head is in the camera frame, over the frames of a training split (metres)."""
+    """Where the head is in the camera frame, over the frames of a training split (metres)."""
 
     mean: tuple[float, float, float]
     spread: tuple[float, float, float]
     """Standard deviation of each coordinate; of the released data zero but for rounding."""
+    joint: int = SKELETON.joints.index("Head")
+    """The joint that it is."""
 
     @classmethod
-    def of(cls, poses: Floats) -> HeadPosition:
-        """Return it for poses (n, 16, 3) in the camera frame, metres."""
-        head = np.asarray(poses, np.float64)[:, HEAD]
-        return cls(tuple(head.mean(0).tolist()), tuple(head.std(0).tolist()))
+    def of(cls, poses: Floats, skeleton: Skeleton) -> HeadPosition | None:
+        """Return it for poses (n, J, 3) in the camera frame, metres; None for a skeleton without a head."""
+        if skeleton.head is None:
+            return None
+        head = np.asarray(poses, np.float64)[:, skeleton.head]
+        return cls(tuple(head.mean(0).tolist()), tuple(head.std(0).tolist()), skeleton.head)
 
     def place(self, poses: Floats) -> Floats:
-        """Return poses (..., 16, 3) of any origin, metres, moved so that their Head is where it always is."""
-        return poses - poses[..., HEAD : HEAD + 1, :] + np.asarray(self.mean, poses.dtype)
+        """Return poses (..., J, 3) of any origin, metres, moved so that their Head is where it always is."""
+        return poses - poses[..., self.joint : self.joint + 1, :] + np.asarray(self.mean, poses.dtype)

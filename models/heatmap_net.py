@@ -25,9 +25,9 @@ def heatmap_size(image_size: int) -> int:
 
 
 class HeatmapNet(nn.Module):
-    """Heatmaps of 15 joints from an image.
+    """Heatmaps of joints, 15 of xR-EgoPose, from an image.
 
-    Shapes: image (B, 3, H, W) uint8 -> (B, 15, H', W') with H' = heatmap_size(H). Parameter names are torchvision's
+    Shapes: image (B, 3, H, W) uint8 -> (B, K, H', W') with H' = heatmap_size(H). Parameter names are torchvision's
     for the backbone, then ``deconv_layers.*`` and ``final_layer.*`` as in the reference code; with ResNet-50 there are
     32,950,095 parameters. One of timm's is ``backbone.*``, and there H' is heatmap_size(image_size), whatever H.
     """
@@ -42,12 +42,12 @@ class HeatmapNet(nn.Module):
     layer3: nn.Sequential
     layer4: nn.Sequential
 
-    def __init__(self, backbone: str = "resnet50", joints: int = 15, image_size: int = 368) -> None:
+    def __init__(self, backbone: str = "resnet50", heatmaps: int = 15, image_size: int = 368) -> None:
         """Build the network with new weights.
 
         Args:
             backbone: one of `BACKBONES`, or timm/NAME.
-            joints: heatmaps.
+            heatmaps: K.
             image_size: side of the images (pixels); a ResNet takes any.
 
         Raises:
@@ -67,7 +67,7 @@ class HeatmapNet(nn.Module):
             layers += _upsample(channels)
             channels = _DECONV_CHANNELS
         self.deconv_layers = nn.Sequential(*layers)
-        self.final_layer = nn.Conv2d(channels, joints, kernel_size=1)
+        self.final_layer = nn.Conv2d(channels, heatmaps, kernel_size=1)
         # Xiao, Wu, Wei, "Simple Baselines for Human Pose Estimation", ECCV 2018
         for module in [*self.deconv_layers, self.final_layer]:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from models.camera import UNSEEN
-from models.skeleton import HEAD
+from models.skeleton import Skeleton
 
 SIGMA: Final = 2.0
 """Standard deviation of the reference's Gaussians (heatmap cells)."""
 
 
-def select_heatmap_joints(joints: Tensor) -> Tensor:
-    """Return of (B, 16, ...) the joints that have a heatmap (B, 15, ...), `HEATMAP_JOINTS`."""
+def select_heatmap_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Return of all joints (B, J, ...) those that have a heatmap (B, K, ...)."""
     # slices, because indices would be copied to the device
-    return torch.cat([joints[:, :HEAD], joints[:, HEAD + 1 :]], dim=1)
+    parts = [joints[:, part] for part in skeleton.heatmap_slices]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class HeatmapEncoder(nn.Module):

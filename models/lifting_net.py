@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from models.skeleton import JOINTS
-
 _SLOPE: Final = 0.2
 _SHRINK: Final = 8
 _LATENT: Final = 20
@@ -18,18 +16,29 @@ _LATENT: Final = 20
 class LiftingNet(nn.Module):
     """Dual-branch auto-encoder of Tome et al., ICCV 2019.
 
-    Shapes: heatmaps (B, 15, S, S) -> joints_3d (B, 16, 3) in metres relative to Neck, reconstruction (B, 15, S, S).
-    Parameter names are the reference code's, which keeps ``bn1`` to ``bn3`` although nothing uses them; with S = 48
-    there are 80,034,323 parameters.
+    Shapes: heatmaps (B, K, S, S) -> joints_3d (B, J, 3) in metres relative to the root, reconstruction (B, K, S, S);
+    of xR-EgoPose K is 15 and J 16. Parameter names are the reference code's, which keeps ``bn1`` to ``bn3`` although
+    nothing uses them; with S = 48 there are then 80,034,323 parameters.
     """
 
-    def __init__(self, heatmap_size: int = 48, joints: int = 15) -> None:
+    def __init__(self, heatmap_size: int = 48, heatmaps: int = 15, joints: int = 16) -> None:
+        """Build the network with new weights.
+
+        Args:
+            heatmap_size: S, side of the heatmaps (cells).
+            heatmaps: how many it takes.
+            joints: of the pose.
+
+        Raises:
+            ValueError: there is no network for that size.
+        """
         super().__init__()
         if heatmap_size <= 0 or heatmap_size % _SHRINK:
             raise ValueError(f"heatmap_size is {heatmap_size}: give a multiple of {_SHRINK}")
         self.side = heatmap_size // _SHRINK
         flat = 512 * self.side**2
-        self.conv1 = nn.Conv2d(joints, 64, 4, stride=2, padding=1)
+        self.joints = joints
+        self.conv1 = nn.Conv2d(heatmaps, 64, 4, stride=2, padding=1)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = nn.Conv2d(64, 128, 4, stride=2, padding=1)
         self.bn2 = nn.BatchNorm2d(128)
@@ -40,7 +49,7 @@ class LiftingNet(nn.Module):
         self.fc3 = nn.Linear(512, _LATENT)
         self.b1_fc1 = nn.Linear(_LATENT, 32)
         self.b1_fc2 = nn.Linear(32, 32)
-        self.b1_fc3 = nn.Linear(32, len(JOINTS) * 3)
+        self.b1_fc3 = nn.Linear(32, joints * 3)
         self.b2_fc1 = nn.Linear(_LATENT, 512)
         self.b2_fc2 = nn.Linear(512, 2048)
         self.b2_fc3 = nn.Linear(2048, flat)
@@ -70,15 +79,15 @@ class LiftingNet(nn.Module):
         return latent
 
     def pose(self, latent: Tensor) -> Tensor:
-        """Return the joints (B, 16, 3) of a latent code (B, 20)."""
+        """Return the joints (B, J, 3) of a latent code (B, 20)."""
         # a metre in bfloat16 comes in steps of 4 to 8 mm: these small layers stay in float32
         with torch.autocast(latent.device.type, enabled=False):
             pose = self.b1_fc3(self.b1_fc2(self.b1_fc1(latent)))
-        joints_3d: Tensor = pose.unflatten(1, (len(JOINTS), 3))
+        joints_3d: Tensor = pose.unflatten(1, (self.joints, 3))
         return joints_3d
 
     def reconstruct(self, latent: Tensor) -> Tensor:
-        """Return the heatmaps (B, 15, S, S) of a latent code (B, 20)."""
+        """Return the heatmaps (B, K, S, S) of a latent code (B, 20)."""
         x = latent
         for layer in (self.b2_fc1, self.b2_fc2, self.b2_fc3):
             x = leaky_relu(layer(x), _SLOPE)

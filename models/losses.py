@@ -1,4 +1,4 @@
-"""The reference recipe's losses. Poses are (B, 16, 3) in metres, heatmaps (B, 15, S, S)."""
+"""The reference recipe's losses. Poses are (B, J, 3) in metres, heatmaps (B, K, S, S)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from models.skeleton import BONES
+from models.skeleton import Skeleton
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class PoseLoss(nn.Module):
     """The weighted terms that compare poses.
 
     - pose: Euclidean distance per joint, averaged.
-    - cosine: minus the cosine similarity of the bones, summed over the 14 bones, averaged over the batch.
+    - cosine: minus the cosine similarity of the bones, summed over the bones, averaged over the batch.
     - bone: length of the difference of bone vectors, summed over the bones, averaged over the batch. Tome et al.,
       ICCV 2019, call it the bone length term.
     """
@@ -50,11 +50,11 @@ class PoseLoss(nn.Module):
     starts: Tensor
     ends: Tensor
 
-    def __init__(self, weights: LossWeights) -> None:
+    def __init__(self, weights: LossWeights, skeleton: Skeleton) -> None:
         super().__init__()
         self.weights = weights
         # buffers, so that no step copies the indices to the device
-        starts, ends = torch.tensor(BONES).T.contiguous()
+        starts, ends = torch.tensor(skeleton.bones).reshape(-1, 2).T.contiguous()
         self.register_buffer("starts", starts, persistent=False)
         self.register_buffer("ends", ends, persistent=False)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.skeleton import BONES, PARENTS
+from models.skeleton import Skeleton
 
 Floats = NDArray[np.floating[Any]]
 
@@ -56,37 +56,36 @@ def rescale(predicted: Floats, true: Floats) -> NDArray[np.float64]:
     return np.asarray(scale[:, None, None] * predicted)
 
 
-def adjust_bones(poses: Floats, lengths: Floats) -> NDArray[np.float64]:
-    """Return poses (n, 16, 3) whose bones point where they did and have the ``lengths`` (16,) of a standard skeleton.
+def adjust_bones(poses: Floats, lengths: Floats, skeleton: Skeleton) -> NDArray[np.float64]:
+    """Return poses (n, J, 3) whose bones point where they did and have the ``lengths`` (J,) of a standard skeleton.
 
-    Joint by joint along `PARENTS`, from the root on, which stays where it is; a joint's bone is the one to its parent.
+    Joint by joint along the tree, from the root on, which stays where it is; a joint's bone is the one to its parent.
     A bone of length 0 has no direction and stays so.
     """
     poses = np.asarray(poses, np.float64)
-    bones, before = poses - poses[:, PARENTS], tree_lengths(poses)
+    bones, before = poses - poses[:, skeleton.parents], tree_lengths(poses, skeleton)
     adjusted = poses.copy()
-    for joint, parent in enumerate(PARENTS):
-        if joint != parent:
-            length = before[:, joint, None]
-            scale = np.divide(lengths[joint], length, out=np.zeros_like(length), where=length > 0)
-            adjusted[:, joint] = adjusted[:, parent] + scale * bones[:, joint]
+    for joint in skeleton.tree_order[1:]:
+        length = before[:, joint, None]
+        scale = np.divide(lengths[joint], length, out=np.zeros_like(length), where=length > 0)
+        adjusted[:, joint] = adjusted[:, skeleton.parents[joint]] + scale * bones[:, joint]
     return np.asarray(adjusted, np.float64)
 
 
-def tree_lengths(poses: Floats) -> NDArray[np.float64]:
-    """Return (n, 16): distance of each joint of poses (n, 16, 3) from its parent in `PARENTS`; the root's is 0."""
-    return joint_errors(poses, poses[:, PARENTS])
+def tree_lengths(poses: Floats, skeleton: Skeleton) -> NDArray[np.float64]:
+    """Return (n, J): distance of each joint of poses (n, J, 3) from its parent in the tree; the root's is 0."""
+    return joint_errors(poses, poses[:, skeleton.parents])
 
 
-def bone_aligned_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
-    """Return (n, 16): distance of each joint of poses (n, 16, 3) once body size and bone lengths no longer matter.
+def bone_aligned_errors(predicted: Floats, true: Floats, skeleton: Skeleton) -> NDArray[np.float64]:
+    """Return (n, J): distance of each joint of poses (n, J, 3) once body size and bone lengths no longer matter.
 
     Both poses get the bones of a standard skeleton, here the mean of all true ones, and one is aligned to the other:
     BA-MPJPE of Wang et al., "Estimating Egocentric 3D Human Pose in Global Space", ICCV 2021.
     """
-    standard = tree_lengths(true).mean(0)
-    resized = adjust_bones(true, standard)
-    return joint_errors(align(adjust_bones(predicted, standard), resized), resized)
+    standard = tree_lengths(true, skeleton).mean(0)
+    resized = adjust_bones(true, standard, skeleton)
+    return joint_errors(align(adjust_bones(predicted, standard, skeleton), resized), resized)
 
 
 def pck(errors_mm: Floats) -> NDArray[np.float64]:
@@ -100,11 +99,11 @@ def auc(errors_mm: Floats) -> NDArray[np.float64]:
     return np.asarray(100 * (1 - missed / len(AUC_THRESHOLDS)).mean(1))
 
 
-def bone_length_errors(predicted: Floats, true: Floats) -> NDArray[np.float64]:
-    """Return (n, 14): by how much each bone of the poses (n, 16, 3) is too long or too short, in their unit."""
-    return np.abs(_lengths(predicted) - _lengths(true))
+def bone_length_errors(predicted: Floats, true: Floats, skeleton: Skeleton) -> NDArray[np.float64]:
+    """Return (n, bones): by how much each bone of the poses (n, J, 3) is too long or too short, in their unit."""
+    return np.abs(_lengths(predicted, skeleton) - _lengths(true, skeleton))
 
 
-def _lengths(poses: Floats) -> NDArray[np.float64]:
-    start, end = np.array(BONES).T
+def _lengths(poses: Floats, skeleton: Skeleton) -> NDArray[np.float64]:
+    start, end = np.array(skeleton.bones, int).reshape(-1, 2).T
     return joint_errors(poses[:, start], poses[:, end])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
@@ -32,8 +32,6 @@ class OcamCamera(Camera):
     MATLAB files count pixels from 1, and the files that it exports, like us, from 0.
     """
 
-    model: ClassVar[str] = "ocam"
-
     cx: float
     """Center, horizontal (pixels)."""
     cy: float
@@ -44,6 +42,8 @@ class OcamCamera(Camera):
     """c, d, e."""
     lens_angle: float = 0.0
     """Largest angle to the optical axis that the lens shows (degrees); 0: that of the farthest corner."""
+    model: Literal["ocam"] = field(default="ocam", kw_only=True)
+    """The model's word."""
 
     def __post_init__(self) -> None:
         if not (self.polynomial and self.polynomial[0] < 0):
@@ -89,6 +89,11 @@ class OcamCamera(Camera):
     def fy(self) -> float:
         """Vertical focal length: pixels per radian on the optical axis."""
         return -self.polynomial[0] * self.affine[0]
+
+    @property
+    def focal(self) -> NDArray[np.float64]:
+        c, d, e = self.affine
+        return self.fx * np.array([[1.0, e], [d, c]])
 
     def project(self, points: Floats) -> NDArray[np.float64]:
         """Project camera-frame points (..., 3), any unit, to pixels (..., 2).

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,6 @@ class PinholeCamera(Camera):
     in units of the focal lengths. The model ends where the radial part ceases to grow.
     """
 
-    model: ClassVar[str] = "pinhole"
-
     fx: float
     """Horizontal focal length (pixels)."""
     fy: float
@@ -41,6 +39,8 @@ class PinholeCamera(Camera):
     """k1, k2, p1, p2, k3, in OpenCV's order (at depth 1)."""
     lens_angle: float = 0.0
     """Largest angle to the optical axis that the lens shows (degrees, below 90); 0: that of the farthest corner."""
+    model: Literal["pinhole"] = field(default="pinhole", kw_only=True)
+    """The model's word."""
 
     def __post_init__(self) -> None:
         self._settle_lens_angle()

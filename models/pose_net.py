@@ -11,14 +11,17 @@ from models.lifting_net import LiftingNet
 class PoseNet(nn.Module):
     """`HeatmapNet`, then `LiftingNet` on its heatmaps.
 
-    Shapes: image (B, 3, H, W) uint8 -> heatmap (B, 15, S, S), joints_3d (B, 16, 3) in metres relative to Neck, and
-    reconstruction (B, 15, S, S), the heatmaps as the lifting network reconstructs them from its latent code.
+    Shapes: image (B, 3, H, W) uint8 -> heatmap (B, K, S, S), joints_3d (B, J, 3) in metres relative to the root, and
+    reconstruction (B, K, S, S), the heatmaps as the lifting network reconstructs them from its latent code.
     """
 
-    def __init__(self, backbone: str = "resnet50", image_size: int = 368) -> None:
+    def __init__(
+        self, backbone: str = "resnet50", image_size: int = 368, heatmaps: int = 15, joints: int = 16
+    ) -> None:
+        """Build both with new weights; their arguments are those of `HeatmapNet` and `LiftingNet`."""
         super().__init__()
-        self.heatmap_net = HeatmapNet(backbone, image_size=image_size)
-        self.lifting_net = LiftingNet(heatmap_size(image_size))
+        self.heatmap_net = HeatmapNet(backbone, heatmaps, image_size)
+        self.lifting_net = LiftingNet(heatmap_size(image_size), heatmaps, joints)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (heatmap, joints_3d, reconstruction)."""

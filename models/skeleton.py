@@ -1,102 +1,166 @@
-"""The xR-EgoPose skeleton: joints, bones, mirror pairs and action groups.
-
-Source: Tome et al., "xR-EgoPose: Egocentric 3D Human Pose from an HMD Camera", ICCV 2019, and the
-authors' data loader.
-"""
+"""Skeletons: the joints of a dataset's poses, and what is known of them; groups of its actions."""
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Self
 
-JOINTS: Final = (
-    "Neck", "Head",
-    "LeftArm", "LeftForeArm", "LeftHand",
-    "RightArm", "RightForeArm", "RightHand",
-    "LeftUpLeg", "LeftLeg", "LeftFoot", "LeftToeBase",
-    "RightUpLeg", "RightLeg", "RightFoot", "RightToeBase",
-)  # fmt: skip
-"""The 16 joints of a pose, in training order. Names are the dataset's without ``mixamorig:``."""
+ActionGroups = Mapping[str, Sequence[str]]
+"""Groups of actions in the order of tables, each with the names of its actions."""
 
-NECK: Final = JOINTS.index("Neck")
-"""The root: poses are relative to it."""
-
-HEAD: Final = JOINTS.index("Head")
-"""The camera sits on it and cannot see it."""
-
-HEATMAP_JOINTS: Final = tuple(joint for joint in range(len(JOINTS)) if joint != HEAD)
-"""Indices of the 15 joints that have a heatmap: all but `HEAD`."""
-
-BONES: Final = (
-    (0, 1),  # head
-    (2, 3), (3, 4), (5, 6), (6, 7),  # arms
-    (8, 9), (9, 10), (10, 11), (12, 13), (13, 14), (14, 15),  # legs
-    (2, 8), (5, 12), (2, 5),  # torso
-)  # fmt: skip
-"""The 14 bones, (start, end) indices into `JOINTS`."""
-
-PARENTS: Final = (0, 0, 0, 2, 3, 0, 5, 6, 0, 8, 9, 10, 0, 12, 13, 14)
-"""The kinematic tree: the joint that each joint hangs on, which stands before it; `NECK`, the root, names itself.
-
-Head, arms and thighs hang on Neck, since the joints of the spine are not among the 16; the `BONES` are no tree.
-"""
+_OTHER_SIDE: Final = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r", "L": "R"}
+_LEFT = re.compile(r"left|Left|LEFT|(?<![A-Za-z])[lL](?![A-Za-z])")
 
 
-def _mirrored(name: str) -> str:
-    if name.startswith("Left"):
-        return "Right" + name.removeprefix("Left")
-    if name.startswith("Right"):
-        return "Left" + name.removeprefix("Right")
-    return name
+@dataclass(frozen=True)
+class Skeleton:
+    """The joints of a pose, in the order of its arrays, to which all indices refer. `of` makes one from names."""
+
+    joints: tuple[str, ...]
+    """Names."""
+    parents: tuple[int, ...]
+    """The kinematic tree: the joint that each joint hangs on. The root, which poses are relative to, names itself."""
+    bones: tuple[tuple[int, int], ...]
+    """(start, end) of what is drawn, and what losses and metrics compare; they need not be a tree."""
+    mirror_pairs: tuple[tuple[int, int], ...]
+    """(left, right) of the wearer: what a mirror exchanges."""
+    heatmap_joints: tuple[int, ...]
+    """The joints that have a heatmap, ascending."""
+    head: int | None = None
+    """The joint that the camera is fixed to, whose place before the camera is always the same; None if none is."""
+    upper_body: tuple[int, ...] = ()
+    """Joints of the upper half, over which a metric of its own is averaged; empty: there is none."""
+    lower_body: tuple[int, ...] = ()
+    """Likewise."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no skeleton."""
+        count = len(self.joints)
+        named = [*self.parents, *self.heatmap_joints, *self.upper_body, *self.lower_body]
+        named += [joint for pair in (*self.bones, *self.mirror_pairs) for joint in pair]
+        named += [] if self.head is None else [self.head]
+        paired = [joint for pair in self.mirror_pairs for joint in pair]
+        if len(set(self.joints)) < count or len(self.parents) != count:
+            raise ValueError("it has a joint twice, or not one parent for each")
+        if not all(0 <= joint < count for joint in named):
+            raise ValueError(f"it names a joint beyond its {count}")
+        if len(set(paired)) < len(paired):
+            raise ValueError("a joint is in two mirror pairs")
+        if not self.heatmap_joints or list(self.heatmap_joints) != sorted(set(self.heatmap_joints)):
+            raise ValueError("its heatmap joints are none, or not in the order of the joints")
+        if len(self.tree_order) < count:
+            raise ValueError("its parents are no tree: all must lead to one root, which names itself")
+
+    @classmethod
+    def of(
+        cls,
+        parents: Mapping[str, str | None],
+        *,
+        bones: Iterable[tuple[str, str]] | None = None,
+        mirror_pairs: Iterable[tuple[str, str]] | None = None,
+        without_heatmap: Iterable[str] = (),
+        head: str | None = None,
+        upper_body: Iterable[str] = (),
+        lower_body: Iterable[str] = (),
+    ) -> Self:
+        """Return the skeleton that names describe.
+
+        Args:
+            parents: each joint, in the order of the arrays, and the joint that it hangs on; None for the root.
+            bones: (start, end); None takes the tree's.
+            mirror_pairs: (left, right); None takes the joints whose names differ by left and right alone, or by l and
+                r that stand alone, as in ``hand_l``.
+            without_heatmap: joints that the camera cannot see.
+            head: the joint that the camera is fixed to.
+            upper_body: joints of the upper half.
+            lower_body: joints of the lower half.
+
+        Raises:
+            ValueError: it is no skeleton, or a name is none of its joints; the message says what.
+        """
+        joints = tuple(parents)
+
+        def index(name: str) -> int:
+            if name not in joints:
+                raise ValueError(f"{name} is none of its joints {', '.join(joints)}")
+            return joints.index(name)
+
+        hidden = [index(name) for name in without_heatmap]
+        tree = tuple(index(joint if parent is None else parent) for joint, parent in parents.items())
+        return cls(
+            joints,
+            tree,
+            bones=tuple((tree[i], i) for i in range(len(joints)) if tree[i] != i)
+            if bones is None
+            else tuple((index(start), index(end)) for start, end in bones),
+            mirror_pairs=tuple(
+                (index(left), index(right))
+                for left, right in (_pairs_by_name(joints) if mirror_pairs is None else mirror_pairs)
+            ),
+            heatmap_joints=tuple(i for i in range(len(joints)) if i not in hidden),
+            head=None if head is None else index(head),
+            upper_body=tuple(map(index, upper_body)),
+            lower_body=tuple(map(index, lower_body)),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of joints."""
+        return len(self.joints)
+
+    @cached_property
+    def root(self) -> int:
+        """The joint that poses are relative to."""
+        return next(i for i, parent in enumerate(self.parents) if i == parent)
+
+    @cached_property
+    def tree_order(self) -> tuple[int, ...]:
+        """The joints, each after its parent; fewer of them where the parents are no tree."""
+        roots = [i for i, parent in enumerate(self.parents) if i == parent]
+        order = roots[:1]
+        for joint in order:
+            order += [i for i, parent in enumerate(self.parents) if parent == joint and i != joint]
+        return tuple(order)
+
+    @cached_property
+    def flip_indices(self) -> tuple[int, ...]:
+        """``flipped[..., i, :] = pose[..., flip_indices[i], :]`` exchanges left and right."""
+        other = {a: b for pair in self.mirror_pairs for a, b in (pair, pair[::-1])}
+        return tuple(other.get(i, i) for i in range(len(self)))
+
+    @cached_property
+    def heatmap_names(self) -> tuple[str, ...]:
+        """Names of the joints that have a heatmap."""
+        return tuple(self.joints[i] for i in self.heatmap_joints)
+
+    @cached_property
+    def heatmap_slices(self) -> tuple[slice, ...]:
+        """Runs of neighbors that make up `heatmap_joints`."""
+        runs: list[list[int]] = []
+        for joint in self.heatmap_joints:
+            if runs and runs[-1][1] == joint:
+                runs[-1][1] += 1
+            else:
+                runs.append([joint, joint + 1])
+        return tuple(slice(*run) for run in runs)
 
 
-FLIP_INDICES: Final = tuple(JOINTS.index(_mirrored(name)) for name in JOINTS)
-"""``flipped[..., i, :] = pose[..., FLIP_INDICES[i], :]`` exchanges left and right."""
-
-UPPER_BODY: Final = tuple(range(0, 8))
-"""Indices of head, neck and arms."""
-LOWER_BODY: Final = tuple(range(8, 16))
-"""Indices of the legs."""
-
-ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "Gaming": (
-        "Dribble", "Boxing", "Shooting_Gun", "Baseball_Umpire", "Golf_Putt_Failure", "Revealing_Dice",
-        "Golf_Putt_Failure__1_", "Golf_Putt_Victory", "Golf_Putt_Victory__1_", "Charge",
-    ),
-    "Gesticulating": (
-        "Opening_A_Lid", "Standing_Arguing", "Two_Hand_Spell_Casting", "Angry_Gesture", "Waving_Gesture",
-        "Taunt_Gesture", "Taking_Punch", "Happy_Hand_Gesture", "Pointing", "Crazy_Gesture", "Arm_Gesture", "Fist_Pump",
-        "Hand_Raising", "Counting__1_",
-    ),
-    "Greeting": ("Shaking_Hands_2", "Hands_Forward_Gesture", "Shake_Fist", "Standing_Greeting", "Quick_Formal_Bow"),
-    "Lower Stretching": ("Sitting_Thumbs_Up", "Sitting_Disapproval", "lower_stretching"),
-    "Patting": ("Patting", "Petting", "Petting_Animal"),
-    "Reacting": (
-        "Rifle_Punch", "Rejected", "Angry_Point", "Dismissing_Gesture", "Strong_Gesture", "Pointing_Gesture", "Loser",
-        "Beckoning", "Pain_Gesture", "Terrified", "Surprised", "Clapping", "Rallying",
-    ),
-    "Talking": ("Standing_Arguing__1_", "Happy", "Plotting", "No", "Agreeing", "Talking", "Reaching_Out", "Insult"),
-    "Upper Stretching": (
-        "Counting", "Standing_2H_Cast_Spell_01", "Standing_Thumbs_Up", "Standing_1H_Magic_Attack_01", "Thinking",
-        "Tpose_Take_001", "upper_stretching",
-    ),
-    "Walking": ("anim_Clip1", "Weight_Shift_Gesture", "walking"),
-}  # fmt: skip
-"""The paper's nine groups, in the order of its table, each with the dataset's action names."""
-
-_GROUP_OF: Final = {action: group for group, actions in ACTION_GROUPS.items() for action in actions}
+def _pairs_by_name(joints: Sequence[str]) -> list[tuple[str, str]]:
+    mirrored = [(name, _LEFT.sub(lambda found: _OTHER_SIDE[found[0]], name)) for name in joints]
+    return [(left, right) for left, right in mirrored if left != right and right in joints]
 
 
 def action_name(action: str) -> str:
-    """Return an action as the paper's groups list it, given how it stands in a frame's JSON.
+    """Return an action as groups list it, given how it stands in a frame's labels.
 
-    Anything from ``_mixamo_com`` on is dropped.
+    Anything from ``_mixamo_com`` on is dropped: so xR-EgoPose's JSON names the clips of its motion library.
     """
     return action.split("_mixamo_com", 1)[0]
 
 
-def action_group(action: str) -> str | None:
-    """Return the paper's group of an action as it stands in a frame's JSON.
-
-    None for an unknown action, which counts under All only.
-    """
-    return _GROUP_OF.get(action_name(action))
+def action_group(action: str, groups: ActionGroups) -> str | None:
+    """Return the group of an action as it stands in a frame's labels; None for one of no group."""
+    name = action_name(action)
+    return next((group for group, actions in groups.items() if name in actions), None)

@@ -192,7 +192,7 @@ class DaliLoader(Loader):
         with self.stage_times.timed("labels"):
             labels = self._label_batch(pose, meta, block.indices, block.augmentation)
         if self.reads_rot:
-            rot, faults = load_rotations(block.indices, rot_files)
+            rot, faults = load_rotations(block.indices, rot_files, self.skeleton.joints)
             if faults:
                 raise PipelineError("rotations cannot be read")
             labels = dataclasses.replace(labels, rot=rot)
@@ -244,7 +244,9 @@ class DaliLoader(Loader):
         # headers first: without one, decoding is not even safe
         faults = _faults(images, self._header_fault)
         if self.reads_rot:
-            _, found = load_rotations(in_flight, self._source.encoded(in_flight, ROT))
+            _, found = load_rotations(
+                in_flight, self._source.encoded(in_flight, ROT), self.skeleton.joints
+            )
             faults |= {(index, member): fault for index, member, fault in found}
         if not faults:
             # the host is asked first, since an answer of DALI's costs a pipeline

@@ -17,7 +17,7 @@ from loaders.dali.graph import Feed, GraphSpec, random_access_graph, sequential_
 from loaders.dali.pipeline import PipelineError, Pipelines
 from loaders.errors import InputError
 from loaders.format.index import write_index
-from loaders.format.sample import META, META_SHAPE, POSE, POSE_SHAPE, ROT, decode_arrays
+from loaders.format.sample import META, POSE, ROT, decode_arrays
 from loaders.format.shard_set import ShardSet
 from loaders.system.open_files import OpenFilesError, allow_open_files
 
@@ -133,7 +133,8 @@ class SequentialSource:
             self._check_headers([np.asarray(header.as_tensor()) for header in headers])
         except ValueError as error:
             raise PipelineError(str(error)) from None
-        return Labels(decode_arrays(pose, "<f4", POSE_SHAPE), decode_arrays(meta, "<i4", META_SHAPE), rot), images
+        layouts = self._shard_set.layouts
+        return Labels(decode_arrays(pose, layouts[POSE]), decode_arrays(meta, layouts[META]), rot), images
 
     def _check_headers(self, headers: list[NDArray[Any]]) -> None:
         """Compare what a stream read of images' headers with what they should be. Raises PipelineError."""

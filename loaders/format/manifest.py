@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ from loaders.errors import InputError
 from loaders.format.sample import IMAGE_MEMBERS, VISIBLE, sample_members
 from loaders.plain import from_plain
 from loaders.preprocessing import Preprocessing, upgraded
-from models.camera import FisheyeCamera
-from models.skeleton import BONES, JOINTS
+from models import xr_egopose
+from models.camera import Camera
+from models.skeleton import Skeleton, action_group
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = "egopose-shards"
@@ -66,16 +67,30 @@ class Manifest:
     """The other options of ``tools.shard`` that determine the bytes; ``components`` among them."""
     preprocessing: Preprocessing
     """What was done to the stored images."""
-    camera: FisheyeCamera
-    """The camera of the stored images."""
     subjects: tuple[str, ...]
     environments: tuple[str, ...]
     actions: tuple[str, ...]
     splits: dict[str, Split]
     generated: bool = False
     """Whether any frame was made by ``tools.synthesize``."""
+    dataset: str = xr_egopose.NAME
+    """Name of the dataset."""
+    skeleton: Skeleton = xr_egopose.SKELETON
+    """What the joints of a pose are."""
+    action_groups: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(xr_egopose.ACTION_GROUPS))
+    """Groups of actions, over which metrics are averaged, in the order of tables."""
     version: int = VERSION
     """Of the format."""
+
+    @property
+    def camera(self) -> Camera:
+        """The camera of the stored images."""
+        return self.preprocessing.stored
+
+    @property
+    def groups(self) -> tuple[str | None, ...]:
+        """The group of each action; None for one of no group."""
+        return tuple(action_group(action, self.action_groups) for action in self.actions)
 
     @property
     def image_member(self) -> str | None:
@@ -98,7 +113,7 @@ class Manifest:
         content = {
             "format": FORMAT,
             "version": self.version,
-            "skeleton": {"joints": JOINTS, "bones": BONES},
+            "camera": dataclasses.asdict(self.camera),
             **dataclasses.asdict(self),
         }
         return json.dumps(content, indent=1) + "\n"
@@ -125,10 +140,13 @@ class Manifest:
                 f"{path} has format version {content.get('version')}, not {VERSION}: run tools.shard again"
             )
         try:
-            if tuple(content["skeleton"]["joints"]) != JOINTS:
-                raise InputError(f"{path} lists other joints than models/skeleton.py: run tools.shard again")
             if content["version"] == _OLDER:
-                content = {"generated": False, **content, "preprocessing": upgraded(content["preprocessing"])}
-            return from_plain(cls, {field.name: content[field.name] for field in dataclasses.fields(cls)})
+                content = {**content, "preprocessing": upgraded(content["preprocessing"])}
+            if content["skeleton"].keys() == {"joints", "bones"}:  # of before there were other skeletons
+                if tuple(content["skeleton"]["joints"]) != xr_egopose.JOINTS:
+                    raise InputError(f"{path} lists other joints than {xr_egopose.NAME} has: run tools.shard again")
+                content = {**content, "skeleton": dataclasses.asdict(xr_egopose.SKELETON)}
+            names = [each.name for each in dataclasses.fields(cls) if each.name in content]
+            return from_plain(cls, {name: content[name] for name in names})
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}): run tools.shard again") from None

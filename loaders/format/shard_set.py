@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,9 @@ from loaders.format.manifest import Manifest, Shard
 from loaders.format.sample import (
     COMPONENT_MEMBERS,
     META,
-    META_SHAPE,
     POSE,
-    POSE_SHAPE,
-    VISIBLE,
-    VISIBLE_SHAPE,
+    Layout,
+    array_layouts,
     encoded_size,
 )
 from loaders.system.open_files import map_file
@@ -70,8 +67,10 @@ class ShardSet:
         self.shards = self.manifest.splits[split].shards
         self.camera = self.manifest.camera
         """The camera of the stored images."""
-        self.window = self.manifest.preprocessing.window(self.camera)
+        self.window = self.manifest.preprocessing.window
         """Left, top and side of the square that a network sees, in pixels of the stored images."""
+        self.layouts = array_layouts(len(self.manifest.skeleton))
+        """Of the members that are labels."""
         self.fingerprint = self.manifest.fingerprint(split)
         self.remote = remote
         self._maps: dict[int, Bytes] = {}
@@ -130,15 +129,15 @@ class ShardSet:
         return self.read([index], name)[0]
 
     def pose(self, indices: Indices) -> NDArray[np.float32]:
-        """Return (n, 16, 5): u, v in pixels of the stored image, x, y, z in metres, camera frame."""
-        return self._arrays(indices, POSE, "<f4", POSE_SHAPE)
+        """Return (n, J, 5): u, v in pixels of the stored image, x, y, z in metres, camera frame."""
+        return self._arrays(indices, POSE)
 
     def meta(self, indices: Indices) -> NDArray[np.int32]:
         """Return (n, 4): subject, environment, frame, action."""
-        return self._arrays(indices, META, "<i4", META_SHAPE)
+        return self._arrays(indices, META)
 
     def labels(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Return pose (n, 16, 5) and meta (n, 4) of the whole split, without touching images."""
+        """Return pose (n, J, 5) and meta (n, 4) of the whole split, without touching images."""
         blocks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
         # each label costs the disk a read of its own: many threads keep its queue full
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -192,13 +191,14 @@ class ShardSet:
         parts[:, :, 0] += self._begins[shards][:, None]
         return parts
 
-    def _arrays(self, indices: Indices, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _arrays(self, indices: Indices, name: str) -> NDArray[Any]:
         """Return a copy (n, *shape) of the arrays of some samples."""
         from loaders.system.memory import gather  # noqa: PLC0415 - slow to import
 
-        rows = np.empty((len(indices), np.dtype(dtype).itemsize * math.prod(shape)), np.uint8)
-        gather(self.tails(indices, name, rows.shape[1]), rows)
-        return rows.view(dtype).reshape(-1, *shape)
+        layout = self.layouts[name]
+        rows = np.empty((len(indices), layout.bytes), np.uint8)
+        gather(self.tails(indices, name, layout.bytes), rows)
+        return rows.view(layout.dtype).reshape(-1, *layout.shape)
 
     def _open(self, number: int, checksums: bool) -> ShardIndex:
         """Check one shard and return its index."""
@@ -218,11 +218,10 @@ class ShardSet:
         if not len(self):
             return
         image = self.manifest.image_member
-        sizes = {POSE: encoded_size("<f4", POSE_SHAPE), META: encoded_size("<i4", META_SHAPE)}
-        if VISIBLE in self.manifest.members:
-            sizes[VISIBLE] = encoded_size("|u1", VISIBLE_SHAPE)
+        layouts = {name: layout for name, layout in self.layouts.items() if name in self.manifest.members}
         if image and self.manifest.preprocessing.format == "raw":
-            sizes[image] = encoded_size("u1", (self.camera.height, self.camera.width, 3))
+            layouts[image] = Layout("|u1", (self.camera.height, self.camera.width, 3))
+        sizes = {name: encoded_size(layout) for name, layout in layouts.items()}
         for name, size in sizes.items():
             if name not in self.members:
                 raise InputError(f"{self.folder}: samples hold no {name}: run tools.shard again")
