@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.skeleton import JOINTS
+from models.xr_egopose import JOINTS
 
 WIDTH = 256
 """Of a frame's code (values)."""

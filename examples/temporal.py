@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine.stages import Prediction, Stage
 from loaders import PoseBatch
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 
 WIDTH = 256
 """Of a frame's code (values)."""
@@ -29,7 +29,7 @@ class TemporalNet(nn.Module):
     def __init__(self, heatmap_size: int) -> None:
         super().__init__()
         self.code = nn.Sequential(
-            nn.Conv2d(len(HEATMAP_JOINTS), 64, 4, stride=2, padding=1),
+            nn.Conv2d(len(SKELETON.heatmap_joints), 64, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(64, 128, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),

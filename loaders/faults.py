@@ -56,7 +56,7 @@ def layout_fault(data: Bytes, expected: PngLayout) -> str:
 def load_rotations(
     indices: NDArray[np.int64], files: Sequence[Bytes], joints: Sequence[str]
 ) -> tuple[Tensor, list[Fault]]:
-    """Return the rotations (n, J, 3) of joints in the rot files of samples, NaN where there is a fault, and the faults."""
+    """Return the rotations (n, J, 3) of joints in samples' rot files, NaN where there is a fault, and the faults."""
     rotations, faults = np.full((len(indices), len(joints), 3), np.nan, np.float32), []
     for row, (index, content) in enumerate(zip(indices.tolist(), files, strict=True)):
         try:

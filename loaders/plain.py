@@ -48,10 +48,8 @@ def _restored(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) == 1:
             return _restored(kinds[0], value, where)
         fits = type(value) in kinds
-    elif kind is Camera:
-        return _camera(value, where)
     elif dataclasses.is_dataclass(kind):
-        return from_plain(kind, value)  # type: ignore[arg-type]
+        return from_plain(_camera_model(value, where) if kind is Camera else kind, value)  # type: ignore[arg-type]
     elif origin is tuple and isinstance(value, list | tuple):
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) == len(value):
@@ -68,9 +66,9 @@ def _restored(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _camera(values: Any, where: str) -> Camera:
-    """Return a camera of the model that its values name; of shard sets that are older than models, the fisheye."""
+def _camera_model(values: Any, where: str) -> type[Camera]:
+    """Return the model that a camera's values name; the fisheye for those that are older than other models."""
     word = values.get("model", FisheyeCamera.model) if isinstance(values, dict) else None
     if word not in CAMERAS:
         raise ValueError(f"{where} is {values!r}, no camera of a model among {', '.join(CAMERAS)}")
-    return from_plain(CAMERAS[word], values)
+    return CAMERAS[word]

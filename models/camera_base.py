@@ -81,7 +81,9 @@ class Camera(ABC):
 
     def asymmetry(self) -> float:
         """Return by how much `turned` can be wrong within the image (pixels): 0 but for tangential distortion."""
-        angles, around = np.meshgrid(np.radians(self.lens_angle) * np.linspace(0.1, 1, 10), np.linspace(0, 2 * np.pi, 65))
+        angles, around = np.meshgrid(
+            np.radians(self.lens_angle) * np.linspace(0.1, 1, 10), np.linspace(0, 2 * np.pi, 65)
+        )
         rays = np.stack([np.sin(angles) * np.cos(around), np.sin(angles) * np.sin(around), np.cos(angles)], axis=-1)
         pixels, largest = self.project(rays), 0.0
         for linear in (np.array([[-1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, -1.0], [1.0, 0.0]]), -np.eye(2)):

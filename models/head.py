@@ -8,7 +8,7 @@ import numpy as np
 
 from models.camera import Floats
 from models.skeleton import Skeleton
-from models.xr_egopose import SKELETON
+from models.xr_egopose import HEAD
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class HeadPosition:
     mean: tuple[float, float, float]
     spread: tuple[float, float, float]
     """Standard deviation of each coordinate; of the released data zero but for rounding."""
-    joint: int = SKELETON.joints.index("Head")
+    joint: int = HEAD
     """The joint that it is."""
 
     @classmethod

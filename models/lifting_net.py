@@ -55,7 +55,7 @@ class LiftingNet(nn.Module):
         self.b2_fc3 = nn.Linear(2048, flat)
         self.b2_deconv1 = nn.ConvTranspose2d(512, 128, 4, stride=2, padding=1)
         self.b2_deconv2 = nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1)
-        self.b2_deconv3 = nn.ConvTranspose2d(64, joints, 4, stride=2, padding=1)
+        self.b2_deconv3 = nn.ConvTranspose2d(64, heatmaps, 4, stride=2, padding=1)
         # reference checkpoints hold them, nothing uses them: without gradients DDP does not wait for them
         for unused in (self.bn1, self.bn2, self.bn3):
             unused.requires_grad_(False)

@@ -92,6 +92,7 @@ class OcamCamera(Camera):
 
     @property
     def focal(self) -> NDArray[np.float64]:
+        """(2, 2): pixels from the principal point, of a position in the plane of the polynomial."""
         c, d, e = self.affine
         return self.fx * np.array([[1.0, e], [d, c]])
 

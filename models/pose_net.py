@@ -15,9 +15,7 @@ class PoseNet(nn.Module):
     reconstruction (B, K, S, S), the heatmaps as the lifting network reconstructs them from its latent code.
     """
 
-    def __init__(
-        self, backbone: str = "resnet50", image_size: int = 368, heatmaps: int = 15, joints: int = 16
-    ) -> None:
+    def __init__(self, backbone: str = "resnet50", image_size: int = 368, heatmaps: int = 15, joints: int = 16) -> None:
         """Build both with new weights; their arguments are those of `HeatmapNet` and `LiftingNet`."""
         super().__init__()
         self.heatmap_net = HeatmapNet(backbone, heatmaps, image_size)

@@ -56,6 +56,8 @@ SKELETON: Final = Skeleton.of(
 it."""
 
 JOINTS: Final = SKELETON.joints
+NECK: Final = SKELETON.root
+HEAD: Final = JOINTS.index("Head")
 
 ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Gaming": (
@@ -82,7 +84,6 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Walking": ("anim_Clip1", "Weight_Shift_Gesture", "walking"),
 }  # fmt: skip
 """The paper's nine groups, in the order of its table, each with the dataset's action names."""
-
 
 
 def euler_to_rotation(degrees: Floats) -> NDArray[np.float64]:

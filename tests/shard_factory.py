@@ -35,8 +35,8 @@ from loaders.format.sample import (
 )
 from loaders.format.shard_set import ShardSet
 from loaders.preprocessing import Format, Preprocessing
-from models.camera import XR_EGOPOSE, Crop, FisheyeCamera
-from models.skeleton import JOINTS
+from models.camera import Camera, Crop
+from models.xr_egopose import CAMERA, JOINTS
 
 ACTIONS = (
     "Dribble",
@@ -87,8 +87,8 @@ def make_shard_set(
     """
     counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
     random = np.random.default_rng(seed)
-    preprocessing = Preprocessing.of(image_format, crop, image_size, _QUALITY, XR_EGOPOSE)
-    camera = preprocessing.camera(XR_EGOPOSE)
+    preprocessing = Preprocessing.of(image_format, crop, image_size, _QUALITY, CAMERA)
+    camera = preprocessing.stored
     subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts) * subjects_per_split))
     described = {}
     for number_of_split, (split, count) in enumerate(counts.items()):
@@ -103,18 +103,18 @@ def make_shard_set(
                 pose, members = make_sample(camera, preprocessing, components, random)
                 subject = number_of_split * subjects_per_split + number % subjects_per_split
                 members[META] = encode_meta(subject, 0, number + 1, number % len(actions))
-                members[VISIBLE] = encode_visible(preprocessing.visibility(camera, pose))
+                members[VISIBLE] = encode_visible(preprocessing.visibility(pose))
                 samples.append((sample_key(subjects[subject], "env_001", number + 1), members))
             shards.append(write_shard(folder / name, samples))
         described[split] = Split(tuple(shards), (SKIPPED,) if split == "train" else ())
     options = {"components": list(components), "seed": seed}
-    manifest = Manifest(options, preprocessing, camera, subjects, ("env_001",), tuple(actions), described)
+    manifest = Manifest(options, preprocessing, subjects, ("env_001",), tuple(actions), described)
     (root / FILE_NAME).write_text(manifest.to_json())
     return root
 
 
 def make_sample(
-    camera: FisheyeCamera, preprocessing: Preprocessing, components: Sequence[str], random: np.random.Generator
+    camera: Camera, preprocessing: Preprocessing, components: Sequence[str], random: np.random.Generator
 ) -> tuple[NDArray[np.float32], dict[str, bytes]]:
     """Return a pose (16, 5), and the sample's members but meta and visibility, in their order."""
     joints_2d, joints_3d = random_pose(camera, random)
@@ -140,7 +140,7 @@ def make_sample(
     return np.concatenate([joints_2d, joints_3d], axis=1, dtype=np.float32), members
 
 
-def random_pose(camera: FisheyeCamera, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def random_pose(camera: Camera, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return joints_2d (16, 2), pixels within the center square, and joints_3d (16, 3), metres, camera frame."""
     side = min(camera.width, camera.height)
     corner = (np.array([camera.width, camera.height]) - side) / 2
@@ -149,7 +149,7 @@ def random_pose(camera: FisheyeCamera, random: np.random.Generator) -> tuple[NDA
     return joints_2d, joints_3d
 
 
-def paint_blobs(camera: FisheyeCamera, joints_2d: NDArray[np.float64]) -> NDArray[np.uint8]:
+def paint_blobs(camera: Camera, joints_2d: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (H, W, 3) RGB with a Gaussian of the joint's color at each joint; where blobs meet, the brightest."""
     sigma = min(camera.width, camera.height) / 32
     x = np.exp(-np.square(np.arange(camera.width) - joints_2d[:, :1]) / (2 * sigma**2)).astype(np.float32)
@@ -164,13 +164,13 @@ def paint_blobs(camera: FisheyeCamera, joints_2d: NDArray[np.float64]) -> NDArra
     return painted.round().astype(np.uint8)
 
 
-def world_positions(camera: FisheyeCamera) -> NDArray[np.uint16]:
+def world_positions(camera: Camera) -> NDArray[np.uint16]:
     """Return (H, W, 3) RGB, 16 bit, whose values say which pixel they belong to: column, row, and their sum."""
     rows, columns = _grid(camera)
     return np.stack([columns * 40, rows * 40, rows + columns], axis=2).astype(np.uint16)
 
 
-def object_ids(camera: FisheyeCamera, joints_2d: NDArray[np.float64]) -> NDArray[np.uint8]:
+def object_ids(camera: Camera, joints_2d: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (H, W, 4), 8 bit: a disc on each joint, whose first value is its number from 1, among zeros."""
     rows, columns = _grid(camera)
     objects = np.zeros((camera.height, camera.width, 4), np.uint8)
@@ -215,5 +215,5 @@ def spoil_images(root: Path, split: str, samples: Collection[int]) -> None:
             stream.write(bytes(size))
 
 
-def _grid(camera: FisheyeCamera) -> NDArray[np.int64]:
+def _grid(camera: Camera) -> NDArray[np.int64]:
     return np.indices((camera.height, camera.width))

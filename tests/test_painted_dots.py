@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loaders import AugmentConfig, DataConfig, build_loader
-from models.skeleton import FLIP_INDICES
+from models.xr_egopose import SKELETON
 from tools.shard import main as shard
 from tools.synthesis.writer import dot_colors
 from tools.synthesize import main as synthesize
@@ -43,7 +43,11 @@ def test_dots_stay_under_their_joints(shard_sets, backend, image_size, augment):
     side = dotted.shape[1]
     reach = round(side * 12 / 800)
     # of a mirrored image, the dot of the left hand is at the right one's label
-    colors = dot_colors().astype(float)[list(FLIP_INDICES)] if augment.horizontal_flip else dot_colors().astype(float)
+    colors = (
+        dot_colors().astype(float)[list(SKELETON.flip_indices)]
+        if augment.horizontal_flip
+        else dot_colors().astype(float)
+    )
     offsets = []
     for image, background, labels in zip(dotted, plain, joints, strict=True):
         for j, (u, v) in enumerate(labels):

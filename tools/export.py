@@ -30,8 +30,7 @@ from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
 from loaders.preprocessing import cut, resize
 from loaders.system.files import appearing
-from models.camera import XR_EGOPOSE
-from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import CAMERA, HEAD, JOINTS, SKELETON
 from tools.synthesis.frame_generator import FrameGenerator
 from tools.synthesis.render import Renderer
 
@@ -266,8 +265,8 @@ def _example(loaded: LoadedModel) -> Tensor:
 
 def _metadata(loaded: LoadedModel, outputs: Sequence[str]) -> dict[str, str]:
     """Return what a user of the file must know, as it is written into it."""
-    size, (left, top, side) = loaded.stage.image_size, XR_EGOPOSE.window(loaded.crop)
-    frame = f"{XR_EGOPOSE.width}x{XR_EGOPOSE.height} frame"
+    size, (left, top, side) = loaded.stage.image_size, CAMERA.window(loaded.crop)
+    frame = f"{CAMERA.width}x{CAMERA.height} frame"
     facts = {
         "checkpoint": str(loaded.source),
         "crop": loaded.crop,
@@ -278,7 +277,7 @@ def _metadata(loaded: LoadedModel, outputs: Sequence[str]) -> dict[str, str]:
         facts["window"] = f"{length} frames of one recording, whose last one is predicted"
         facts["stride"] = f"{stride} frames from one to the next; the recording's first one stands for those before it"
     if "heatmap" in outputs:
-        facts["heatmap_joints"] = json.dumps([JOINTS[joint] for joint in HEATMAP_JOINTS])
+        facts["heatmap_joints"] = json.dumps([JOINTS[joint] for joint in SKELETON.heatmap_joints])
     if "joints_3d" in outputs:
         facts["joints_3d"] = f"{json.dumps(JOINTS)}, metres relative to Neck, {_AXES}"
     if loaded.head is not None and "joints_3d_camera" in outputs:

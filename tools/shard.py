@@ -20,7 +20,8 @@ from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.os_errors import DiskFullError, format_bytes
-from models.camera import XR_EGOPOSE, Crop
+from models.camera import Crop
+from models.xr_egopose import CAMERA
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.sharding import resume_state
 from tools.sharding.description import describe
@@ -94,7 +95,7 @@ class ShardFlags(Command):
 def main(flags: ShardFlags) -> int:
     """Write the shard set."""
     components = tuple(name for name in get_args(Component) if name in flags.components)
-    preprocessing = Preprocessing.of(flags.image_format, flags.crop, flags.image_size, flags.quality, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(flags.image_format, flags.crop, flags.image_size, flags.quality, CAMERA)
     workers = flags.workers or available_cores()
     plan = make_plan(
         flags.dataset, flags.split, flags.subjects, components, order=flags.order, seed=flags.seed, workers=workers

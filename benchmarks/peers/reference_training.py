@@ -17,7 +17,7 @@ from benchmarks.peers.common import from_workers
 from benchmarks.peers.reference_way import Sample, frame_loader
 from engine.stages import STAGES, ModelConfig, StageName
 from models.heatmap_net import Backbone
-from models.skeleton import BONES
+from models.xr_egopose import SKELETON
 
 _PRINT_EVERY: Final[dict[StageName, int]] = {"train2d": 100, "train3d": 1000, "finetune": 1000}
 """How often the loss is printed (steps)."""
@@ -96,9 +96,11 @@ def summed_error(reconstruction: Tensor, heatmaps: Tensor) -> Tensor:
 def pose_error(predicted: Tensor, true: Tensor) -> Tensor:
     """Weighted sum of what compares poses (B, 16, 3): distance of joints, cosine and difference of bones."""
     distance: Tensor = torch.norm(predicted - true, dim=2).mean()
-    predicted_bones = torch.zeros(len(true), len(BONES), 3, device=true.device)
-    true_bones = torch.zeros(len(true), len(BONES), 3, device=true.device)
-    for bone, (start, end) in enumerate(BONES):  # the reference's loop: four small kernels a bone, and more backwards
+    predicted_bones = torch.zeros(len(true), len(SKELETON.bones), 3, device=true.device)
+    true_bones = torch.zeros(len(true), len(SKELETON.bones), 3, device=true.device)
+    for bone, (start, end) in enumerate(
+        SKELETON.bones
+    ):  # the reference's loop: four small kernels a bone, and more backwards
         predicted_bones[:, bone] = predicted[:, end] - predicted[:, start]
         true_bones[:, bone] = true[:, end] - true[:, start]
     cosine = cosine_similarity(predicted_bones, true_bones, dim=2).sum(dim=1).mean()

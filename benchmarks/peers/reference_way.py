@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks.peers.common import Batches, from_workers
 from models.heatmap_net import heatmap_size
-from models.skeleton import JOINTS, NECK
+from models.xr_egopose import JOINTS, NECK
 from tools.dataset.layout import find_recordings
 
 RECIPE_BATCH: Final = 16

@@ -244,9 +244,7 @@ class DaliLoader(Loader):
         # headers first: without one, decoding is not even safe
         faults = _faults(images, self._header_fault)
         if self.reads_rot:
-            _, found = load_rotations(
-                in_flight, self._source.encoded(in_flight, ROT), self.skeleton.joints
-            )
+            _, found = load_rotations(in_flight, self._source.encoded(in_flight, ROT), self.skeleton.joints)
             faults |= {(index, member): fault for index, member, fault in found}
         if not faults:
             # the host is asked first, since an answer of DALI's costs a pipeline

@@ -18,7 +18,8 @@ from engine.evaluation.split import mean_pose
 from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import HeatmapEncoder, decode_heatmaps
-from models.skeleton import HEATMAP_JOINTS, JOINTS, action_group
+from models.skeleton import action_group
+from models.xr_egopose import JOINTS, SKELETON
 from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import make_shard_set, spoil_images
 from tools.convert_checkpoint import main as convert
@@ -71,7 +72,7 @@ def frame_by_frame(path, shards, split):
         pose = shard_set.pose([int(batch.index)])[0].astype(np.float64)
         action = shard_set.manifest.actions[shard_set.meta([int(batch.index)])[0, 3]]
         seen = decode_heatmaps(heatmap, 64)[0][0].numpy()
-        true_2d = pose[list(HEATMAP_JOINTS), :2]
+        true_2d = pose[list(SKELETON.heatmap_joints), :2]
         yield action, joints_3d[0].numpy(), pose[:, 2:] - pose[0, 2:], seen, true_2d
 
 
@@ -170,7 +171,7 @@ def test_a_row_for_every_frame(tmp_path, shards, finetuned, file_format):
         assert row["group"] == (action_group(row["action"]) or "")
         joints = [float(row[f"error_mm_{joint}"]) for joint in JOINTS]
         assert float(row["mpjpe_mm"]) == pytest.approx(np.mean(joints), abs=1e-3)
-        pixels = [float(row[f"error_px_{JOINTS[joint]}"]) for joint in HEATMAP_JOINTS]
+        pixels = [float(row[f"error_px_{JOINTS[joint]}"]) for joint in SKELETON.heatmap_joints]
         assert float(row["error_2d_px"]) == pytest.approx(np.mean(pixels), abs=1e-3)
     for name in ("pa_mpjpe_mm", "auc_150mm_percent", "bone_length_error_mm", "upper_body_mpjpe_mm"):
         assert np.mean([float(row[name]) for row in rows]) == pytest.approx(metrics[name], abs=1e-3)
@@ -254,7 +255,7 @@ def test_a_lifting_network_sees_true_heatmaps(tmp_path, capsys, shards):
     model = read_model(path, torch.device("cpu")).model
     pose = torch.from_numpy(ShardSet(shards, "test").labels()[0])
     with torch.no_grad():
-        predicted = model(HeatmapEncoder(64, 8)(pose[:, list(HEATMAP_JOINTS), :2]))[0]
+        predicted = model(HeatmapEncoder(64, 8)(pose[:, list(SKELETON.heatmap_joints), :2]))[0]
     error = (predicted - (pose[..., 2:] - pose[:, :1, 2:])).norm(dim=-1).mean()
     assert metrics["mpjpe_mm"]["All"] == pytest.approx(1000 * float(error), rel=1e-4)
 

@@ -20,8 +20,7 @@ from engine.stages import Stage
 from loaders import InputError, ShardSet
 from loaders.codecs import decode, encode
 from loaders.preprocessing import Circle, resize
-from models.camera import XR_EGOPOSE
-from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import CAMERA, HEAD, JOINTS, SKELETON
 from tests.checkpoint_factory import make_checkpoint
 from tools.convert_checkpoint import main as convert
 
@@ -200,7 +199,11 @@ def test_a_folder_becomes_predictions(tmp_path, capsys, finetuned, model):
         poses = model([image])
         assert (entry["width"], entry["height"]) == (image.shape[1], image.shape[0])
         assert list(entry["joints_3d_m"]) == list(JOINTS)
-        assert list(entry["joints_2d_px"]) == list(entry["confidence"]) == [JOINTS[joint] for joint in HEATMAP_JOINTS]
+        assert (
+            list(entry["joints_2d_px"])
+            == list(entry["confidence"])
+            == [JOINTS[joint] for joint in SKELETON.heatmap_joints]
+        )
         np.testing.assert_allclose(list(entry["joints_3d_m"].values()), poses.joints_3d[0], atol=2e-4)
         np.testing.assert_allclose(list(entry["confidence"].values()), poses.confidence[0], atol=2e-4)
         drawn = cv2.imread(str(tmp_path / "out" / "images" / entry["file"]))
@@ -387,7 +390,7 @@ def test_inference_sees_what_evaluation_sees(tmp_path, world):
 def test_other_cameras_images_are_cut_to_the_image_circle(tmp_path, world):
     """The circle is that of the training images, wherever the center square lies and however it is rotated."""
     model = load_model(world.checkpoint, device="cpu")
-    expected = XR_EGOPOSE.cropped("square", 64)
+    expected = CAMERA.cropped("square", 64)
     circle = model.preprocessing.image_circle
     assert model.preprocessing.image_size == 64
     assert (circle.x, circle.y) == pytest.approx((expected.cx, expected.cy), abs=1)

@@ -12,7 +12,7 @@ from engine.training.validation import validate
 from loaders import InputError, PoseBatch
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.heatmaps import HeatmapEncoder
-from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import HEAD, JOINTS, SKELETON
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ class Shifted(torch.nn.Module):
 
     def __init__(self, batches, pixels):
         super().__init__()
-        self.joints = [batch.joints_2d[:, list(HEATMAP_JOINTS)].clone() for batch in batches]
+        self.joints = [batch.joints_2d[:, list(SKELETON.heatmap_joints)].clone() for batch in batches]
         for joints, shift in zip(self.joints, pixels, strict=True):
             joints[..., 0] += shift
 

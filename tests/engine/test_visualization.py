@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.visualization import BLUE, ORANGE, overlay, overlay_grid
-from models.skeleton import JOINTS
+from models.xr_egopose import JOINTS
 
 GRAY = 90
 

@@ -5,15 +5,14 @@ from hypothesis import strategies as st
 
 from loaders.augment import Augmentation, AugmentConfig, draw
 from loaders.errors import InputError
-from models.camera import XR_EGOPOSE
-from models.skeleton import FLIP_INDICES
+from models.xr_egopose import CAMERA, SKELETON
 
 STRONG = AugmentConfig(rotation=180, horizontal_flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4)
 
 
 @given(st.floats(-np.pi, np.pi), st.booleans(), st.sampled_from([128, 368, 800]), st.integers(0, 1000))
 def test_moved_joints_are_where_the_camera_sees_the_moved_pose(angle, flip, size, seed):
-    camera = XR_EGOPOSE.cropped("square", size)
+    camera = CAMERA.cropped("square", size)
     pose = np.random.default_rng(seed).uniform([-0.6, -0.6, 0.05], [0.6, 0.6, 1.5], (1, 16, 3)).astype(np.float32)
     pixels = camera.project(pose).astype(np.float32)
     augmentation = Augmentation(np.array([angle]), np.array([flip]), np.zeros((1, 3, 4), np.float32))
@@ -22,7 +21,7 @@ def test_moved_joints_are_where_the_camera_sees_the_moved_pose(angle, flip, size
 
 
 def test_a_rotation_by_90_degrees_is_clockwise_on_the_screen():
-    camera = XR_EGOPOSE.cropped("square", 368)
+    camera = CAMERA.cropped("square", 368)
     augmentation = Augmentation(np.array([np.pi / 2]), np.array([False]), np.zeros((1, 3, 4), np.float32))
     right = np.full((1, 16, 2), [camera.cx + 100, camera.cy], np.float32)
     moved, _ = augmentation.move_joints(right, np.zeros((1, 16, 3), np.float32), camera)
@@ -30,11 +29,11 @@ def test_a_rotation_by_90_degrees_is_clockwise_on_the_screen():
 
 
 def test_a_horizontal_flip_exchanges_left_and_right():
-    camera = XR_EGOPOSE.cropped("square", 368)
+    camera = CAMERA.cropped("square", 368)
     pose = np.random.default_rng(0).normal(size=(1, 16, 3)).astype(np.float32)
     augmentation = Augmentation(np.zeros(1), np.array([True]), np.zeros((1, 3, 4), np.float32))
     _, moved = augmentation.move_joints(np.zeros((1, 16, 2), np.float32), pose, camera)
-    np.testing.assert_allclose(moved[0], pose[0, list(FLIP_INDICES)] * [-1, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(moved[0], pose[0, list(SKELETON.flip_indices)] * [-1, 1, 1], atol=1e-6)
 
 
 def test_augmentation_is_a_pure_function_of_seed_epoch_and_sample():

@@ -6,7 +6,7 @@ import pytest
 
 from loaders.format.manifest import Manifest
 from loaders.preprocessing import Circle, find_circle
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 from tools.shard import main as shard
 from tools.synthesize import main as synthesize
 
@@ -66,7 +66,7 @@ def test_the_manifest_says_where_the_lens_of_generated_frames_ends(generated, tm
     flags = ["--components", "rgba", "--workers", "2", "--samples-per-shard", "5", *stored]
     assert shard(["--root", str(generated), "--output", str(tmp_path), *flags]) == 0
     preprocessing = Manifest.read(tmp_path).preprocessing
-    camera = XR_EGOPOSE.cropped("square", preprocessing.image_size)
-    angle = np.radians(XR_EGOPOSE.lens_angle)
+    camera = CAMERA.cropped("square", preprocessing.image_size)
+    angle = np.radians(CAMERA.lens_angle)
     edge = camera.project(np.array([np.sin(angle), 0, np.cos(angle)]))
     close(preprocessing.image_circle, Circle(camera.cx, camera.cy, edge[0] - camera.cx), 1.5)

@@ -13,7 +13,7 @@ from loaders.augment import draw
 from loaders.codecs import decode_exact
 from loaders.format.manifest import FILE_NAME, Split
 from loaders.preprocessing import cut_window
-from models.skeleton import FLIP_INDICES, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 from tests.shard_factory import make_shard_set, write_shard
 
 COMPONENTS = ("rgba", "worldp", "depth", "objectId", "rot")
@@ -125,7 +125,7 @@ def test_a_disc_painted_into_the_objects_stays_under_its_joint(sets, way, which)
             for joint, place in enumerate(joints):
                 others = np.sort(np.linalg.norm(joints - place, axis=1))[1]
                 if others > 16 and (place > 10).all() and (place < 181).all():
-                    value = 1 + (FLIP_INDICES[joint] if flipped[row] else joint)
+                    value = 1 + (SKELETON.flip_indices[joint] if flipped[row] else joint)
                     rows, columns = np.nonzero(objects == value)
                     np.testing.assert_allclose([columns.mean(), rows.mean()], place, atol=0.7)
                     checked += 1

@@ -6,7 +6,7 @@ import torch
 
 from loaders.augment import AugmentConfig, draw
 from loaders.nearest import NearestPixels
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 
 
 @pytest.mark.parametrize("moved", [True, False])
@@ -15,10 +15,8 @@ from models.camera import XR_EGOPOSE
 def test_torch_takes_the_pixels_that_opencv_takes(crop, size, dtype, channels, moved):
     """What a GPU computes, computed here."""
     values = np.random.default_rng(0).integers(0, 250, (3, 800, 1280, channels)).astype(dtype)
-    warps = draw(AugmentConfig(rotation=180, horizontal_flip=0.5), 1, 2, np.arange(3)).warp(
-        XR_EGOPOSE.cropped(crop, size)
-    )
-    nearest = NearestPixels(XR_EGOPOSE.window(crop), size)
+    warps = draw(AugmentConfig(rotation=180, horizontal_flip=0.5), 1, 2, np.arange(3)).warp(CAMERA.cropped(crop, size))
+    nearest = NearestPixels(CAMERA.window(crop), size)
     given = torch.from_numpy(values), warps if moved else None
     by_opencv, by_torch = nearest.move_batch(*given), nearest.gather(*given)
     assert by_opencv.shape == (3, size, size, channels)

@@ -11,7 +11,7 @@ import pytest
 from loaders.codecs import decode
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Circle, Preprocessing, crop_window, cut, resize
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 
 FRAME = cv2.resize(np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8), (1280, 800))
 
@@ -25,7 +25,7 @@ def read_back(content):
 @pytest.mark.parametrize("image_format", ["jpeg", "png", "raw"])
 @pytest.mark.parametrize("size", [96, 368, 1000])
 def test_an_image_is_what_a_loader_reads_back(image_format, size):
-    preprocessing = Preprocessing.of(image_format, "square", size, 90, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(image_format, "square", size, 90, CAMERA)
     expected = read_back(preprocessing.encode(FRAME))
     assert expected.shape == (size, size, 3)
     np.testing.assert_array_equal(preprocessing.apply(FRAME), expected)
@@ -35,21 +35,21 @@ def test_an_image_is_what_a_loader_reads_back(image_format, size):
 
 
 def test_a_stored_image_is_not_encoded_again():
-    preprocessing = Preprocessing.of("jpeg", "square", 96, 50, XR_EGOPOSE)
+    preprocessing = Preprocessing.of("jpeg", "square", 96, 50, CAMERA)
     square = np.ascontiguousarray(FRAME[:96, :96])
     np.testing.assert_array_equal(preprocessing.apply(square), square)
 
 
 def test_the_format_source_leaves_the_center_square():
-    preprocessing = Preprocessing.of("source", "square", 96, 90, XR_EGOPOSE)
+    preprocessing = Preprocessing.of("source", "square", 96, 90, CAMERA)
     assert (preprocessing.crop, preprocessing.image_size, preprocessing.quality) == ("square", 800, None)
-    assert preprocessing.camera(XR_EGOPOSE) == XR_EGOPOSE
+    assert preprocessing.camera(CAMERA) == CAMERA
     np.testing.assert_array_equal(preprocessing.apply(FRAME), FRAME[:, 240:1040])
 
 
 def test_small_images_are_enlarged():
     small = FRAME[:40, :60]
-    enlarged = Preprocessing.of("raw", "square", 96, 90, XR_EGOPOSE).apply(small)
+    enlarged = Preprocessing.of("raw", "square", 96, 90, CAMERA).apply(small)
     np.testing.assert_array_equal(enlarged, cv2.resize(small[:, 10:50], (96, 96), interpolation=cv2.INTER_LINEAR))
 
 
@@ -64,7 +64,7 @@ def test_the_center_square_and_its_resize():
 
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 def test_a_crop_is_the_cameras_window_black_beyond_the_frame(crop):
-    left, top, side = XR_EGOPOSE.window(crop)
+    left, top, side = CAMERA.window(crop)
     square = cut(FRAME, crop)
     assert square.shape == (side, side, 3)
     rows, columns = np.indices((side, side)) + np.reshape([top, left], (2, 1, 1))
@@ -80,7 +80,7 @@ def test_a_crop_is_the_cameras_window_black_beyond_the_frame(crop):
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 def test_what_a_crop_shows_of_a_frame_it_shows_of_the_frame_at_another_size(crop):
     left, top, side = crop_window(640, 400, crop)
-    assert np.abs(np.array([left, top, side]) * 2 - XR_EGOPOSE.window(crop)).max() <= 1
+    assert np.abs(np.array([left, top, side]) * 2 - CAMERA.window(crop)).max() <= 1
     # the center square alone, as users cut frames: the rest of the crop is black
     centered = cut(np.ascontiguousarray(FRAME[:, 240:1040]), crop)
     whole = cut(FRAME, crop)
@@ -92,7 +92,7 @@ def test_what_a_crop_shows_of_a_frame_it_shows_of_the_frame_at_another_size(crop
 @pytest.mark.parametrize("crop", ["lens", "full"])
 @pytest.mark.parametrize("image_format", ["jpeg", "raw", "source"])
 def test_a_wider_crop_is_what_a_loader_reads_back(image_format, crop):
-    preprocessing = Preprocessing.of(image_format, crop, 96, 90, XR_EGOPOSE)
+    preprocessing = Preprocessing.of(image_format, crop, 96, 90, CAMERA)
     seen = preprocessing.apply(FRAME)
     if image_format == "source":
         np.testing.assert_array_equal(seen, cut(FRAME, crop))
@@ -104,7 +104,7 @@ def test_a_wider_crop_is_what_a_loader_reads_back(image_format, crop):
 
 
 def test_plain_values_become_the_same_preprocessing_again():
-    of = Preprocessing.of("jpeg", "square", 96, 90, XR_EGOPOSE)
+    of = Preprocessing.of("jpeg", "square", 96, 90, CAMERA)
     for given in (of, dataclasses.replace(of, image_circle=Circle(47.0, 48.5, 51.0))):
         assert from_plain(Preprocessing, json.loads(json.dumps(dataclasses.asdict(given)))) == given
 
@@ -120,13 +120,11 @@ def test_plain_values_become_the_same_preprocessing_again():
     ],
 )
 def test_other_values_are_refused(change, said):
-    plain = dataclasses.asdict(Preprocessing.of("jpeg", "square", 96, 90, XR_EGOPOSE)) | change
+    plain = dataclasses.asdict(Preprocessing.of("jpeg", "square", 96, 90, CAMERA)) | change
     with pytest.raises(ValueError, match=said):
         from_plain(Preprocessing, plain)
 
 
 def test_fields_of_a_newer_program_are_named():
     with pytest.raises(UnknownFieldError, match="tilt of Preprocessing"):
-        from_plain(
-            Preprocessing, dataclasses.asdict(Preprocessing.of("png", "square", 96, 90, XR_EGOPOSE)) | {"tilt": 1}
-        )
+        from_plain(Preprocessing, dataclasses.asdict(Preprocessing.of("png", "square", 96, 90, CAMERA)) | {"tilt": 1})

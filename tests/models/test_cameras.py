@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders.plain import from_plain
-from models.camera import CAMERAS, IN_IMAGE, UNSEEN, XR_EGOPOSE, OcamCamera, PinholeCamera
+from models.camera import CAMERAS, IN_IMAGE, UNSEEN, OcamCamera, PinholeCamera
+from models.xr_egopose import CAMERA
 
 LENS = (-292.4, 0.0, 1.0756e-03, 2.0727e-07, 4.4935e-10)
 MODELS = {
-    "kannala-brandt": XR_EGOPOSE,
+    "kannala-brandt": CAMERA,
     "pinhole": PinholeCamera(640, 480, 400.0, 405.0, 330.0, 236.0, (-0.3, 0.12, 0.002, -0.003, -0.02)),
     "ocam": OcamCamera(1280, 1024, 659.7, 530.1, LENS, (0.99, -0.015, 0.02), lens_angle=95.0),
 }

@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.head import HeadPosition
-from models.skeleton import HEAD, NECK
+from models.xr_egopose import HEAD, NECK
 
 
 def test_a_pose_relative_to_its_neck_gets_its_place_before_the_camera():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.heatmaps import HeatmapEncoder, decode_heatmaps, select_heatmap_joints
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 
 
 def reference_heatmap(u, v, image_size, size, sigma=2):
@@ -77,7 +77,7 @@ def test_decoded_joints_lie_on_the_map():
 
 def test_the_joints_of_heatmaps_are_all_but_the_head():
     joints = torch.arange(2 * len(JOINTS) * 3).reshape(2, len(JOINTS), 3)
-    assert torch.equal(select_heatmap_joints(joints), joints[:, list(HEATMAP_JOINTS)])
+    assert torch.equal(select_heatmap_joints(joints), joints[:, list(SKELETON.heatmap_joints)])
 
 
 def test_constants_are_buffers_that_no_checkpoint_holds():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.losses import LossWeights, PoseLoss, heatmap_loss, reconstruction_loss
-from models.skeleton import BONES
+from models.xr_egopose import SKELETON
 
 UNWEIGHTED = PoseLoss(LossWeights(pose=1, cosine=1, bone=1))
 
@@ -34,7 +34,7 @@ def test_by_loops(poses):
     distance = cosine = length = 0.0
     for p, t in zip(predicted.tolist(), true.tolist(), strict=True):
         distance += sum(math.dist(p[j], t[j]) for j in range(16)) / 16
-        for a, b in BONES:
+        for a, b in SKELETON.bones:
             bone_p = [p[b][k] - p[a][k] for k in range(3)]
             bone_t = [t[b][k] - t[a][k] for k in range(3)]
             norm_p, norm_t = math.hypot(*bone_p), math.hypot(*bone_t)

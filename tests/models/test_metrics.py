@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from models.metrics import adjust_bones, align, auc, bone_aligned_errors, bone_length_errors, joint_errors, pck, rescale
-from models.skeleton import PARENTS
+from models.xr_egopose import SKELETON
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_bones_get_given_lengths_and_keep_their_directions(poses):
     lengths = np.arange(1.0, 17)
     adjusted = adjust_bones(poses, lengths)
     np.testing.assert_allclose(adjusted[:, 0], poses[:, 0])
-    for joint, parent in enumerate(PARENTS):
+    for joint, parent in enumerate(SKELETON.parents):
         if joint == parent:
             continue
         bone, before = (p[:, joint] - p[:, parent] for p in (adjusted, poses))

@@ -1,38 +1,28 @@
 import numpy as np
 
-from models.skeleton import (
-    ACTION_GROUPS,
-    BONES,
-    FLIP_INDICES,
-    HEATMAP_JOINTS,
-    JOINTS,
-    LOWER_BODY,
-    NECK,
-    PARENTS,
-    UPPER_BODY,
-    action_group,
-)
+from models.skeleton import action_group
+from models.xr_egopose import ACTION_GROUPS, JOINTS, NECK, SKELETON
 
 
 def test_joints():
     assert len(JOINTS) == 16
-    assert [JOINTS[i] for i in HEATMAP_JOINTS] == [name for name in JOINTS if name != "Head"]
-    assert {*UPPER_BODY, *LOWER_BODY} == set(range(16))
-    assert [JOINTS[i] for i in LOWER_BODY[:2]] == ["LeftUpLeg", "LeftLeg"]
+    assert [JOINTS[i] for i in SKELETON.heatmap_joints] == [name for name in JOINTS if name != "Head"]
+    assert {*SKELETON.upper_body, *SKELETON.lower_body} == set(range(16))
+    assert [JOINTS[i] for i in SKELETON.lower_body[:2]] == ["LeftUpLeg", "LeftLeg"]
 
 
 def test_mirror_exchanges_left_and_right_and_is_its_own_inverse():
-    mirror = np.array(FLIP_INDICES)
+    mirror = np.array(SKELETON.flip_indices)
     np.testing.assert_array_equal(mirror[mirror], np.arange(16))
-    for i, j in enumerate(FLIP_INDICES):
+    for i, j in enumerate(SKELETON.flip_indices):
         assert JOINTS[i].replace("Left", "L") in (JOINTS[j].replace("Right", "L"), JOINTS[i])
         assert (JOINTS[i] == JOINTS[j]) == (not JOINTS[i].startswith(("Left", "Right")))
 
 
 def test_bones_are_symmetric():
-    bones = {frozenset(bone) for bone in BONES}
+    bones = {frozenset(bone) for bone in SKELETON.bones}
     assert len(bones) == 14
-    assert {frozenset((FLIP_INDICES[a], FLIP_INDICES[b])) for a, b in BONES} == bones
+    assert {frozenset((SKELETON.flip_indices[a], SKELETON.flip_indices[b])) for a, b in SKELETON.bones} == bones
 
 
 def test_action_groups():
@@ -47,9 +37,12 @@ def test_action_groups():
 
 
 def test_the_kinematic_tree_has_its_root_first_and_is_symmetric():
-    assert [joint for joint, parent in enumerate(PARENTS) if joint == parent] == [NECK]
-    assert all(parent < joint for joint, parent in enumerate(PARENTS) if joint != NECK)
-    assert all(FLIP_INDICES[PARENTS[joint]] == PARENTS[FLIP_INDICES[joint]] for joint in range(16))
+    assert [joint for joint, parent in enumerate(SKELETON.parents) if joint == parent] == [NECK]
+    assert all(parent < joint for joint, parent in enumerate(SKELETON.parents) if joint != NECK)
+    assert all(
+        SKELETON.flip_indices[SKELETON.parents[joint]] == SKELETON.parents[SKELETON.flip_indices[joint]]
+        for joint in range(16)
+    )
     torso = {("LeftArm", "LeftUpLeg"), ("RightArm", "RightUpLeg"), ("LeftArm", "RightArm")}
-    drawn = {(JOINTS[a], JOINTS[b]) for a, b in BONES} - torso
-    assert drawn <= {(JOINTS[parent], JOINTS[joint]) for joint, parent in enumerate(PARENTS)}
+    drawn = {(JOINTS[a], JOINTS[b]) for a, b in SKELETON.bones} - torso
+    assert drawn <= {(JOINTS[parent], JOINTS[joint]) for joint, parent in enumerate(SKELETON.parents)}

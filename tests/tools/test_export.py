@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.infer import load_model
-from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import HEAD, JOINTS, SKELETON
 from tests.checkpoint_factory import make_checkpoint
 from tests.engine.window_stage import as_stage, train_window_stage
 from tools import export
@@ -69,7 +69,7 @@ def test_onnx_says_what_it_takes_and_gives(onnx_file):
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == ["batch", 3, 64, 64]
     facts = {entry.key: entry.value for entry in model.metadata_props}
-    assert json.loads(facts["heatmap_joints"]) == [JOINTS[joint] for joint in HEATMAP_JOINTS]
+    assert json.loads(facts["heatmap_joints"]) == [JOINTS[joint] for joint in SKELETON.heatmap_joints]
     assert "metres relative to Neck" in facts["joints_3d"]
     assert facts["crop"] == "square"
     assert "joints_3d_camera" not in facts  # the checkpoint does not know where the head is

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.camera import XR_EGOPOSE
-from models.skeleton import JOINTS
+from models.xr_egopose import CAMERA, JOINTS
 from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, Recording
 
 EXTRA_JOINTS = ("Hips", "Spine", "LeftShoulder", "RightShoulder")
@@ -82,7 +81,7 @@ def write_frame(
     recording: Recording, frame: int, random: np.random.Generator, modalities: Sequence[str] = MODALITIES
 ) -> None:
     points = camera_points(random)
-    pixels = XR_EGOPOSE.project(points)
+    pixels = CAMERA.project(points)
     image = background(random)
     paint_dots(image, pixels)
     contents: dict[str, NDArray[Any]] = {

@@ -20,8 +20,8 @@ from engine.evaluation.split import STAGE_NOTES, split_loader
 from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision, PrecisionName
 from loaders import InputError, ReaderConfig, ShardSet
-from models.camera import XR_EGOPOSE, Camera
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.camera import Camera
+from models.xr_egopose import CAMERA, JOINTS, SKELETON
 
 MOST: Final = 2
 """Checkpoints that a sheet compares."""
@@ -50,7 +50,7 @@ class Result:
         """Return where the network sees the joints of a frame: (16, 2), pixels of ``camera``; NaN for no prediction."""
         seen = self.camera.transfer(predicted_positions(shard_set, self.predictions, index, self.camera), camera)
         positions = np.full((len(JOINTS), 2), np.nan)
-        positions[range(len(JOINTS)) if len(seen) == len(JOINTS) else list(HEATMAP_JOINTS)] = seen
+        positions[range(len(JOINTS)) if len(seen) == len(JOINTS) else list(SKELETON.heatmap_joints)] = seen
         return positions
 
 
@@ -92,7 +92,7 @@ def _predict(
         checkpoint=network.source,
         description=", ".join(filter(None, [stage.name, network.backbone, network.network, f"{stage.image_size} px"])),
         note=STAGE_NOTES.get(stage.name, ""),
-        errors=errors.ranked if poses else errors.ranked * (XR_EGOPOSE.fy / loader.camera.fy),
+        errors=errors.ranked if poses else errors.ranked * (CAMERA.fy / loader.camera.fy),
         unit=errors.unit,
         predictions=predictions,
         camera=loader.camera,

@@ -15,7 +15,8 @@ from loaders import ShardSet
 from loaders.codecs import encode
 from loaders.errors import printable
 from models.camera import Camera
-from models.skeleton import BONES, JOINTS, action_group, action_name
+from models.skeleton import action_group, action_name
+from models.xr_egopose import JOINTS, SKELETON
 from tools.browsing.choice import Order
 from tools.browsing.results import Result
 
@@ -46,7 +47,7 @@ def sheet_page(
         "size": size,
         "unit": results[0].unit if results else "",
         "joints": JOINTS,
-        "bones": BONES,
+        "bones": SKELETON.bones,
         "letters": list(_LETTERS[: len(results)]) if len(results) > 1 else [""] * len(results),
         "frames": [_frame(shard_set, index, results, camera) for index in shown],
     }

@@ -29,8 +29,8 @@ from loaders.format.sample import (
     encode_visible,
     sample_key,
 )
-from loaders.preprocessing import Preprocessing, cut
-from models.camera import XR_EGOPOSE
+from loaders.preprocessing import Preprocessing
+from models.xr_egopose import CAMERA
 from tools.dataset.layout import FrameError, MissingFileError, Recording, differ, read_labels
 
 PAIRED: Final = ("rgba", "json", "worldp", "depth", "objectId")
@@ -113,11 +113,11 @@ def encode_sample(
         else:
             content = encode_exact(modality, read_file(recording, modality, frame), preprocessing)
         members.append((member, content))
-    camera = preprocessing.camera(XR_EGOPOSE)
-    pose = np.concatenate([XR_EGOPOSE.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1, dtype=np.float32)
+    joints_2d = CAMERA.transfer(labels.joints_2d, preprocessing.stored)
+    pose = np.concatenate([joints_2d, labels.joints_3d], axis=1, dtype=np.float32)
     members.append((POSE, encode_pose(pose[:, :2], pose[:, 2:])))
     members.append((META, encode_meta(subject, environment, frame, action)))
-    members.append((VISIBLE, encode_visible(preprocessing.visibility(camera, pose))))
+    members.append((VISIBLE, encode_visible(preprocessing.visibility(pose))))
     return members
 
 
@@ -142,7 +142,7 @@ def encode_exact(modality: str, content: bytes, preprocessing: Preprocessing) ->
         return content
     size = preprocessing.image_size, preprocessing.image_size
     # the exact kind takes the pixel under each center; INTER_NEAREST itself is off by up to half a pixel
-    return encode(cv2.resize(cut(values, preprocessing.crop), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
+    return encode(cv2.resize(preprocessing.cut(values), size, interpolation=cv2.INTER_NEAREST_EXACT), ".png")
 
 
 def decode_png(modality: str, content: bytes) -> NDArray[Any]:
@@ -156,7 +156,7 @@ def decode_png(modality: str, content: bytes) -> NDArray[Any]:
     decode = _KORNIA_DECODERS.get(depth)
     try:
         if mode and decode:
-            return np.asarray(decode(content, (XR_EGOPOSE.height, XR_EGOPOSE.width), mode))
+            return np.asarray(decode(content, (CAMERA.height, CAMERA.width), mode))
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except Exception:  # kornia-rs raises nothing more special
         image = None
@@ -174,8 +174,8 @@ def png_defect(modality: str, head: bytes, tail: bytes) -> str:
     if PNG_END not in tail:
         return "undecodable: cut short"
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    if (width, height) != (XR_EGOPOSE.width, XR_EGOPOSE.height):
-        return f"is {width}x{height}, not {XR_EGOPOSE.width}x{XR_EGOPOSE.height}"
+    if (width, height) != (CAMERA.width, CAMERA.height):
+        return f"is {width}x{height}, not {CAMERA.width}x{CAMERA.height}"
     if modality in ("depth", "objectId"):  # whose values are stored exactly; of other kinds they would change
         try:
             png_layout(np.frombuffer(head, np.uint8))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from loaders.codecs import PNG_HEADER, PNG_TAIL
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 from tools.dataset.frames import (
     PAIRED,
     decode_png,
@@ -190,7 +190,7 @@ def _inspect_labels(text: bytes) -> tuple[list[str], list[str]]:
         # after the colon it says where in this one file
         return [str(error).partition(": ")[0]], notes
     defects = [far] if (far := distance_defect(labels.joints_3d)) else []
-    distance = np.linalg.norm(XR_EGOPOSE.project(labels.joints_3d) - labels.joints_2d, axis=1)
+    distance = np.linalg.norm(CAMERA.project(labels.joints_3d) - labels.joints_2d, axis=1)
     if distance.max() > _LARGEST_OFFSET:
         defects.append(f"2D labels more than {_LARGEST_OFFSET:g} pixel off the camera model")
     defects += [f"no key {key}" for key in _UNUSED_KEYS if f'"{key}"'.encode() not in text]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from loaders.errors import InputError, printable
 from loaders.system.files import is_data
-from models.skeleton import JOINTS
+from models.xr_egopose import JOINTS
 
 SET_FOLDERS: Final = {"train": "TrainSet", "val": "ValSet", "test": "TestSet"}
 

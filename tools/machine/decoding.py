@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import loaders.torch_loader  # noqa: F401 - whether it can be imported is a part of the question
 from loaders.codecs import decode_stored, encode
 from loaders.config import ReaderConfig
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 from tools.machine.driver import DriverError, read_driver
 from tools.machine.finding import Finding, expect, first_line
 
@@ -78,7 +78,7 @@ def _shape_by_dali(device: torch.device) -> tuple[int, ...]:
 
     spec = GraphSpec(
         images=(ImageSpec(encoded=True),),
-        stored=XR_EGOPOSE.cropped("square", _SIDE),
+        stored=CAMERA.cropped("square", _SIDE),
         window=(0, 0, _SIDE),
         image_size=_SIDE,
         moves=False,

@@ -20,16 +20,16 @@ from loaders.format.sample import (
     EXACT_MEMBERS,
     JSON,
     META,
-    META_SHAPE,
     POSE,
-    POSE_SHAPE,
     ROT,
     VISIBLE,
-    VISIBLE_SHAPE,
+    Layout,
+    array_layouts,
     sample_key,
 )
 from loaders.format.shard_set import check_shard
-from models.camera import XR_EGOPOSE, Camera
+from models.camera import Camera
+from models.xr_egopose import CAMERA
 from tools.dataset.frames import distance_defect, encode_exact, encode_image, read_file, read_rotations_file
 from tools.dataset.layout import FrameError, Recording, read_labels
 from tools.parallel import Progress
@@ -107,9 +107,10 @@ def check_shard_file(job: CheckJob, progress: Progress) -> Check:
 def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName | None, list[str]]:
     """Return which frame a sample is, and what is wrong with it."""
     try:
-        pose, meta = _read_array(contents[POSE], "<f4", POSE_SHAPE), _read_array(contents[META], "<i4", META_SHAPE)
-        subject, environment, number, action = meta.tolist()
         manifest = job.manifest
+        layouts = array_layouts(len(manifest.skeleton))
+        pose, meta = (_read_array(contents[name], layouts[name]) for name in (POSE, META))
+        subject, environment, number, action = meta.tolist()
         frame = manifest.subjects[subject], manifest.environments[environment], number
         action_name = manifest.actions[action]
     except (KeyError, IndexError, ValueError) as error:
@@ -139,11 +140,11 @@ def _other_visibility(contents: dict[str, bytes], pose: NDArray[np.float32], man
     if VISIBLE not in contents:
         return  # of version 2, or reported with the members
     try:
-        visible = _read_array(contents[VISIBLE], "|u1", VISIBLE_SHAPE)
+        visible = _read_array(contents[VISIBLE], array_layouts(len(manifest.skeleton))[VISIBLE])
     except ValueError as error:
         yield f"{VISIBLE}: {error}"
         return
-    if not np.array_equal(visible, manifest.preprocessing.visibility(manifest.camera, pose)):
+    if not np.array_equal(visible, manifest.preprocessing.visibility(pose)):
         yield "its visibility is not that of its pose"
 
 
@@ -167,7 +168,7 @@ def _foreign_labels(
     for member, expected_text in ((JSON, text), (ROT, rotations)):
         if contents.get(member) not in (None, expected_text):
             yield f"its {member} is not the dataset's"
-    expected = np.concatenate([XR_EGOPOSE.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1)
+    expected = np.concatenate([CAMERA.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1)
     if not np.allclose(pose, expected, rtol=1e-6, atol=1e-4):
         yield "its pose is not the dataset's"
     if action != labels.action:
@@ -182,7 +183,7 @@ def _undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str
             continue
         if name.endswith(".npy"):
             try:
-                _read_array(contents[name], "|u1", (*size, 3))
+                _read_array(contents[name], Layout("|u1", (*size, 3)))
             except ValueError as error:
                 yield f"{name}: {error}"
             continue
@@ -236,9 +237,9 @@ def _decode(content: bytes) -> NDArray[Any] | None:
         return None
 
 
-def _read_array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def _read_array(content: bytes, layout: Layout) -> NDArray[Any]:
     """Decode a .npy member. Raises ValueError if it is not of this type and shape."""
     array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(f"{array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    if array.dtype != layout.dtype or array.shape != layout.shape:
+        raise ValueError(f"{array.dtype} {array.shape}, not {np.dtype(layout.dtype)} {layout.shape}")
     return array

@@ -13,7 +13,6 @@ from loaders.codecs import decode
 from loaders.format.manifest import Manifest, Split
 from loaders.format.shard_set import ShardSet, image_data
 from loaders.preprocessing import Circle, Preprocessing, cut_window, find_circle
-from models.camera import XR_EGOPOSE
 from tools.sharding.plan import Plan
 from tools.sharding.resume_state import ShardResult
 
@@ -37,9 +36,8 @@ def describe(
             tuple(result.shard for result in results[name] if result.shard.samples),
             tuple(sorted(skipped, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
         )
-    camera = preprocessing.camera(XR_EGOPOSE)
     lists = plan.subjects, plan.environments, plan.actions
-    manifest = Manifest(options, preprocessing, camera, *lists, splits, plan.generated)
+    manifest = Manifest(options, preprocessing, *lists, splits, plan.generated)
     found = replace(preprocessing, image_circle=_image_circle(output, manifest))
     return replace(manifest, preprocessing=found)
 

@@ -16,6 +16,7 @@ from loaders.plain import from_plain
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.locks import locked
+from models.xr_egopose import CAMERA
 
 FOLDER: Final = ".resume"
 _OPTIONS: Final = "options.json"
@@ -106,7 +107,12 @@ def discard(output: Path) -> None:
 
 def _flat(version: int, options: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
     """Return everything that determines the bytes; the image circle follows from them."""
-    return {"format version": version, **options, **asdict(replace(preprocessing, image_circle=None))}
+    values = asdict(replace(preprocessing, image_circle=None))
+    camera = values.pop("frame")
+    if preprocessing.frame != CAMERA:  # sets that were made before there was a choice stay what they are
+        values["camera"] = camera
+    plain: dict[str, Any] = json.loads(json.dumps({"format version": version, **options, **values}))
+    return plain
 
 
 def _compare(made: dict[str, Any], wanted: dict[str, Any], what: str, remedy: str) -> None:

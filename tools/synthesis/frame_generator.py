@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.camera import XR_EGOPOSE, world_to_camera
+from models.xr_egopose import CAMERA, world_to_camera
 from tools.synthesis.appearance import solid_ends, solid_frames, solid_radii
 from tools.synthesis.body import INDEX, NAMES, PREFIX, draw_physique, random_stream
 from tools.synthesis.families import FAMILIES
@@ -89,14 +89,14 @@ class FrameGenerator:
         camera_position, camera_angles = _camera(positions, rotations)
         view = world_to_camera(camera_position, camera_angles)
         points = (positions @ view[:3, :3].T + view[:3, 3]).round(_DECIMALS)
-        pixels = XR_EGOPOSE.project(points).round(_DECIMALS)
+        pixels = CAMERA.project(points).round(_DECIMALS)
         world, angles = positions.tolist(), angles.round(_DECIMALS).tolist()
         names = [PREFIX + name for name in NAMES]
         labels = {
             "generated": True,
             "action": self._track.actions[number - 1],
             "camera": {
-                "cam_fov": 2 * XR_EGOPOSE.lens_angle,
+                "cam_fov": 2 * CAMERA.lens_angle,
                 "rot": camera_angles.tolist(),
                 "trans": camera_position.tolist(),
             },

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 from tools.synthesis.appearance import OBJECT_IDS, ROOM_ID
 from tools.synthesis.outfit import Outfit
 from tools.synthesis.room import FLOOR, Room, cast_shadow, room_view
@@ -26,8 +26,8 @@ WORLD_ORIGIN: Final = 32768
 DEPTH_CM_PER_STEP: Final = 2.5
 """depth: distance from the camera along the ray over this, rounded, at most 255; zero outside the image circle."""
 
-_WIDTH, _HEIGHT = XR_EGOPOSE.width, XR_EGOPOSE.height
-_LEFT, _, _SIDE = XR_EGOPOSE.window("lens")
+_WIDTH, _HEIGHT = CAMERA.width, CAMERA.height
+_LEFT, _, _SIDE = CAMERA.window("lens")
 _LIT: Final = slice(_LEFT // 2 * 2, -(-(_LEFT + _SIDE) // 2) * 2)
 """Columns that the image circle touches, from an even one to an even one."""
 _TILE_ROWS: Final = 20
@@ -71,7 +71,7 @@ class Images:
 
 def _rays(columns: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return unit rays (h, w, 3) of pixels and which are in the image circle; pixels outside get the ray at its rim."""
-    camera, edge = XR_EGOPOSE, np.radians(XR_EGOPOSE.lens_angle)
+    camera, edge = CAMERA, np.radians(CAMERA.lens_angle)
     rim = (camera.project(np.array([np.sin(edge), 0.0, np.cos(edge)]))[0] - camera.cx) / camera.fx
     u, v = np.meshgrid(columns, rows)
     x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
@@ -115,7 +115,7 @@ class Renderer:
         )
         starts = scene.starts @ rotation.T + translation
         ends = scene.ends @ rotation.T + translation
-        strips = solid_strips(starts, ends, scene.radii, XR_EGOPOSE.lens_angle)
+        strips = solid_strips(starts, ends, scene.radii, CAMERA.lens_angle)
         # nearest first, because hidden surfaces cost less
         for number in np.argsort(np.linalg.norm(starts + ends, axis=-1)).tolist():
             cone = RoundedCone(starts[number], ends[number], scene.radii[number], light)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 
 Floats = NDArray[np.float32]
 Box = tuple[slice, slice]
@@ -61,7 +61,7 @@ def solid_strips(
     # the outline bulges between its points
     margin = 0.04 * (high - low) + 2
     low = np.floor(low - margin).clip(0).astype(int)
-    high = np.ceil(high + margin).clip(0, [XR_EGOPOSE.width, XR_EGOPOSE.height]).astype(int)
+    high = np.ceil(high + margin).clip(0, [CAMERA.width, CAMERA.height]).astype(int)
     # the part between two samples lies in the box around both
     low, high = np.minimum(low[:-1], low[1:]), np.maximum(high[:-1], high[1:])
     visible = (np.arccos(middle[..., 2]) - spread[..., 0]).min(axis=0) < np.radians(angle)
@@ -91,7 +91,7 @@ def _project_within(rays: NDArray[np.float64], edge: float) -> NDArray[np.float6
     """Project unit rays (..., 3); rays farther than ``edge`` (radians) from the axis are moved to that angle."""
     theta = np.minimum(np.arccos(rays[..., 2].clip(-1, 1)), edge)
     scale = np.sin(theta) / np.hypot(rays[..., 0], rays[..., 1]).clip(1e-9)
-    return XR_EGOPOSE.project(np.stack([rays[..., 0] * scale, rays[..., 1] * scale, np.cos(theta)], axis=-1))
+    return CAMERA.project(np.stack([rays[..., 0] * scale, rays[..., 1] * scale, np.cos(theta)], axis=-1))
 
 
 class RoundedCone:

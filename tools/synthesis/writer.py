@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from loaders.codecs import encode, swap_red_and_blue
 from loaders.system.os_errors import naming
-from models.skeleton import JOINTS
+from models.xr_egopose import JOINTS
 from tools.dataset.layout import Recording
 from tools.parallel import Progress
 from tools.synthesis.body import INDEX

@@ -16,7 +16,7 @@ from engine.report.tables import action_table, joint_table
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.head import HeadPosition
 from models.metrics import align
-from models.skeleton import ACTION_GROUPS, BONES, HEAD, HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import ACTION_GROUPS, HEAD, JOINTS, SKELETON
 
 ACTIONS = ["Dribble", "walking_mixamo_com", "Boxing_mixamo_com_12", "an_unknown_action", "Charge", "walking", "Patting"]
 GROUPS = ["Gaming", "Walking", "Gaming", None, "Gaming", "Walking", "Patting"]
@@ -138,7 +138,7 @@ def test_error_in_the_image(predictions, metrics):
     assert "Patting" not in metrics["group_error_2d_px"]
     counts = [metrics[f"joints_{name}"] for name in ("in_image", "outside_image", "unseen")]
     assert counts == [105 - 17, 16, 1]
-    names = [JOINTS[joint] for joint in HEATMAP_JOINTS]
+    names = [JOINTS[joint] for joint in SKELETON.heatmap_joints]
     assert list(metrics["joint_error_2d_px"]) == names
     assert metrics["joint_error_2d_px"]["RightToeBase"] == pytest.approx(np.mean([row[-1] for row in expected]))
 
@@ -196,7 +196,7 @@ def test_pck_auc_and_bones(predictions, metrics):
     for predicted, true in zip(predictions.joints_3d.astype(float), predictions.true_3d.astype(float), strict=True):
         distances.append([1000 * math.dist(p, t) for p, t in zip(predicted, true, strict=True)])
         bones.append(
-            [1000 * abs(math.dist(predicted[a], predicted[b]) - math.dist(true[a], true[b])) for a, b in BONES]
+            [1000 * abs(math.dist(predicted[a], predicted[b]) - math.dist(true[a], true[b])) for a, b in SKELETON.bones]
         )
     flat = [distance for frame in distances for distance in frame]
     assert 10 < metrics["pck_150mm_percent"] < 90  # it does tell

@@ -13,15 +13,14 @@ from engine.precision import Precision
 from engine.stages import STAGES, ModelConfig
 from loaders.codecs import decode
 from loaders.preprocessing import Circle, Preprocessing, cut, resize
-from models.camera import XR_EGOPOSE
 from models.head import HeadPosition
-from models.skeleton import HEAD, HEATMAP_JOINTS, JOINTS, NECK
+from models.xr_egopose import CAMERA, HEAD, JOINTS, NECK, SKELETON
 from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import COLORS
 
 SIZE = 256
 CPU = torch.device("cpu")
-SEEN = list(HEATMAP_JOINTS)
+SEEN = list(SKELETON.heatmap_joints)
 WIDE = JOINTS.index("LeftHand")
 """The joint that only wider crops than the center square show."""
 
@@ -60,13 +59,13 @@ def scene():
     columns, rows = np.meshgrid([375.3, 550.6, 720.2, 880.9], [170.1, 320.7, 480.4, 630.8])
     pixels = np.stack([columns.ravel(), rows.ravel()], axis=1)
     pixels[WIDE] = 1074.6, 390.9
-    return pixels, XR_EGOPOSE.back_project(pixels) * np.random.default_rng(0).uniform(0.3, 1.4, (16, 1))
+    return pixels, CAMERA.back_project(pixels) * np.random.default_rng(0).uniform(0.3, 1.4, (16, 1))
 
 
 def painted(pixels):
     """Return a frame with a dot of each joint's color."""
     frame = np.zeros((800, 1280, 3), np.uint8)
-    for joint in HEATMAP_JOINTS:
+    for joint in SKELETON.heatmap_joints:
         center = np.rint(pixels[joint] * 16).astype(int).tolist()
         cv2.circle(frame, center, 13 * 16, COLORS[joint].tolist(), cv2.FILLED, cv2.LINE_AA, 4)
     return frame
@@ -116,7 +115,7 @@ def test_the_distance_says_when_pose_and_heatmaps_contradict_each_other():
     assert np.nanmax(trained_on("lens", points)([frame]).distance) < 2
     wrong = points + np.array([0, 0.08, 0])  # the same pose with the head elsewhere
     distance = trained_on("lens", wrong)([frame]).distance[0]
-    expected = np.linalg.norm(XR_EGOPOSE.project(wrong) - pixels, axis=1)[SEEN]
+    expected = np.linalg.norm(CAMERA.project(wrong) - pixels, axis=1)[SEEN]
     np.testing.assert_allclose(distance, expected, atol=2)
     assert distance.min() > 8
 
@@ -147,7 +146,7 @@ def test_a_square_of_the_stored_size_is_the_crop_itself(crop, quarters):
     pixels, points = scene()
     stored = resize(cut(painted(pixels), crop), 300)
     poses = trained_on(crop, points, image_size=300)([np.rot90(stored, quarters)], rotate=90 * quarters)
-    expected = XR_EGOPOSE.transfer(pixels, XR_EGOPOSE.cropped(crop, 300))
+    expected = CAMERA.transfer(pixels, CAMERA.cropped(crop, 300))
     expected = counterclockwise(expected - 149.5, quarters) + 149.5
     np.testing.assert_allclose(poses.projected_2d[0], expected, atol=0.01)
     shown = [joint != WIDE or crop != "square" for joint in SEEN]
@@ -168,14 +167,14 @@ def test_the_network_gets_what_shards_store(crop):
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 def test_the_circle_of_the_training_images_is_mapped_to_the_image(crop, quarters):
-    stored = XR_EGOPOSE.cropped(crop, 368)
+    stored = CAMERA.cropped(crop, 368)
     _, points = scene()
-    circle = Circle(stored.cx, stored.cy, 459 * stored.fx / XR_EGOPOSE.fx)
+    circle = Circle(stored.cx, stored.cy, 459 * stored.fx / CAMERA.fx)
     model = trained_on(crop, points, image_size=368, image_circle=circle)
     for width in (1280, 800):
         given = np.rot90(np.zeros((800, width, 3), np.uint8), quarters)
         found = mask_circle("auto", model.preprocessing)(model.view(given, 90 * quarters))
-        offset = np.array([XR_EGOPOSE.cx, XR_EGOPOSE.cy]) - [639.5, 399.5]
+        offset = np.array([CAMERA.cx, CAMERA.cy]) - [639.5, 399.5]
         middle = (np.array(given.shape[1::-1]) - 1) / 2
         np.testing.assert_allclose([found.x, found.y], counterclockwise(offset, quarters) + middle, atol=1e-6)
         assert found.radius == pytest.approx(459)

@@ -14,12 +14,11 @@ from engine.infer import load_model, main
 from engine.inference.windows import FrameWindows
 from engine.loaded_model import read_model
 from loaders import InputError
-from models.camera import XR_EGOPOSE
-from models.skeleton import HEATMAP_JOINTS
+from models.xr_egopose import CAMERA, SKELETON
 from tests.engine.inference.test_video import read_video, scene, write_video
 from tests.engine.window_stage import LENGTH, STRIDE, as_stage, train_window_stage
 
-SEEN = list(HEATMAP_JOINTS)
+SEEN = list(SKELETON.heatmap_joints)
 CLOSE = {"rtol": 0, "atol": 2e-5}
 """What rounding leaves in predictions.json."""
 
@@ -162,7 +161,7 @@ def test_without_heatmaps_joints_are_the_projection(tmp_path, trained):
     poses = load_model(trained, device="cpu")([frame])
     shown = poses.joints_3d_camera[0, SEEN]
     in_lens = shown[:, 2] >= 0
-    projected = XR_EGOPOSE.project(shown)
+    projected = CAMERA.project(shown)
     np.testing.assert_allclose(poses.joints_2d[0][in_lens], projected[in_lens], atol=0.01)
     assert np.isnan(poses.joints_2d[0][~in_lens]).all()
     assert 0 < in_lens.sum() < len(SEEN)

@@ -11,7 +11,7 @@ from engine.evaluation.summary import summarize
 from engine.report.writer import write_report
 from loaders import ShardSet
 from models.camera import IN_IMAGE
-from models.skeleton import HEATMAP_JOINTS
+from models.xr_egopose import SKELETON
 
 EVALUATION = {
     "checkpoint": "runs/<b>&amp;/best.pt",
@@ -28,7 +28,7 @@ EVALUATION = {
 def predictions_of(shard_set):
     """Predictions that are off by a little, more in later frames."""
     pose, meta = shard_set.labels()
-    true_3d, true_2d = pose[..., 2:] - pose[:, :1, 2:], pose[:, list(HEATMAP_JOINTS), :2]
+    true_3d, true_2d = pose[..., 2:] - pose[:, :1, 2:], pose[:, list(SKELETON.heatmap_joints), :2]
     noise = np.random.default_rng(0).normal(size=true_3d.shape) * 0.02 * np.arange(len(meta))[:, None, None]
     return Predictions(
         index=np.arange(len(meta)),

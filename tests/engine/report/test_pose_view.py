@@ -9,7 +9,7 @@ import pytest
 
 from engine.evaluation.examples import KINDS
 from engine.visualization import BLUE, ORANGE
-from models.skeleton import BONES, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 from tests.browser import DESKTOP, visit
 from tests.engine.report.reports import write
 from tests.shard_factory import make_shard_set
@@ -103,7 +103,7 @@ def tip(page):
 
 def test_the_page_has_the_poses_in_whole_millimetres(data, predictions):
     assert tuple(data["joints"]) == JOINTS
-    assert [tuple(bone) for bone in data["bones"]] == list(BONES)
+    assert [tuple(bone) for bone in data["bones"]] == list(SKELETON.bones)
     assert [frame["kind"] for frame in data["frames"]] == [kind for kind in KINDS for _ in range(2)]
     numbers = {int(re.search(r"-(\d+)$", frame["key"])[1]): frame for frame in data["frames"]}
     rows = {number: row for row, number in enumerate(predictions.meta[:, 2].tolist())}

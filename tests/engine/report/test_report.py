@@ -15,8 +15,7 @@ from engine.report.pose_plots import body_axes, look
 from engine.report.tables import published_table
 from engine.visualization import BLUE, ORANGE
 from loaders import DataConfig, ShardSet, build_loader
-from models.camera import world_to_camera
-from models.skeleton import ACTION_GROUPS, JOINTS
+from models.xr_egopose import ACTION_GROUPS, JOINTS, world_to_camera
 from tests.browser import DESKTOP, PHONE, visit
 from tests.engine.report.reports import EVALUATION, predictions_of, write
 from tests.shard_factory import COLORS, make_shard_set

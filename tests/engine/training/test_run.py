@@ -14,7 +14,7 @@ from engine.training import run
 from engine.training.trainer import Trainer
 from loaders import ShardSet
 from models.head import HeadPosition
-from models.skeleton import HEAD
+from models.xr_egopose import HEAD
 from tests.engine.training_runs import flags
 from tests.shard_factory import make_shard_set
 

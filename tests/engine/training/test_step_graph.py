@@ -9,8 +9,8 @@ from engine.optimizer import OptimConfig
 from engine.stages import STAGES, ModelConfig
 from engine.training.learner import Learner
 from loaders import PoseBatch
-from models.camera import IN_IMAGE, XR_EGOPOSE
-from models.skeleton import NECK
+from models.camera import IN_IMAGE
+from models.xr_egopose import CAMERA, NECK
 from tests.shard_factory import random_pose
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
@@ -19,7 +19,7 @@ SIDE, BATCH, STEPS = 64, 8, 8
 
 
 def batches():
-    random, camera, device = np.random.default_rng(0), XR_EGOPOSE.cropped("square", SIDE), torch.device("cuda", 0)
+    random, camera, device = np.random.default_rng(0), CAMERA.cropped("square", SIDE), torch.device("cuda", 0)
     for number in range(STEPS):
         poses = [random_pose(camera, random) for _ in range(BATCH)]
         joints_2d, joints_3d = (np.stack(part).astype(np.float32) for part in zip(*poses, strict=True))

@@ -7,9 +7,8 @@ import torch
 
 from engine.loaded_model import read_model
 from loaders import DataConfig, ShardSet, build_loader
-from models.camera import XR_EGOPOSE
 from models.heatmaps import decode_heatmaps
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import CAMERA, JOINTS, SKELETON
 from tests.browser import visit
 from tests.checkpoint_factory import make_checkpoint
 from tests.shard_factory import BACKGROUND, COLORS, make_shard_set
@@ -68,7 +67,7 @@ def test_predictions_are_drawn_where_the_networks_see_them(sheet, shards, checkp
         with torch.no_grad():
             joints_3d = read_model(checkpoints[number], torch.device("cpu")).model(batch.image)[1].numpy()
         labels = shard_set.pose(batch.index.numpy())
-        seen = XR_EGOPOSE.cropped("square", 96).project(joints_3d + labels[:, :1, 2:])
+        seen = CAMERA.cropped("square", 96).project(joints_3d + labels[:, :1, 2:])
         for index in range(FRAMES):
             frame = frames[shard_set.key(index)]
             np.testing.assert_allclose(frame["truth"], labels[index, :, :2], atol=0.006)
@@ -87,7 +86,7 @@ def test_beside_a_heatmap_network_positions_are_compared(browser, tmp_path, shar
             predicted = read_model(path, torch.device("cpu")).model(batch.image)
         heatmap = predicted if isinstance(predicted, torch.Tensor) else predicted[0]
         peaks = (decode_heatmaps(heatmap, size)[0].numpy() + 0.5) * 96 / size - 0.5
-        true = shard_set.pose(range(FRAMES))[:, list(HEATMAP_JOINTS), :2]
+        true = shard_set.pose(range(FRAMES))[:, list(SKELETON.heatmap_joints), :2]
         errors[:, number] = np.linalg.norm(peaks - true, axis=-1).mean(1) * 800 / 96
         for index in range(FRAMES):
             drawn = dict(zip(JOINTS, frames[shard_set.key(index)]["predictions"][number], strict=True))
@@ -98,5 +97,5 @@ def test_beside_a_heatmap_network_positions_are_compared(browser, tmp_path, shar
     with visit(browser, sheet) as page:
         differences = -np.abs(np.subtract(*np.transpose(found)))
         assert keys(page) == [shard_set.key(int(index)) for index in np.argsort(differences, kind="stable")]
-        assert page.locator(".sheet .predicted-pose").first.locator("circle").count() == len(HEATMAP_JOINTS)
+        assert page.locator(".sheet .predicted-pose").first.locator("circle").count() == len(SKELETON.heatmap_joints)
         assert said(page).endswith(" px")

@@ -11,7 +11,7 @@ import pytest
 
 from loaders.codecs import decode_exact
 from loaders.preprocessing import Preprocessing
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 from tests.tools.shard_runs import make, skipped
 from tests.tools.tiny_dataset import make_dataset
 from tools import validate
@@ -27,7 +27,7 @@ def test_channels_bits_and_values_stay(channels: int, bits: int) -> None:
     values = random.integers(0, 2**bits, (800, 1280, channels)).astype(f"uint{bits}")
     order = [2, 1, 0, 3][:channels] if channels > 1 else [0]
     content = cv2.imencode(".png", values[..., order])[1].tobytes()
-    stored = encode_exact("objectId", content, Preprocessing.of("png", "square", 800, 95, XR_EGOPOSE))
+    stored = encode_exact("objectId", content, Preprocessing.of("png", "square", 800, 95, CAMERA))
     found = decode_exact(np.frombuffer(stored, np.uint8))
     assert found.dtype == values.dtype
     np.testing.assert_array_equal(found, values[:, 240:1040])

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from loaders.preprocessing import Format, Preprocessing
-from models.camera import XR_EGOPOSE
+from models.xr_egopose import CAMERA
 from tools.dataset.frames import decode_png, encode_exact, encode_image
 from tools.dataset.layout import FrameError
 
@@ -21,7 +21,7 @@ SMOOTH = cv2.GaussianBlur(PIXELS, (0, 0), 8)
 
 
 def stored_as(image_format: Format, size: int = 368) -> Preprocessing:
-    return Preprocessing.of(image_format, "square", size, 95, XR_EGOPOSE)
+    return Preprocessing.of(image_format, "square", size, 95, CAMERA)
 
 
 def png(image: NDArray[Any] | PIL.Image.Image, **options: Any) -> bytes:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from loaders import DataConfig, build_loader
 from loaders.format.manifest import FILE_NAME, Manifest
 from loaders.format.shard_set import ShardSet
-from models.camera import IN_IMAGE, IN_LENS, UNSEEN, XR_EGOPOSE, Crop
-from models.skeleton import JOINTS
+from models.camera import IN_IMAGE, IN_LENS, UNSEEN, Crop
+from models.xr_egopose import CAMERA, JOINTS
 from tests.shard_factory import write_shard
 from tests.tools.shard_runs import check, make, numpy_of, tree
 from tests.tools.tiny_dataset import TinyDataset, make_dataset, world_positions
@@ -62,7 +62,7 @@ def test_a_sample_holds_the_members_in_order_with_their_types_and_values(dataset
 
 def test_the_manifest_says_what_was_made(shards: Path) -> None:
     manifest = Manifest.read(shards)
-    assert manifest.camera == XR_EGOPOSE.cropped("square", 368)
+    assert manifest.camera == CAMERA.cropped("square", 368)
     assert manifest.preprocessing.format == "jpeg"
     assert manifest.environments == ("env 02", "env_001")
     for name, split in manifest.splits.items():
@@ -131,7 +131,7 @@ def area_weights(size: int, smaller: int) -> NDArray[np.float64]:
 def test_source_keeps_the_files(dataset: TinyDataset, tmp_path: Path) -> None:
     assert make(dataset.root, tmp_path / "set", "--image-format", "source", "--split", "test") == 0
     split = ShardSet(tmp_path / "set", "test")
-    assert split.camera == XR_EGOPOSE
+    assert split.camera == CAMERA
     for index in range(len(split)):
         subject, environment, frame, _ = split.meta([index])[0]
         names = split.manifest.subjects[subject], split.manifest.environments[environment]
@@ -178,7 +178,7 @@ def test_every_modality_is_cropped_like_the_image_and_keeps_its_values(
         *("pose.npy", "meta.npy", "visible.npy"),
     )
     assert split.manifest.preprocessing.crop == crop
-    left, top, side = XR_EGOPOSE.window(crop)
+    left, top, side = CAMERA.window(crop)
     for index in range(2):
         frame = int(split.meta([index])[0, 2])
         if frame == 1:
@@ -221,7 +221,7 @@ def test_visibility_is_that_of_the_crop(tmp_path: Path, crop: Crop) -> None:
     points = np.tile([0.0, 0.0, 50.0], (len(names), 1))
     for name, place in places.items():
         points[names.index(name)] = place
-    pixels = XR_EGOPOSE.project(points)
+    pixels = CAMERA.project(points)
     data.edit_json(1, pts2d_fisheye=pixels.T.tolist(), pts3d_fisheye=points.T.tolist())
     for image_format in ("jpeg", "source"):
         flags = ("--components", "rgba", "--crop", crop, "--image-format", image_format)

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from models.camera import UNSEEN, XR_EGOPOSE
-from models.skeleton import JOINTS
+from models.camera import UNSEEN
+from models.xr_egopose import CAMERA, JOINTS
 from tools.dataset.layout import SUBJECTS, read_labels
 from tools.synthesis.frame_generator import HEAD, FrameGenerator
 
@@ -78,11 +78,11 @@ def test_as_many_hands_are_outside_the_square_and_some_above_the_camera(poses):
     hands = pixels[:, HANDS]
     outside = ((hands < -0.5) | (hands >= 799.5)).any(axis=-1)
     assert 0.12 < outside.mean() < 0.18
-    seen = XR_EGOPOSE.visibility(pixels + np.array([LEFT_OF_SQUARE, 0]), points)
+    seen = CAMERA.visibility(pixels + np.array([LEFT_OF_SQUARE, 0]), points)
     unseen = seen[:, HANDS] == UNSEEN
     assert 0.02 < unseen.mean() < 0.16
     # the polynomial folds back beyond 105 degrees: there are labels inside the image circle where no hand is
-    radius = np.linalg.norm(hands[unseen] + [LEFT_OF_SQUARE - XR_EGOPOSE.cx, -XR_EGOPOSE.cy], axis=-1)
+    radius = np.linalg.norm(hands[unseen] + [LEFT_OF_SQUARE - CAMERA.cx, -CAMERA.cy], axis=-1)
     assert (radius < 455).any()
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from engine.cli.command import BAD_INPUT, OK
-from models.camera import IN_IMAGE, XR_EGOPOSE, world_to_camera
-from models.skeleton import ACTION_GROUPS, JOINTS, action_group
+from models.camera import IN_IMAGE
+from models.skeleton import action_group
+from models.xr_egopose import ACTION_GROUPS, CAMERA, JOINTS, world_to_camera
 from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, find_recordings, read_labels
 from tools.synthesis.appearance import OBJECT_IDS
 from tools.synthesis.body import INDEX, NAMES, PREFIX
@@ -108,7 +109,7 @@ def test_authors_formula_reproduces_the_labels(frames):
         world = np.array([joint["trans"] for joint in labels["joints"]])
         points = world @ view[:3, :3].T + view[:3, 3]
         np.testing.assert_allclose(points.T, labels["pts3d_fisheye"], atol=1e-3)
-        np.testing.assert_allclose(XR_EGOPOSE.project(points).T, labels["pts2d_fisheye"], atol=1e-3)
+        np.testing.assert_allclose(CAMERA.project(points).T, labels["pts2d_fisheye"], atol=1e-3)
 
 
 def test_bones_keep_their_lengths_and_feet_stay_above_the_floor(frames):
@@ -203,10 +204,10 @@ def test_worldp_projects_to_its_own_pixel_and_agrees_with_depth(frames):
         assert len(points) > 65_000
         seen = points @ view[:3, :3].T + view[:3, 3]
         distance = np.linalg.norm(seen, axis=-1)
-        error = np.linalg.norm(XR_EGOPOSE.project(seen) - np.stack([columns, rows], axis=-1), axis=-1)
+        error = np.linalg.norm(CAMERA.project(seen) - np.stack([columns, rows], axis=-1), axis=-1)
         # half a step in three directions, 0.87 mm, is more than a pixel on what is right in front of the camera
         assert error[distance > 27].max() < 1.5
-        assert (error * distance / XR_EGOPOSE.fx).max() < 0.13
+        assert (error * distance / CAMERA.fx).max() < 0.13
         depth = stored(recording, "depth", number)[rows, columns]
         np.testing.assert_allclose(depth, np.minimum(distance / DEPTH_CM_PER_STEP, 255), atol=0.6)
 
@@ -241,7 +242,7 @@ def test_the_world_position_under_a_joint_lies_on_the_body_near_it(frames):
     for recording, number, labels, _ in frames:
         world = np.array([joint["trans"] for joint in labels["joints"]])
         points, pixels = np.array(labels["pts3d_fisheye"]).T, np.array(labels["pts2d_fisheye"]).T
-        seen = XR_EGOPOSE.visibility(pixels, points) == IN_IMAGE
+        seen = CAMERA.visibility(pixels, points) == IN_IMAGE
         ids, steps = stored(recording, "objectId", number), stored(recording, "worldp", number)[..., ::-1]
         (frame,) = FrameGenerator(recording.subject, 1, FRAMES, 0).frames(number, number)
         radii = frame.scene.radii.max(axis=1)
@@ -268,7 +269,7 @@ def test_colors_are_there_exactly_inside_the_image_circle(frames):
     ids = stored(recording, "objectId", number)
     np.testing.assert_array_equal(lit, ids > 0)
     rows, columns = np.nonzero(lit)
-    radius = np.hypot(rows - XR_EGOPOSE.cy, columns - XR_EGOPOSE.cx)
+    radius = np.hypot(rows - CAMERA.cy, columns - CAMERA.cx)
     assert 458 < radius.max() < 460
     assert not ids[~lit].any() and (~lit).sum() == 800 * 1280 - (ids > 0).sum()
 
@@ -314,7 +315,7 @@ def test_rounded_cones_are_hit_on_their_surface_and_inside_their_strips():
         radii = random.uniform(2, 6, 2)
         cone = RoundedCone(start, end, radii, np.array([0.0, -1.0, 0.0]))
         canvases = []
-        (strips,) = solid_strips(start[None], end[None], radii[None], XR_EGOPOSE.lens_angle)
+        (strips,) = solid_strips(start[None], end[None], radii[None], CAMERA.lens_angle)
         for regions in (strips, [(slice(0, 800), slice(0, 1280))]):
             shape = rays.shape[:2]
             canvas = Canvas(np.full(shape, 1e3, np.float32), np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
