@@ -14,7 +14,7 @@ from engine.stages import Prediction, Stage
 from loaders import PoseBatch
 from loaders.codecs import Image, swap_red_and_blue
 from models.heatmaps import decode_heatmaps, select_heatmap_joints
-from models.skeleton import BONES, HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 
 Color = tuple[int, int, int]
 Positions = NDArray[np.floating[Any]]
@@ -144,9 +144,9 @@ def _fit(image: Image) -> Image:
 
 
 def _draw_pose(image: Image, positions: Positions, color: Color, thickness: int, radius: float) -> None:
-    joints = range(len(JOINTS)) if len(positions) == len(JOINTS) else HEATMAP_JOINTS
+    joints = range(len(JOINTS)) if len(positions) == len(JOINTS) else SKELETON.heatmap_joints
     near = {joint: position for joint, position in zip(joints, positions, strict=True) if _near(image, position)}
-    bones = [(near[start], near[end]) for start, end in BONES if start in near and end in near]
+    bones = [(near[start], near[end]) for start, end in SKELETON.bones if start in near and end in near]
     # the dark outline of everything first: no bone is crossed out by another's
     outline = max(1, round(min(image.shape[:2]) / 256))
     for width, paint in ((thickness + outline, _OUTLINE), (thickness, color)):

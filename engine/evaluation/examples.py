@@ -16,8 +16,8 @@ from loaders.codecs import Image, decode_stored
 from loaders.format.sample import JSON
 from loaders.format.shard_set import image_data
 from loaders.preprocessing import cut_window, resize
-from models.camera import Camera, world_to_camera
-from models.skeleton import JOINTS, NECK
+from models.camera import Camera
+from models.xr_egopose import JOINTS, NECK, world_to_camera
 
 Points = NDArray[np.floating[Any]]
 

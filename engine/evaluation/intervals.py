@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.skeleton import ACTION_GROUPS
+from models.xr_egopose import ACTION_GROUPS
 
 Values = NDArray[np.float64]
 

@@ -14,7 +14,8 @@ from engine.evaluation.sequences import motion_metrics
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.head import HeadPosition
 from models.metrics import align, auc, bone_aligned_errors, bone_length_errors, joint_errors, pck, rescale
-from models.skeleton import LOWER_BODY, UPPER_BODY, action_group
+from models.skeleton import action_group
+from models.xr_egopose import SKELETON
 
 Errors = NDArray[np.float64]
 
@@ -110,6 +111,6 @@ def frame_errors(
 def _halves(errors: Errors) -> dict[str, Errors]:
     return {
         "mpjpe_mm": errors.mean(1),
-        "upper_body_mpjpe_mm": errors[:, UPPER_BODY].mean(1),
-        "lower_body_mpjpe_mm": errors[:, LOWER_BODY].mean(1),
+        "upper_body_mpjpe_mm": errors[:, SKELETON.upper_body].mean(1),
+        "lower_body_mpjpe_mm": errors[:, SKELETON.lower_body].mean(1),
     }

@@ -15,7 +15,7 @@ from engine.evaluation.predictions import Predictions
 from loaders import ShardSet
 from loaders.errors import InputError
 from loaders.system.os_errors import naming
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 
 PerFrameFormat = Literal["csv", "parquet"]
 _DECIMALS: Final = 4
@@ -127,7 +127,10 @@ def _columns(shard_set: ShardSet, predictions: Predictions, errors: FrameErrors)
         "group": [group or "" for group in errors.groups],
     }
     numbers = dict(errors.metrics)
-    for unit, values, joints in (("mm", errors.pose, range(len(JOINTS))), ("px", errors.pixels, HEATMAP_JOINTS)):
+    for unit, values, joints in (
+        ("mm", errors.pose, range(len(JOINTS))),
+        ("px", errors.pixels, SKELETON.heatmap_joints),
+    ):
         if values is not None:
             numbers |= {f"error_{unit}_{JOINTS[j]}": column for j, column in zip(joints, values.T, strict=True)}
     return columns | {name: values.round(_DECIMALS) for name, values in numbers.items()}

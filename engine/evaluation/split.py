@@ -18,8 +18,7 @@ from engine.evaluation.summary import notes_on, summarize
 from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders import DataConfig, InputError, Loader, ReaderConfig, ShardSet, build_loader
-from models.camera import XR_EGOPOSE
-from models.skeleton import NECK
+from models.xr_egopose import CAMERA, NECK
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ def evaluate_split(
         head=loaded.head,
         necks=shard_set.pose(predictions.index)[:, NECK, 2:].astype(np.float64),
         # a pixel of the network's image is so many of the dataset's frame
-        frame_pixels=XR_EGOPOSE.fy / loader.camera.fy,
+        frame_pixels=CAMERA.fy / loader.camera.fy,
     )
     metrics = summarize(errors)
     notes = [STAGE_NOTES[stage.name]] if stage.name in STAGE_NOTES else []

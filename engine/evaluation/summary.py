@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.evaluation.intervals import ALL, FEWEST_RECORDINGS, group_intervals, group_means
 from engine.evaluation.metrics import Errors, FrameErrors
-from models.skeleton import ACTION_GROUPS, BONES, HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import ACTION_GROUPS, JOINTS, SKELETON
 
 _BY_GROUP: Final = ("mpjpe_mm", "camera_mpjpe_mm", "baseline_mpjpe_mm")
 """Metrics whose own key holds all groups; that of the others holds the mean, ``group_`` before it all groups."""
@@ -25,10 +25,10 @@ def summarize(errors: FrameErrors) -> dict[str, Any]:
         if joints is not None:
             metrics[f"{prefix}joint_mpjpe_mm"] = _by_joint(joints, range(len(JOINTS)))
     if errors.bones is not None:
-        names = [f"{JOINTS[start]}-{JOINTS[end]}" for start, end in BONES]
+        names = [f"{JOINTS[start]}-{JOINTS[end]}" for start, end in SKELETON.bones]
         metrics["per_bone_length_error_mm"] = dict(zip(names, errors.bones.mean(0).tolist(), strict=True))
     if errors.pixels is not None:
-        metrics["joint_error_2d_px"] = _by_joint(errors.pixels, HEATMAP_JOINTS)
+        metrics["joint_error_2d_px"] = _by_joint(errors.pixels, SKELETON.heatmap_joints)
         metrics |= errors.joint_counts
     metrics["ci95"] = group_intervals(values, errors.groups, errors.recordings)
     return metrics

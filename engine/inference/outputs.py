@@ -22,10 +22,10 @@ from loaders.codecs import Image, encode
 from loaders.system.files import appearing
 from loaders.system.os_errors import naming
 from models.head import HeadPosition
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 
 _AXES: Final = "x to the right of the image, y down, z along the camera's axis"
-_HEATMAP_NAMES: Final = [JOINTS[joint] for joint in HEATMAP_JOINTS]
+_HEATMAP_NAMES: Final = [JOINTS[joint] for joint in SKELETON.heatmap_joints]
 
 
 @contextlib.contextmanager

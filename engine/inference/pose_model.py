@@ -19,10 +19,10 @@ from engine.precision import Precision
 from loaders.codecs import Image
 from loaders.errors import InputError
 from loaders.preprocessing import resize
-from models.camera import IN_IMAGE, UNSEEN, XR_EGOPOSE
+from models.camera import IN_IMAGE, UNSEEN
 from models.head import HeadPosition
 from models.heatmaps import decode_heatmaps
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.xr_egopose import CAMERA, JOINTS, SKELETON
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PoseModel:
         self.window, self.stride = loaded.window
         """Frames that the network sees to predict the last of them, and how far they are apart (frames)."""
         self._crop = loaded.crop
-        self._camera = XR_EGOPOSE.cropped(self._crop, self.image_size)
+        self._camera = CAMERA.cropped(self._crop, self.image_size)
         self._loaded = loaded
         self._precision = precision
         self._checked = False
@@ -193,7 +193,7 @@ class PoseModel:
             mapped = [view.to_image(pixels, self.image_size) for view, pixels in zip(views, joints, strict=True)]
             return np.array(mapped, np.float32).reshape(joints.shape)
 
-        unknown = np.full((len(views), len(HEATMAP_JOINTS)), np.nan, np.float32)
+        unknown = np.full((len(views), len(SKELETON.heatmap_joints)), np.nan, np.float32)
         found_2d = unknown[..., None].repeat(2, -1) if peaks is None else to_image(peaks)
         poses = Poses(to_camera(joints_3d), found_2d, unknown if heights is None else heights)
         if self.head is None:
@@ -203,7 +203,7 @@ class PoseModel:
         projected = self._camera.project(placed)
         visible = self._camera.visibility(projected, placed)
         shown = to_image(np.where(visible[..., None] == UNSEEN, np.nan, projected))
-        seen = list(HEATMAP_JOINTS)
+        seen = list(SKELETON.heatmap_joints)
         poses = dataclasses.replace(poses, joints_3d_camera=to_camera(placed), projected_2d=shown)
         if peaks is None:
             return dataclasses.replace(poses, joints_2d=shown[:, seen], distance=unknown.copy())

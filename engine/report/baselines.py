@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.evaluation.intervals import ALL, GROUP_MEAN
-from models.skeleton import ACTION_GROUPS
+from models.xr_egopose import ACTION_GROUPS
 
 TEST_FRAMES: Final = 115_621
 """Frames of the released test set."""

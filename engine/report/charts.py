@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from engine.report.baselines import on_released_test_set, published
 from engine.report.tables import GROUPS
 from engine.visualization import ORANGE, Color
-from models.skeleton import JOINTS
+from models.xr_egopose import JOINTS
 
 DPI: Final = 160
 

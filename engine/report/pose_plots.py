@@ -16,7 +16,7 @@ from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DPI, Theme, hex_color, to_png
 from engine.visualization import BLUE, ORANGE, Color
 from models.metrics import joint_errors
-from models.skeleton import BONES, JOINTS
+from models.xr_egopose import JOINTS, SKELETON
 
 Points = NDArray[np.floating[Any]]
 
@@ -70,7 +70,7 @@ def view_data(examples: Sequence[Example]) -> dict[str, Any]:
         )
     return {
         "joints": JOINTS,
-        "bones": BONES,
+        "bones": SKELETON.bones,
         "floor": {"half": round(2000 * _TILE), "tile": round(1000 * _TILE)},
         "side": 400,
         "first": {"azimuth": _VIEWS["front"], "elevation": _ELEVATION},
@@ -108,7 +108,7 @@ def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, 
     axes.add_collection(LineCollection(list(look(lines, azimuth)), colors="#8a91a0", linewidths=0.6, alpha=0.5))
     for points, color, width in poses:
         drawn = look(points, azimuth)
-        bones = [drawn[list(bone)] for bone in BONES]
+        bones = [drawn[list(bone)] for bone in SKELETON.bones]
         axes.add_collection(
             LineCollection(bones, colors=hex_color(color), linewidths=width, capstyle="round", clip_on=False)
         )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from engine.evaluation.intervals import ALL, GROUP_MEAN
 from engine.report.baselines import on_released_test_set, published
-from models.skeleton import ACTION_GROUPS, JOINTS
+from models.xr_egopose import ACTION_GROUPS, JOINTS
 
 BODY_HALVES: Final = {"Upper body": "upper_body_mpjpe_mm", "Lower body": "lower_body_mpjpe_mm"}
 """Row -> key in metrics.json."""

@@ -22,7 +22,9 @@ from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.heatmap_net import BACKBONES, heatmap_size
 from models.heatmaps import SIGMA, HeatmapEncoder, decode_heatmaps, select_heatmap_joints
 from models.losses import LossWeights, PoseLoss
+from models.skeleton import Skeleton
 from models.timm_backbone import PREFIX, is_timm
+from models.xr_egopose import SKELETON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +87,24 @@ class Stage(nn.Module, ABC):
     """Whether its batches are windows (B, T, ...), T being ``data.window``, of which the last frame is to be
     predicted."""
 
-    def __init__(self, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        image_size: int,
+        weights: LossWeights | None = None,
+        skeleton: Skeleton = SKELETON,
+    ) -> None:
         super().__init__()
         self.config = config
         self.image_size = image_size
+        self.skeleton = skeleton
+        """What the joints of a pose are."""
         self.heatmap_size = heatmap_size(image_size)
         self.weights = weights or LossWeights()
         self.encoder = HeatmapEncoder(
             image_size, self.heatmap_size, sigma=config.sigma, quantized=config.quantized_targets
         )
-        self.pose_loss = PoseLoss(self.weights)
+        self.pose_loss = PoseLoss(self.weights, skeleton)
 
     @abstractmethod
     def build_model(self) -> nn.Module:
@@ -115,33 +125,41 @@ class Stage(nn.Module, ABC):
     def run(self, model: nn.Module, batch: PoseBatch) -> tuple[Prediction, dict[str, Tensor]]:
         """As `forward_and_loss`, of any batch. Raises InputError if what that returns has not the shapes it should."""
         prediction, terms = self.forward_and_loss(model, self._as_seen(batch))
-        check_prediction(self.name, prediction, len(batch), self.heatmap_size)
+        self.check(self.name, prediction, len(batch))
         check_terms(self.name, terms)
         return prediction, terms
 
     def run_to_predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
         """As `predict`, of any batch. Raises InputError as `run` does."""
         prediction = self.predict(model, self._as_seen(batch))
-        check_prediction(self.name, prediction, len(batch), self.heatmap_size)
+        self.check(self.name, prediction, len(batch))
         return prediction
+
+    def check(self, name: str, prediction: Prediction, samples: int) -> None:
+        """Raise InputError if what a stage or network of this name returns is no prediction for so many samples."""
+        check_prediction(name, prediction, samples, self.heatmap_size, self.skeleton)
+
+    def select_heatmap_joints(self, joints: Tensor) -> Tensor:
+        """Return of all joints (B, J, ...) those that have a heatmap (B, K, ...)."""
+        return select_heatmap_joints(joints, self.skeleton)
 
     def _as_seen(self, batch: PoseBatch) -> PoseBatch:
         return batch.in_windows(1) if self.sees_windows and batch.index.ndim == 1 else batch
 
     def targets(self, batch: PoseBatch) -> Tensor:
-        """Return the true heatmaps (B, 15, S, S), or (B, T, 15, S, S) of a batch of windows."""
+        """Return the true heatmaps (B, K, S, S), or (B, T, K, S, S) of a batch of windows."""
         frames = batch.as_frames()
-        visible = None if self.config.unseen_targets else select_heatmap_joints(frames.visible)
-        targets: Tensor = self.encoder(select_heatmap_joints(frames.joints_2d), visible)
+        visible = None if self.config.unseen_targets else self.select_heatmap_joints(frames.visible)
+        targets: Tensor = self.encoder(self.select_heatmap_joints(frames.joints_2d), visible)
         return targets.unflatten(0, batch.index.shape) if batch.index.ndim > 1 else targets
 
     def errors(self, prediction: Prediction, batch: PoseBatch) -> dict[str, Errors]:
-        """Return the errors of the batch: ``error_px`` of a frame's joints in the image, ``mpjpe_mm`` of all 16."""
+        """Return the errors of the batch: ``error_px`` of a frame's joints in the image, ``mpjpe_mm`` of all."""
         batch, errors = batch.predicted, {}
         if prediction.heatmap is not None:
             joints_2d, _ = decode_heatmaps(prediction.heatmap, self.image_size)
-            distances = torch.linalg.vector_norm(joints_2d - select_heatmap_joints(batch.joints_2d), dim=-1)
-            in_image = select_heatmap_joints(batch.visible) == IN_IMAGE
+            distances = torch.linalg.vector_norm(joints_2d - self.select_heatmap_joints(batch.joints_2d), dim=-1)
+            in_image = self.select_heatmap_joints(batch.visible) == IN_IMAGE
             # a heatmap cannot answer the others; a frame without any has no error
             joints = in_image.sum(1)
             means = torch.where(in_image, distances, 0).sum(1) / joints.clamp_min(1)
@@ -155,7 +173,7 @@ class Stage(nn.Module, ABC):
         """Return how many of the batch's joints ``error_px`` leaves out, by reason; nothing without heatmaps."""
         if prediction.heatmap is None:
             return {}
-        visible = select_heatmap_joints(batch.predicted.visible)
+        visible = self.select_heatmap_joints(batch.predicted.visible)
         return {"joints_outside_image": (visible == IN_LENS).sum(), "joints_unseen": (visible == UNSEEN).sum()}
 
     def load_weights(self, model: nn.Module, weights: checkpoint.Weights, source: Path) -> None:

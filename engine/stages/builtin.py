@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from engine.stages.base import ModelConfig, Stage
 from engine.stages.own_network import Returns, as_prediction, build_own_network, sees_windows
-from engine.stages.prediction import Prediction, check_prediction
+from engine.stages.prediction import Prediction
 from engine.stages.pretrained import backbone_faults, load_pretrained
 from loaders import PoseBatch
 from models.heatmap_net import HeatmapNet
 from models.lifting_net import LiftingNet
 from models.losses import LossWeights, heatmap_loss, reconstruction_loss
 from models.pose_net import PoseNet
+from models.skeleton import Skeleton
+from models.xr_egopose import SKELETON
 
 
 class BuiltInStage(Stage):
@@ -26,8 +28,14 @@ class BuiltInStage(Stage):
     given: ClassVar[str]
     """What its network is called with."""
 
-    def __init__(self, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> None:
-        super().__init__(config, image_size, weights)
+    def __init__(
+        self,
+        config: ModelConfig,
+        image_size: int,
+        weights: LossWeights | None = None,
+        skeleton: Skeleton = SKELETON,
+    ) -> None:
+        super().__init__(config, image_size, weights, skeleton)
         if config.network is not None:
             self.sees_windows = sees_windows(config.network)
 
@@ -43,7 +51,7 @@ class BuiltInStage(Stage):
     def build_model(self) -> nn.Module:
         if self.config.network is None:
             return self.build_engines()
-        return build_own_network(self.config.network, self.image_size, self.heatmap_size, self.given)
+        return build_own_network(self.config.network, self.image_size, self.heatmap_size, self.skeleton, self.given)
 
     def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
         return self.predict_from(model, self.inputs(batch))
@@ -53,7 +61,7 @@ class BuiltInStage(Stage):
         name = self.config.network or self.name
         prediction = as_prediction(name, model(inputs), self.returns)
         if self.config.network is not None:  # before a loss stumbles over it
-            check_prediction(name, prediction, inputs.shape[0], self.heatmap_size)
+            self.check(name, prediction, inputs.shape[0])
         return prediction
 
 
@@ -68,7 +76,7 @@ class Train2d(BuiltInStage):
 
     def build_engines(self) -> nn.Module:
         with backbone_faults():
-            model = HeatmapNet(self.config.backbone, image_size=self.image_size)
+            model = HeatmapNet(self.config.backbone, len(self.skeleton.heatmap_joints), self.image_size)
         load_pretrained(model, self.config)
         return model
 
@@ -89,10 +97,10 @@ class Train3d(BuiltInStage):
     outputs = ()
     metric = "mpjpe_mm"
     returns = (("joints_3d",), ("joints_3d", "reconstruction"))
-    given = "heatmaps (B, 15, S, S)"
+    given = "heatmaps (B, K, S, S)"
 
     def build_engines(self) -> nn.Module:
-        return LiftingNet(self.heatmap_size)
+        return LiftingNet(self.heatmap_size, len(self.skeleton.heatmap_joints), len(self.skeleton))
 
     def inputs(self, batch: PoseBatch) -> Tensor:
         return self.targets(batch)
@@ -122,7 +130,9 @@ class Finetune(BuiltInStage):
 
     def build_engines(self) -> nn.Module:
         with backbone_faults():
-            model = PoseNet(self.config.backbone, self.image_size)
+            model = PoseNet(
+                self.config.backbone, self.image_size, len(self.skeleton.heatmap_joints), len(self.skeleton)
+            )
         load_pretrained(model.heatmap_net, self.config)
         return model
 

@@ -11,6 +11,8 @@ from engine.stages.base import ModelConfig, Stage
 from engine.stages.builtin import Finetune, Train2d, Train3d
 from loaders.errors import InputError
 from models.losses import LossWeights
+from models.skeleton import Skeleton
+from models.xr_egopose import SKELETON
 
 StageName = Literal["train2d", "train3d", "finetune"]
 
@@ -34,11 +36,17 @@ def find_stage(name: str) -> type[Stage]:
     return found
 
 
-def build_stage(name: str, config: ModelConfig, image_size: int, weights: LossWeights | None = None) -> Stage:
+def build_stage(
+    name: str,
+    config: ModelConfig,
+    image_size: int,
+    weights: LossWeights | None = None,
+    skeleton: Skeleton = SKELETON,
+) -> Stage:
     """Return a stage by its name. Raises InputError if there is none of it, or if it is not made as `Stage` is."""
     kind = find_stage(name)
     try:
-        return kind(config, image_size, weights)
+        return kind(config, image_size, weights, skeleton)
     except TypeError as error:
         if name in STAGES:
             raise

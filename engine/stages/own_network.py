@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.own_class import find_class
 from engine.stages.prediction import Prediction
 from loaders.errors import InputError
+from models.skeleton import Skeleton
 
 Returns = Sequence[tuple[str, ...]]
 """What a network may return: one tensor, two or more, by their names in `Prediction`; the first must be among them."""
@@ -23,13 +24,14 @@ def sees_windows(name: str) -> bool:
     return bool(getattr(find_class(name, nn.Module), "sees_windows", False))
 
 
-def build_own_network(name: str, image_size: int, heatmap_size: int, given: str) -> nn.Module:
+def build_own_network(name: str, image_size: int, heatmap_size: int, skeleton: Skeleton, given: str) -> nn.Module:
     """Return a network with new weights.
 
     Args:
         name: of its class.
         image_size: side of the images (pixels).
         heatmap_size: side of the heatmaps (cells).
+        skeleton: what the joints are; only a network that has a parameter of that name gets it.
         given: what it is to be called with, for messages.
 
     Raises:
@@ -38,9 +40,11 @@ def build_own_network(name: str, image_size: int, heatmap_size: int, given: str)
     network = find_class(name, nn.Module)
     if network.forward is nn.Module.forward:
         raise InputError(f"{name} lacks forward, which gets {given}")
-    sizes = {"image_size": image_size, "heatmap_size": heatmap_size}
-    _check_call(network, f"{name} is not made as {_MADE.format(network.__name__)}", **sizes)
-    model = network(**sizes)
+    arguments: dict[str, Any] = {"image_size": image_size, "heatmap_size": heatmap_size}
+    if "skeleton" in inspect.signature(network).parameters:
+        arguments["skeleton"] = skeleton
+    _check_call(network, f"{name} is not made as {_MADE.format(network.__name__)}", **arguments)
+    model = network(**arguments)
     _check_call(model.forward, f"forward of {name} does not take one argument, {given}", None)
     return model
 

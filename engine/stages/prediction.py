@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from loaders.errors import InputError
-from models.skeleton import HEATMAP_JOINTS, JOINTS
+from models.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stage's network predicts for B samples; None for what the stage does not predict."""
+    """What a stage's network predicts for B samples of J joints, K of them with a heatmap; None for what it does not."""
 
     heatmap: Tensor | None = None
-    """(B, 15, S, S)."""
+    """(B, K, S, S)."""
     joints_3d: Tensor | None = None
-    """(B, 16, 3), metres relative to Neck."""
+    """(B, J, 3), metres relative to the root."""
     reconstruction: Tensor | None = None
-    """(B, 15, S, S): the heatmaps as the lifting network reconstructs them from its latent code."""
+    """(B, K, S, S): the heatmaps as the lifting network reconstructs them from its latent code."""
 
 
-def check_prediction(name: str, prediction: Prediction, samples: int, size: int) -> None:
+def check_prediction(name: str, prediction: Prediction, samples: int, size: int, skeleton: Skeleton) -> None:
     """Raise InputError if what a stage or network of this name returns is no prediction for so many samples.
 
     ``size`` is the side of heatmaps (cells).
     """
     if not isinstance(prediction, Prediction):
         raise InputError(f"{name} returns a {type(prediction).__name__}, not an engine.stages.Prediction")
-    maps = (samples, len(HEATMAP_JOINTS), size, size)
-    expected = {"heatmap": maps, "joints_3d": (samples, len(JOINTS), 3), "reconstruction": maps}
+    maps = (samples, len(skeleton.heatmap_joints), size, size)
+    expected = {"heatmap": maps, "joints_3d": (samples, len(skeleton), 3), "reconstruction": maps}
     for part, shape in expected.items():
         found = getattr(prediction, part)
         if found is not None and tuple(found.shape) != shape:
