@@ -91,10 +91,11 @@ def load_model(
 
     ``model(images)`` takes uint8 RGB images (n, H, W, 3), or n images of different sizes, and returns
     `engine.inference.pose_model.Poses`: joints_3d (n, 16, 3) in metres relative to Neck, joints_2d (n, 15, 2) in
-    pixels of the images, and the confidence (n, 15). If the checkpoint says where the head is, also joints_3d_camera
-    (n, 16, 3) in metres in the camera frame, its projection projected_2d (n, 16, 2) into the images, and the distance
-    (n, 15) of that to joints_2d (pixels). A network without heatmaps has no confidence and no distance, which are NaN;
-    its joints_2d are that projection, or NaN.
+    pixels of the images, and the confidence (n, 15); of other datasets as many as ``model.skeleton`` has, relative to
+    its root. If the checkpoint says where the head is, also joints_3d_camera (n, 16, 3) in metres in the camera frame,
+    its projection projected_2d (n, 16, 2) into the images, and the distance (n, 15) of that to joints_2d (pixels). A
+    network without heatmaps has no confidence and no distance, which are NaN; its joints_2d are that projection, or
+    NaN.
 
     A network that sees windows, of ``model.window`` frames that lie ``model.stride`` apart, takes the images of a call
     for consecutive frames of one recording. What the windows of the first ones lack, the first image stands in for.
@@ -131,11 +132,11 @@ def main(config: InferConfig) -> int:
     path = config.output / "predictions.json"
     started = time.perf_counter()
     with (
-        writing_predictions(path, str(config.checkpoint), folder, model.head_of(config.rotate)) as file,
+        writing_predictions(path, str(config.checkpoint), folder, model.head_of(config.rotate), model.skeleton) as file,
         progress_bar(total=expected, unit="image") as bar,
         ExitStack() as open_video,
     ):
-        drawings = Drawings(config.drawn, videos, open_video)
+        drawings = Drawings(config.drawn, videos, open_video, model.skeleton)
         for done in _predict(config, jobs, model, file, drawings):
             bar.update(done)
     seconds = time.perf_counter() - started
@@ -147,7 +148,7 @@ def main(config: InferConfig) -> int:
     )
     if (distance := file.median_distance) is not None:
         sys.stdout.write(f"poses projected into the images lie {distance:.1f} px from the heatmaps' peaks (median)\n")
-    elif model.head is None:
+    elif model.head is None and model.skeleton.head is not None:
         logger.info("no poses in the camera frame: the checkpoint does not say where the head is")
     for fault in drawings.faults:
         logger.warning("not written: %s", fault)

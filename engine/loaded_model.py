@@ -16,9 +16,11 @@ from engine.stages import STAGES, ModelConfig, Stage, StageName, build_network, 
 from loaders.errors import InputError
 from loaders.plain import UnknownFieldError, from_plain
 from loaders.preprocessing import Preprocessing, upgraded
-from models.camera import Crop
+from models.camera import Camera, Crop
 from models.head import HeadPosition
 from models.heatmap_net import Backbone, heatmap_size
+from models.skeleton import Skeleton
+from models.xr_egopose import CAMERA, SKELETON
 
 T = TypeVar("T")
 
@@ -50,7 +52,17 @@ class LoadedModel:
     preprocessing: Preprocessing | None
     """What was done to the training images; None if it is not known."""
     head: HeadPosition | None
-    """Where Head is in the camera frame of the training images; None if it is not known."""
+    """Where the head is in the camera frame of the training images; None if it is not known."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """What its joints are."""
+        return self.stage.skeleton
+
+    @property
+    def camera(self) -> Camera:
+        """The camera of the frames that it was trained on; where that is not known, xR-EgoPose's."""
+        return self.preprocessing.frame if self.preprocessing else CAMERA
 
     @property
     def crop(self) -> Crop:
@@ -91,7 +103,8 @@ def read_model(path: Path, device: torch.device) -> LoadedModel:
         raise InputError(f"{path} was altered: its networks are not for image_size {saved.image_size}")
     preprocessing = _restored(Preprocessing, upgraded(saved.preprocessing), path) if saved.preprocessing else None
     head = _restored(HeadPosition, saved.head, path) if saved.head else None
-    stage = build_stage(saved.stage, config, saved.image_size)
+    skeleton = _restored(Skeleton, saved.skeleton, path) if saved.skeleton else SKELETON
+    stage = build_stage(saved.stage, config, saved.image_size, skeleton=skeleton)
     model = build_network(stage)
     if absent := stage.networks(model).keys() - saved.weights.keys():
         raise InputError(f"{path} is of {stage.name}, but holds no {' and no '.join(sorted(absent))}: it was altered")

@@ -13,8 +13,8 @@ from torch import Tensor
 from engine.stages import Prediction, Stage
 from loaders import PoseBatch
 from loaders.codecs import Image, swap_red_and_blue
-from models.heatmaps import decode_heatmaps, select_heatmap_joints
-from models.xr_egopose import JOINTS, SKELETON
+from models.heatmaps import decode_heatmaps
+from models.skeleton import Skeleton
 
 Color = tuple[int, int, int]
 Positions = NDArray[np.floating[Any]]
@@ -39,21 +39,22 @@ _EMPTY: Final = 40
 """Behind poses without an image (gray level)."""
 
 
-def overlay(image: Image, predicted: Positions, true: Positions | None = None) -> Image:
+def overlay(image: Image, predicted: Positions, true: Positions | None = None, *, skeleton: Skeleton) -> Image:
     """Return a copy of an image with poses drawn on it: truth wide and blue, prediction narrow and orange on top.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        predicted: (J, 2), pixels of ``image``, centers at integers; J is 16, or 15 without Head.
+        predicted: pixels of ``image``, centers at integers: (J, 2), or (K, 2) of the joints that have a heatmap.
         true: likewise, or None.
+        skeleton: what the joints are.
 
     Positions that are not finite or outside the image have no dot; a bone to one outside ends at the border.
     """
     drawn = np.ascontiguousarray(image).copy()
     unit = max(1.0, min(drawn.shape[:2]) / 256)
     if true is not None:
-        _draw_pose(drawn, true, BLUE, round(5 * unit), 4 * unit)
-    _draw_pose(drawn, predicted, ORANGE, round(2 * unit), 2.5 * unit)
+        _draw_pose(drawn, true, skeleton, (BLUE, round(5 * unit), 4 * unit))
+    _draw_pose(drawn, predicted, skeleton, (ORANGE, round(2 * unit), 2.5 * unit))
     return drawn
 
 
@@ -62,6 +63,7 @@ def overlay_grid(
     predicted: Sequence[Positions],
     true: Sequence[Positions] | None = None,
     *,
+    skeleton: Skeleton,
     columns: int = 4,
     labels: Sequence[str] | None = None,
 ) -> Image:
@@ -69,8 +71,9 @@ def overlay_grid(
 
     Args:
         images: n, (H, W, 3) uint8 RGB; smaller ones than 256 pixels are enlarged by a whole factor.
-        predicted: n, (J, 2), pixels of the images.
+        predicted: n, pixels of the images, see `overlay`.
         true: likewise, or None.
+        skeleton: what the joints are.
         columns: images in a row.
         labels: n short texts, written into the images.
     """
@@ -78,7 +81,8 @@ def overlay_grid(
     cells = []
     for i, image in enumerate(images):
         large = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
-        cells.append(overlay(large, rescale(predicted[i], scale), None if true is None else rescale(true[i], scale)))
+        truth = None if true is None else rescale(true[i], scale)
+        cells.append(overlay(large, rescale(predicted[i], scale), truth, skeleton=skeleton))
         if labels is not None:
             _write(cells[-1], labels[i])
     return _tile(cells, columns)
@@ -96,23 +100,24 @@ def draw_examples(stage: Stage, batch: PoseBatch, prediction: Prediction) -> Ima
     heatmap = prediction.reconstruction if prediction.heatmap is None else prediction.heatmap
     if heatmap is None:
         assert prediction.joints_3d is not None
-        return _tile(_draw_fronts(prediction.joints_3d[:shown], batch.joints_3d), 3)
+        return _tile(_draw_fronts(prediction.joints_3d[:shown], batch.joints_3d, stage.skeleton), 3)
     heatmap = heatmap[:shown]
     columns = [_color_heatmaps(heatmap), _color_heatmaps(stage.targets(batch))]
     if batch.image is not None:
-        joints = (decode_heatmaps(heatmap, stage.image_size)[0], select_heatmap_joints(batch.joints_2d))
+        joints = (decode_heatmaps(heatmap, stage.image_size)[0], stage.select_heatmap_joints(batch.joints_2d))
         predicted, true = (rescale(some.float().cpu().numpy(), _SIDE / stage.image_size) for some in joints)
         images = batch.image.permute(0, 2, 3, 1).cpu().numpy()
-        columns.insert(0, [overlay(_fit(image), predicted[i], true[i]) for i, image in enumerate(images)])
+        poses = zip(images, predicted, true, strict=True)
+        columns.insert(0, [overlay(_fit(image), *pair, skeleton=stage.skeleton) for image, *pair in poses])
     return _tile([cell for row in zip(*columns, strict=True) for cell in row], len(columns))
 
 
-def _draw_fronts(predicted: Tensor, true: Tensor) -> list[Image]:
-    """Return images of poses (n, 16, 3), metres relative to Neck, two metres wide and high."""
+def _draw_fronts(predicted: Tensor, true: Tensor, skeleton: Skeleton) -> list[Image]:
+    """Return images of poses (n, J, 3), metres relative to the root, two metres wide and high."""
     empty = np.full((_SIDE, _SIDE, 3), _EMPTY, np.uint8)
     # the camera looks down from the head: x goes to the right, its axis towards the feet
     fronts = [(poses.float().cpu().numpy()[..., [0, 2]] + (1.0, 0.4)) * _SIDE / 2 for poses in (predicted, true)]
-    return [overlay(empty, *pair) for pair in zip(*fronts, strict=True)]
+    return [overlay(empty, *pair, skeleton=skeleton) for pair in zip(*fronts, strict=True)]
 
 
 def rescale(positions: Positions, scale: float) -> Positions:
@@ -143,10 +148,12 @@ def _fit(image: Image) -> Image:
     return np.asarray(cv2.resize(image, (_SIDE, _SIDE), interpolation=smooth), np.uint8)
 
 
-def _draw_pose(image: Image, positions: Positions, color: Color, thickness: int, radius: float) -> None:
-    joints = range(len(JOINTS)) if len(positions) == len(JOINTS) else SKELETON.heatmap_joints
+def _draw_pose(image: Image, positions: Positions, skeleton: Skeleton, pen: tuple[Color, int, float]) -> None:
+    """Draw a pose in a color, with bones of a thickness and dots of a radius (pixels)."""
+    color, thickness, radius = pen
+    joints = range(len(skeleton)) if len(positions) == len(skeleton) else skeleton.heatmap_joints
     near = {joint: position for joint, position in zip(joints, positions, strict=True) if _near(image, position)}
-    bones = [(near[start], near[end]) for start, end in SKELETON.bones if start in near and end in near]
+    bones = [(near[start], near[end]) for start, end in skeleton.bones if start in near and end in near]
     # the dark outline of everything first: no bone is crossed out by another's
     outline = max(1, round(min(image.shape[:2]) / 256))
     for width, paint in ((thickness + outline, _OUTLINE), (thickness, color)):

@@ -1,4 +1,4 @@
-"""The headset's frame: the camera is fixed to the head, so a pose relative to Neck has one place before it."""
+"""The headset's frame: the camera is fixed to the head, so a pose of any origin has one place before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.camera import Floats
-from models.skeleton import Skeleton
 from models.xr_egopose import HEAD
 
 
@@ -22,12 +21,10 @@ class HeadPosition:
     """The joint that it is."""
 
     @classmethod
-    def of(cls, poses: Floats, skeleton: Skeleton) -> HeadPosition | None:
-        """Return it for poses (n, J, 3) in the camera frame, metres; None for a skeleton without a head."""
-        if skeleton.head is None:
-            return None
-        head = np.asarray(poses, np.float64)[:, skeleton.head]
-        return cls(tuple(head.mean(0).tolist()), tuple(head.std(0).tolist()), skeleton.head)
+    def of(cls, poses: Floats, joint: int) -> HeadPosition:
+        """Return it for poses (n, J, 3) in the camera frame, metres, whose head is that joint."""
+        head = np.asarray(poses, np.float64)[:, joint]
+        return cls(tuple(head.mean(0).tolist()), tuple(head.std(0).tolist()), joint)
 
     def place(self, poses: Floats) -> Floats:
         """Return poses (..., J, 3) of any origin, metres, moved so that their Head is where it always is."""

@@ -28,9 +28,9 @@ from engine.inference.unlabeled import check_finite, check_takes_images, drop_re
 from engine.inference.windows import FrameWindows
 from engine.loaded_model import LoadedModel, read_model
 from loaders.errors import Failure, InputError
-from loaders.preprocessing import cut, resize
+from loaders.preprocessing import Preprocessing
 from loaders.system.files import appearing
-from models.xr_egopose import CAMERA, HEAD, JOINTS, SKELETON
+from models.xr_egopose import CAMERA
 from tools.synthesis.frame_generator import FrameGenerator
 from tools.synthesis.render import Renderer
 
@@ -78,6 +78,8 @@ class Exported(nn.Module):
         self.predict = stage.predict
         """Not the stage itself: all of this module's constants are written, and the stage's are for its loss."""
         self.register_buffer("head", torch.tensor(loaded.head.mean) if loaded.head else None)
+        self.head_joint = loaded.head.joint if loaded.head else 0
+        self.joints = len(loaded.skeleton)
         self.eval().to(memory_format=torch.contiguous_format)
         predicted = _predict(loaded, _example(loaded))
         if not predicted:
@@ -91,10 +93,11 @@ class Exported(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the ``outputs``."""
         # not run_to_predict: comparing shapes with the batch's would fix its size
-        prediction = self.predict(self.model, unlabeled(image))
+        prediction = self.predict(self.model, unlabeled(image, self.joints))
         found = [values for values in (prediction.heatmap, prediction.joints_3d) if values is not None]
         if prediction.joints_3d is not None and self.head is not None:
-            found.append(prediction.joints_3d - prediction.joints_3d[:, HEAD : HEAD + 1] + self.head)
+            head = prediction.joints_3d[:, self.head_joint : self.head_joint + 1]
+            found.append(prediction.joints_3d - head + self.head)
         return tuple(found)
 
 
@@ -177,7 +180,7 @@ def compare(runtime: Runtime, loaded: LoadedModel) -> dict[str, float]:
 @torch.inference_mode()
 def _predict(loaded: LoadedModel, images: Tensor) -> dict[str, NDArray[Any]]:
     """Return what PyTorch says, by the names of the outputs. Raises InputError if that is not finite."""
-    prediction = loaded.stage.run_to_predict(loaded.model, unlabeled(images))
+    prediction = loaded.stage.run_to_predict(loaded.model, unlabeled(images, len(loaded.skeleton)))
     named = {"heatmap": prediction.heatmap, "joints_3d": prediction.joints_3d}
     found = {name: values.float() for name, values in named.items() if values is not None}
     check_finite(loaded, *found.values())
@@ -192,7 +195,8 @@ def generated_frames(count: int, size: int) -> NDArray[np.uint8]:
     renderer = Renderer()
     frames = FrameGenerator("male_008_a_a", 1, count, 0).frames(1, count)
     images = [renderer.render(frame.scene).color[:, :, ::-1] for frame in frames]
-    return np.stack([resize(cut(image, "square"), size) for image in images]).transpose(0, 3, 1, 2)
+    square = Preprocessing.of("raw", "square", size, 0, CAMERA)
+    return np.stack([square.apply(image) for image in images]).transpose(0, 3, 1, 2)
 
 
 def _check_onnx() -> None:
@@ -265,8 +269,9 @@ def _example(loaded: LoadedModel) -> Tensor:
 
 def _metadata(loaded: LoadedModel, outputs: Sequence[str]) -> dict[str, str]:
     """Return what a user of the file must know, as it is written into it."""
-    size, (left, top, side) = loaded.stage.image_size, CAMERA.window(loaded.crop)
-    frame = f"{CAMERA.width}x{CAMERA.height} frame"
+    size, camera, skeleton = loaded.stage.image_size, loaded.camera, loaded.skeleton
+    (left, top, side), root = camera.window(loaded.crop), skeleton.joints[skeleton.root]
+    frame = f"{camera.width}x{camera.height} frame"
     facts = {
         "checkpoint": str(loaded.source),
         "crop": loaded.crop,
@@ -277,11 +282,12 @@ def _metadata(loaded: LoadedModel, outputs: Sequence[str]) -> dict[str, str]:
         facts["window"] = f"{length} frames of one recording, whose last one is predicted"
         facts["stride"] = f"{stride} frames from one to the next; the recording's first one stands for those before it"
     if "heatmap" in outputs:
-        facts["heatmap_joints"] = json.dumps([JOINTS[joint] for joint in SKELETON.heatmap_joints])
+        facts["heatmap_joints"] = json.dumps(skeleton.heatmap_names)
     if "joints_3d" in outputs:
-        facts["joints_3d"] = f"{json.dumps(JOINTS)}, metres relative to Neck, {_AXES}"
+        facts["joints_3d"] = f"{json.dumps(skeleton.joints)}, metres relative to {root}, {_AXES}"
     if loaded.head is not None and "joints_3d_camera" in outputs:
-        facts["joints_3d_camera"] = f"the same joints in the camera frame, metres, {_AXES}; Head lies at head.mean"
+        head = skeleton.joints[loaded.head.joint]
+        facts["joints_3d_camera"] = f"the same joints in the camera frame, metres, {_AXES}; {head} lies at head.mean"
         facts["head"] = json.dumps({"mean": loaded.head.mean, "spread": loaded.head.spread, "unit": "metres"})
     return facts
 

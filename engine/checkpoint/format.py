@@ -19,6 +19,8 @@ from engine.checkpoint.torch_file import SAVE_WEIGHTS
 from loaders.errors import InputError
 from loaders.system.files import appearing
 from models import reference_weights
+from models.skeleton import Skeleton
+from models.xr_egopose import SKELETON
 
 FORMAT: Final = "egopose-checkpoint"
 VERSION: Final = 3
@@ -70,8 +72,10 @@ class Checkpoint:
     preprocessing: dict[str, Any] | None = None
     """What was done to the stored training images, as plain values of `loaders.preprocessing.Preprocessing`."""
     head: dict[str, Any] | None = None
-    """Where Head is in the camera frame of the training images, as plain values of `models.head.HeadPosition`; None if
-    it is not known."""
+    """Where the head is in the camera frame of the training images, as plain values of `models.head.HeadPosition`; None
+    if it is not known."""
+    skeleton: dict[str, Any] | None = None
+    """What the joints are, as plain values of `models.skeleton.Skeleton`; None is xR-EgoPose's."""
     resume_state: ResumeState | None = None
     """None where nothing can go on: in a converted checkpoint."""
 
@@ -108,15 +112,23 @@ def load_any(path: Path) -> Checkpoint | Weights:
     return _checked_networks(reference_weights.from_reference(content) or _refuse(content, path), path)
 
 
-def load_weights(path: Path) -> Weights:
-    """Return the weights in any checkpoint that `load_any` reads."""
+def load_weights(path: Path, skeleton: Skeleton) -> Weights:
+    """Return the weights in any checkpoint that `load_any` reads. Raises InputError if they are of other joints."""
     content = load_any(path)
-    return content.weights if isinstance(content, Checkpoint) else content
+    if not isinstance(content, Checkpoint):
+        return content
+    theirs = SKELETON.joints if content.skeleton is None else tuple(content.skeleton.get("joints", ()))
+    if theirs != skeleton.joints:
+        raise InputError(
+            f"{path} was trained on the joints {', '.join(map(str, theirs))}, not {', '.join(skeleton.joints)}: give "
+            "the checkpoint of a run on shards with the same skeleton"
+        )
+    return content.weights
 
 
-def load_network(path: Path, network: str) -> dict[str, Tensor]:
-    """Return one network's weights, of any checkpoint. Raises InputError if it does not hold them."""
-    weights = load_weights(path)
+def load_network(path: Path, network: str, skeleton: Skeleton) -> dict[str, Tensor]:
+    """Return one network's weights, as `load_weights`. Raises InputError also if they do not hold it."""
+    weights = load_weights(path, skeleton)
     if network not in weights:
         raise InputError(f"{path} holds no {network}, only {' and '.join(weights)}: give the other stage's checkpoint")
     return weights[network]

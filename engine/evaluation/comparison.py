@@ -84,6 +84,6 @@ def compare(errors: FrameErrors, keys: Sequence[str], other: OtherFrames) -> dic
         "recordings": len(np.unique(recordings)),
         "frames_only_here": int((~common).sum()),
         "frames_only_there": len(other.rows) - int(common.sum()),
-        "difference": group_means(differences, groups),
-        "ci95": group_intervals(differences, groups, recordings),
+        "difference": group_means(differences, groups, errors.group_names),
+        "ci95": group_intervals(differences, groups, errors.group_names, recordings),
     }

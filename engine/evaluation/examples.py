@@ -17,13 +17,12 @@ from loaders.format.sample import JSON
 from loaders.format.shard_set import image_data
 from loaders.preprocessing import cut_window, resize
 from models.camera import Camera
-from models.xr_egopose import JOINTS, NECK, world_to_camera
+from models.skeleton import Skeleton
+from models.xr_egopose import world_to_camera
 
 Points = NDArray[np.floating[Any]]
 
 KINDS: Final = ("best", "median", "worst")
-
-_FEET: Final = tuple(i for i, name in enumerate(JOINTS) if name.endswith(("Foot", "ToeBase")))
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,14 @@ class Example:
     image: Image | None
     """(S, S, 3) RGB; None if the shard set has no images."""
     predicted_2d: Points
-    """(J, 2), pixels of ``image``; a pose is projected by the camera, J = 16; otherwise the heatmaps' peaks, J = 15."""
+    """Pixels of ``image``: (J, 2), a pose that the camera projects, or (K, 2), the heatmaps' peaks."""
     true_2d: Points
-    """(J, 2), pixels of ``image``."""
+    """Likewise."""
     predicted_3d: Points | None
-    """(16, 3), metres relative to Neck, camera frame; None if the network predicts no pose."""
+    """(J, 3), metres relative to the root, camera frame; None if the network predicts no pose."""
     true_3d: Points
-    """(16, 3), metres relative to Neck, camera frame."""
+    """(J, 3), metres relative to the root, camera frame."""
+    skeleton: Skeleton
     vertical: Points
     """(3,): the unit vector that points up, camera frame."""
 
@@ -84,6 +84,7 @@ def collect_examples(
                 true_2d=true_2d,
                 predicted_3d=None if predictions.joints_3d is None else predictions.joints_3d[row],
                 true_3d=predictions.true_3d[row],
+                skeleton=errors.skeleton,
                 vertical=_vertical(shard_set, index, standing),
             )
         )
@@ -93,7 +94,7 @@ def collect_examples(
 def predicted_positions(shard_set: ShardSet, predictions: Predictions, row: int, camera: Camera) -> Points:
     """Return where a network sees the joints of a frame.
 
-    A pose is placed at the true neck and projected: (16, 2). Without one it is the heatmaps' peaks: (15, 2).
+    A pose is placed at the true root and projected: (J, 2). Without one it is the heatmaps' peaks: (K, 2).
 
     Args:
         shard_set: the split.
@@ -102,8 +103,8 @@ def predicted_positions(shard_set: ShardSet, predictions: Predictions, row: int,
         camera: of the network's images, whose pixels are returned.
     """
     if predictions.joints_3d is not None:
-        neck = shard_set.pose([int(predictions.index[row])])[0, NECK, 2:]
-        return camera.project(predictions.joints_3d[row] + neck)
+        root = shard_set.pose([int(predictions.index[row])])[0, shard_set.manifest.skeleton.root, 2:]
+        return camera.project(predictions.joints_3d[row] + root)
     assert predictions.joints_2d is not None
     return np.asarray(predictions.joints_2d[row])
 
@@ -158,7 +159,10 @@ def stored_image(shard_set: ShardSet, index: int, size: int) -> Image | None:
 
 
 def _vertical(shard_set: ShardSet, index: int, standing: Points) -> Points:
-    """Return which way is up in a frame: from its JSON, else from the feet of the mean pose to its neck."""
+    """Return which way is up in a frame: by xR-EgoPose's JSON, else as the mean pose (J, 3) stands.
+
+    That is from the ends of its lower body to its upper body; towards a camera on the head if it has no such halves.
+    """
     if JSON in shard_set.members:
         try:
             # integers may be too long for Python and for a float
@@ -168,5 +172,9 @@ def _vertical(shard_set: ShardSet, index: int, standing: Points) -> Points:
             rotation = np.full((3, 3), np.nan)  # the frame's JSON is only required to hold labels
         if np.isfinite(rotation).all():
             return np.asarray(rotation @ [0.0, 1.0, 0.0])
-    up = standing[NECK] - standing[list(_FEET)].mean(0)
+    skeleton = shard_set.manifest.skeleton
+    feet = [joint for joint in skeleton.lower_body if joint not in skeleton.parents]
+    if not (feet and skeleton.upper_body):
+        return np.array([0.0, 0.0, -1.0])
+    up = standing[list(skeleton.upper_body)].mean(0) - standing[feet].mean(0)
     return np.asarray(up / np.linalg.norm(up))

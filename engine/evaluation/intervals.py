@@ -8,8 +8,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.xr_egopose import ACTION_GROUPS
-
 Values = NDArray[np.float64]
 
 ALL: Final = "All"
@@ -24,14 +22,17 @@ _BLOCK: Final = 2**20
 """Frames' weights that are drawn at a time."""
 
 
-def group_means(values: Mapping[str, Values], groups: Sequence[str | None]) -> dict[str, dict[str, float]]:
+def group_means(
+    values: Mapping[str, Values], groups: Sequence[str | None], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Return name -> group -> mean, of `ALL`, the `GROUP_MEAN` and each action group.
 
     Args:
         values: name -> (n,), NaN for a frame that has no such value; a group without values is absent.
         groups: (n,), the frames' action groups.
+        names: of all groups, in order.
     """
-    members = {group: np.array([name == group for name in groups]) for group in ACTION_GROUPS}
+    members = {group: np.array([name == group for name in groups]) for group in names}
     means = {}
     for name, column in values.items():
         defined = np.isfinite(column)
@@ -45,18 +46,24 @@ def group_means(values: Mapping[str, Values], groups: Sequence[str | None]) -> d
 
 
 def group_intervals(
-    values: Mapping[str, Values], groups: Sequence[str | None], recordings: NDArray[np.int64], *, seed: int = 0
+    values: Mapping[str, Values],
+    groups: Sequence[str | None],
+    names: Sequence[str],
+    recordings: NDArray[np.int64],
+    *,
+    seed: int = 0,
 ) -> dict[str, dict[str, list[float]]]:
     """Return name -> group -> [low, high], between which 95 % of the resampled means lie, for each of `group_means`.
 
     Args:
         values: see `group_means`.
         groups: see `group_means`.
+        names: see `group_means`.
         recordings: (n,), a number for each recording.
         seed: of the resampling.
     """
-    names = list(ACTION_GROUPS)
-    codes = np.array([len(names) if group is None else names.index(group) for group in groups])
+    number = {group: code for code, group in enumerate((*names, None))}
+    codes = np.array([number[group] for group in groups])
     columns = np.stack(list(values.values()), axis=1)
     sums, counts = resample(columns, recordings, codes, seed=seed)
     overall = _ratio(sums.sum(1), counts.sum(1))

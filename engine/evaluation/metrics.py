@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 
 from engine.evaluation.predictions import Predictions
 from engine.evaluation.sequences import motion_metrics
+from loaders.format.manifest import Manifest
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.head import HeadPosition
 from models.metrics import align, auc, bone_aligned_errors, bone_length_errors, joint_errors, pck, rescale
-from models.skeleton import action_group
-from models.xr_egopose import SKELETON
+from models.skeleton import Skeleton
 
 Errors = NDArray[np.float64]
 
@@ -28,19 +27,22 @@ class FrameErrors:
     """Errors of n frames; None for what the network does not predict."""
 
     groups: tuple[str | None, ...]
-    """The action group of each frame; None for an unknown action."""
+    """The action group of each frame; None for an action of no group."""
+    group_names: tuple[str, ...]
+    """All groups of the dataset, in order."""
+    skeleton: Skeleton
     recordings: NDArray[np.int64]
     """(n,): a number for each recording."""
     metrics: dict[str, Errors]
     """Metric by its name in metrics.json -> (n,); NaN where a frame has none."""
     pose: Errors | None = None
-    """(n, 16), mm: distance of each joint, both poses relative to Neck."""
+    """(n, J), mm: distance of each joint, both poses relative to the root."""
     bones: Errors | None = None
-    """(n, 14), mm: error of each bone's length."""
+    """(n, bones), mm: error of each bone's length."""
     baseline: Errors | None = None
-    """(n, 16), mm: distance of the training split's mean pose; None without a training split."""
+    """(n, J), mm: distance of the training split's mean pose; None without a training split."""
     pixels: Errors | None = None
-    """(n, 15), pixels of the network's image; NaN for a joint that is not in the image."""
+    """(n, K), pixels of the network's image; NaN for a joint that is not in the image."""
     joint_counts: dict[str, int] = field(default_factory=dict)
     """How many joints ``pixels`` holds, and how many it leaves out, by name in metrics.json."""
 
@@ -57,44 +59,45 @@ class FrameErrors:
 
 def frame_errors(
     predictions: Predictions,
-    actions: Sequence[str],
+    manifest: Manifest,
     mean_pose: NDArray[np.floating[Any]] | None,
     *,
     head: HeadPosition | None = None,
-    necks: NDArray[np.floating[Any]] | None = None,
+    roots: NDArray[np.floating[Any]] | None = None,
     frame_pixels: float = 1.0,
 ) -> FrameErrors:
     """Return the errors of the predictions for n frames.
 
     Args:
         predictions: of n frames.
-        actions: names of the dataset's actions, in the order to which ``predictions.meta`` refers.
-        mean_pose: (16, 3), metres relative to Neck: the baseline.
-        head: where the network's training split has Head; without it or ``necks`` no error in the camera frame.
-        necks: (n, 3), where Neck truly is, metres, camera frame.
-        frame_pixels: pixels of the dataset's 1280x800 frame in one of the network's image.
+        manifest: of their shard set, which says what joints and actions are.
+        mean_pose: (J, 3), metres relative to the root: the baseline.
+        head: where the network's training split has the head; without it or ``roots`` no error in the camera frame.
+        roots: (n, 3), where the root truly is, metres, camera frame.
+        frame_pixels: pixels of the dataset's frame in one of the network's image.
     """
+    skeleton = manifest.skeleton
     predicted, true, meta = predictions.joints_3d, predictions.true_3d, predictions.meta
     joints: dict[str, Errors] = {}
     metrics: dict[str, Errors] = {}
     counts = {}
     if predicted is not None:
         joints["pose"] = 1000 * joint_errors(predicted, true)
-        joints["bones"] = 1000 * bone_length_errors(predicted, true)
-        metrics |= _halves(joints["pose"])
-        if head is not None and necks is not None:
+        joints["bones"] = 1000 * bone_length_errors(predicted, true, skeleton)
+        metrics |= _halves(joints["pose"], skeleton)
+        if head is not None and roots is not None:
             placed = head.place(np.asarray(predicted, np.float64))
-            metrics["camera_mpjpe_mm"] = 1000 * joint_errors(placed, true + necks[:, None]).mean(1)
+            metrics["camera_mpjpe_mm"] = 1000 * joint_errors(placed, true + roots[:, None]).mean(1)
         for name, moved in (("pa", align), ("n", rescale)):
             metrics[f"{name}_mpjpe_mm"] = 1000 * joint_errors(moved(predicted, true), true).mean(1)
-        metrics["ba_mpjpe_mm"] = 1000 * bone_aligned_errors(predicted, true).mean(1)
+        metrics["ba_mpjpe_mm"] = 1000 * bone_aligned_errors(predicted, true, skeleton).mean(1)
         metrics["pck_150mm_percent"] = pck(joints["pose"])
         metrics["auc_150mm_percent"] = auc(joints["pose"])
         metrics["bone_length_error_mm"] = joints["bones"].mean(1)
         metrics |= motion_metrics(1000 * predicted, 1000 * true, meta)
         if mean_pose is not None:
             joints["baseline"] = 1000 * joint_errors(np.broadcast_to(mean_pose, true.shape), true)
-            metrics |= {f"baseline_{name}": values for name, values in _halves(joints["baseline"]).items()}
+            metrics |= {f"baseline_{name}": values for name, values in _halves(joints["baseline"], skeleton).items()}
     if predictions.joints_2d is not None:
         seen = predictions.visible == IN_IMAGE
         joints["pixels"] = np.where(seen, joint_errors(predictions.joints_2d, predictions.true_2d), np.nan)
@@ -103,14 +106,12 @@ def frame_errors(
         metrics["error_2d_px"] = np.divide(total, number, out=np.full(len(meta), np.nan), where=number > 0)
         metrics["error_2d_frame_px"] = metrics["error_2d_px"] * frame_pixels
         counts = {name: int((predictions.visible == value).sum()) for name, value in _COUNTS.items()}
-    groups = tuple(action_group(actions[action]) for action in meta[:, 3])
+    groups = tuple(manifest.groups[action] for action in meta[:, 3])
     _, recordings = np.unique(meta[:, 0].astype(np.int64) << 32 | meta[:, 1], return_inverse=True)
-    return FrameErrors(groups, recordings, metrics, **joints, joint_counts=counts)
+    names = tuple(manifest.action_groups)
+    return FrameErrors(groups, names, skeleton, recordings, metrics, **joints, joint_counts=counts)
 
 
-def _halves(errors: Errors) -> dict[str, Errors]:
-    return {
-        "mpjpe_mm": errors.mean(1),
-        "upper_body_mpjpe_mm": errors[:, SKELETON.upper_body].mean(1),
-        "lower_body_mpjpe_mm": errors[:, SKELETON.lower_body].mean(1),
-    }
+def _halves(errors: Errors, skeleton: Skeleton) -> dict[str, Errors]:
+    halves = {"upper_body_mpjpe_mm": skeleton.upper_body, "lower_body_mpjpe_mm": skeleton.lower_body}
+    return {"mpjpe_mm": errors.mean(1)} | {name: errors[:, half].mean(1) for name, half in halves.items() if half}

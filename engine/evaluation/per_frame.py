@@ -15,7 +15,6 @@ from engine.evaluation.predictions import Predictions
 from loaders import ShardSet
 from loaders.errors import InputError
 from loaders.system.os_errors import naming
-from models.xr_egopose import JOINTS, SKELETON
 
 PerFrameFormat = Literal["csv", "parquet"]
 _DECIMALS: Final = 4
@@ -128,11 +127,11 @@ def _columns(shard_set: ShardSet, predictions: Predictions, errors: FrameErrors)
     }
     numbers = dict(errors.metrics)
     for unit, values, joints in (
-        ("mm", errors.pose, range(len(JOINTS))),
-        ("px", errors.pixels, SKELETON.heatmap_joints),
+        ("mm", errors.pose, errors.skeleton.joints),
+        ("px", errors.pixels, errors.skeleton.heatmap_names),
     ):
         if values is not None:
-            numbers |= {f"error_{unit}_{JOINTS[j]}": column for j, column in zip(joints, values.T, strict=True)}
+            numbers |= {f"error_{unit}_{joint}": column for joint, column in zip(joints, values.T, strict=True)}
     return columns | {name: values.round(_DECIMALS) for name, values in numbers.items()}
 
 

@@ -16,7 +16,7 @@ from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders import Loader
 from loaders.errors import Failure, InputError
-from models.heatmaps import decode_heatmaps, select_heatmap_joints
+from models.heatmaps import decode_heatmaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,11 @@ class Predictions:
     meta: NDArray[np.int32]
     """(n, 4): subject, environment, frame, action."""
     true_3d: NDArray[np.float32]
-    """(n, 16, 3), metres, camera frame, relative to Neck."""
+    """(n, J, 3), metres, camera frame, relative to the root."""
     true_2d: NDArray[np.float32]
-    """(n, 15, 2), pixels of the network's image, centers at integers."""
+    """(n, K, 2), pixels of the network's image, centers at integers."""
     visible: NDArray[np.uint8]
-    """(n, 15): `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE`."""
+    """(n, K): `models.camera.UNSEEN`, `IN_LENS` or `IN_IMAGE`."""
     joints_3d: NDArray[np.float32] | None = None
     """As ``true_3d``; None if the stage predicts no pose."""
     joints_2d: NDArray[np.float32] | None = None
@@ -56,8 +56,8 @@ def predict_split(loaded: LoadedModel, loader: Loader, process: Process, precisi
                 "index": truth.index,
                 "meta": truth.meta,
                 "true_3d": truth.joints_3d,
-                "true_2d": select_heatmap_joints(truth.joints_2d),
-                "visible": select_heatmap_joints(truth.visible),
+                "true_2d": loaded.stage.select_heatmap_joints(truth.joints_2d),
+                "visible": loaded.stage.select_heatmap_joints(truth.visible),
             }
             if prediction.joints_3d is not None:
                 rows["joints_3d"] = prediction.joints_3d.float()

@@ -20,7 +20,7 @@ def motion_metrics(predicted: Poses, true: Poses, meta: NDArray[np.int32]) -> di
     second one; other frames are NaN. Frames are consecutive if their numbers are, within an action of a recording.
 
     Args:
-        predicted: (n, 16, 3), mm.
+        predicted: (n, J, 3), mm.
         true: as ``predicted``.
         meta: (n, 4): subject, environment, frame, action.
     """

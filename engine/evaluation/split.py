@@ -18,7 +18,6 @@ from engine.evaluation.summary import notes_on, summarize
 from engine.loaded_model import LoadedModel
 from engine.precision import Precision
 from loaders import DataConfig, InputError, Loader, ReaderConfig, ShardSet, build_loader
-from models.xr_egopose import CAMERA, NECK
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,8 @@ STAGE_NOTES: Final = {
 }
 """What must be said of a stage's results."""
 NO_HEAD_NOTE: Final = (
-    "No error in the camera frame: the checkpoint does not say where Head is before the camera. Train it anew for that."
+    "No error in the camera frame: the checkpoint does not say where the head is before the camera. Train it anew for "
+    "that."
 )
 """What must be said of poses that cannot be placed."""
 
@@ -58,6 +58,13 @@ def split_loader(loaded: LoadedModel, data: ReaderConfig, split: str, process: P
         device=process.device,
         outputs=loaded.stage.outputs,
     )
+    joints = loader.skeleton.joints
+    if joints != loaded.skeleton.joints:
+        loader.close()
+        raise InputError(
+            f"{data.shards} has the joints {', '.join(joints)}, {loaded.source} was trained on "
+            f"{', '.join(loaded.skeleton.joints)}: evaluate it on shards with the same skeleton"
+        )
     stored = loader.shard_set.manifest.preprocessing.crop
     if stored != loaded.crop:
         loader.close()
@@ -87,15 +94,16 @@ def evaluate_split(
     loader.close()
     if not process.is_main:
         return None
-    shard_set, stage = loader.shard_set, loaded.stage
+    shard_set, stage, manifest = loader.shard_set, loaded.stage, loader.shard_set.manifest
+    frame = manifest.preprocessing.frame
     errors = frame_errors(
         predictions,
-        shard_set.manifest.actions,
+        manifest,
         mean_pose(shard_set),
         head=loaded.head,
-        necks=shard_set.pose(predictions.index)[:, NECK, 2:].astype(np.float64),
+        roots=shard_set.pose(predictions.index)[:, manifest.skeleton.root, 2:].astype(np.float64),
         # a pixel of the network's image is so many of the dataset's frame
-        frame_pixels=CAMERA.fy / loader.camera.fy,
+        frame_pixels=frame.fy / loader.camera.fy,
     )
     metrics = summarize(errors)
     notes = [STAGE_NOTES[stage.name]] if stage.name in STAGE_NOTES else []
@@ -103,9 +111,11 @@ def evaluate_split(
         notes.append(f"{loader.left_out}: they are left out")
     if skipped:
         notes.append(f"{len(skipped)} frames skipped, the first: {skipped[0]}")
-    if errors.pose is not None and loaded.head is None:
+    if errors.pose is not None and loaded.head is None and manifest.skeleton.head is not None:
         notes.append(NO_HEAD_NOTE)
-    notes += notes_on(metrics)
+    if frame != loaded.camera:
+        notes.append("These frames are of another camera than those that the network was trained on.")
+    notes += notes_on(metrics, errors.group_names)
     metrics["evaluation"] = {
         "checkpoint": str(loaded.source),
         "stage": stage.name,
@@ -114,7 +124,12 @@ def evaluate_split(
         "image_size": stage.image_size,
         "shards": str(shard_set.folder.parent),
         "split": shard_set.folder.name,
-        "generated": shard_set.manifest.generated,
+        "dataset": manifest.dataset,
+        "joints": manifest.skeleton.joints,
+        "root": manifest.skeleton.joints[manifest.skeleton.root],
+        "action_groups": errors.group_names,
+        "frame": f"{frame.width}x{frame.height}",
+        "generated": manifest.generated,
         "fingerprint": shard_set.fingerprint,
         "device": process.device.type,
         "processes": process.world_size,
@@ -128,7 +143,7 @@ def evaluate_split(
 
 
 def mean_pose(shard_set: ShardSet) -> NDArray[np.float64] | None:
-    """Return the mean pose (16, 3) of a shard set's training split, metres relative to Neck; None without that split.
+    """Return the mean pose (J, 3) of a shard set's training split, metres relative to the root; None without the split.
 
     ``shard_set`` is any split.
     """
@@ -140,4 +155,5 @@ def mean_pose(shard_set: ShardSet) -> NDArray[np.float64] | None:
     if not len(training):
         return None
     poses = training.labels()[0][:, :, 2:].astype(np.float64)
-    return np.asarray((poses - poses[:, NECK : NECK + 1]).mean(0))
+    root = shard_set.manifest.skeleton.root
+    return np.asarray((poses - poses[:, root : root + 1]).mean(0))

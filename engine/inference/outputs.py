@@ -22,15 +22,14 @@ from loaders.codecs import Image, encode
 from loaders.system.files import appearing
 from loaders.system.os_errors import naming
 from models.head import HeadPosition
-from models.xr_egopose import JOINTS, SKELETON
+from models.skeleton import Skeleton
 
 _AXES: Final = "x to the right of the image, y down, z along the camera's axis"
-_HEATMAP_NAMES: Final = [JOINTS[joint] for joint in SKELETON.heatmap_joints]
 
 
 @contextlib.contextmanager
 def writing_predictions(
-    path: Path, checkpoint: str, inputs: Path, head: HeadPosition | None
+    path: Path, checkpoint: str, inputs: Path, head: HeadPosition | None, skeleton: Skeleton
 ) -> Iterator[PredictionsFile]:
     """Open predictions.json, which appears whole or not at all; no predictions are held in memory.
 
@@ -38,18 +37,21 @@ def writing_predictions(
         path: its name.
         checkpoint: of the network.
         inputs: the folder that all inputs have in common.
-        head: where Head is in the camera frame of the inputs; None if it is not known.
+        head: where the head is in the camera frame of the inputs; None if it is not known.
+        skeleton: what the joints are.
     """
-    frames = {"joints_3d_m": "relative to Neck"}
+    frames = {"joints_3d_m": f"relative to {skeleton.joints[skeleton.root]}"}
     facts: dict[str, Any] = {"checkpoint": checkpoint, "input_dir": str(inputs), "axes": _AXES, "frames": frames}
     facts["head"] = None
     if head is not None:
-        frames["joints_3d_camera_m"] = "of the camera: Head lies at head.mean_m, where it was in training"
+        frames["joints_3d_camera_m"] = (
+            f"of the camera: {skeleton.joints[head.joint]} lies at head.mean_m, where it was in training"
+        )
         facts["head"] = {"mean_m": _rounded(head.mean, 5), "spread_m": _rounded(head.spread, 5)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with appearing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(f'{json.dumps(facts)[:-1]}, "images": [')
-        predictions = PredictionsFile(file)
+        predictions = PredictionsFile(file, skeleton)
         yield predictions
         skipped = [{"file": item.name, "reason": item.reason} for item in predictions.unreadable]
         file.write(f'\n], "unreadable": {json.dumps(skipped, indent=1)}}}\n')
@@ -58,8 +60,9 @@ def writing_predictions(
 class PredictionsFile:
     """predictions.json while it is written."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, skeleton: Skeleton) -> None:
         self._file = file
+        self._joints, self._with_heatmap = skeleton.joints, skeleton.heatmap_names
         self.entries = 0
         """Number of predictions so far."""
         self.unreadable: list[Unreadable] = []
@@ -81,15 +84,15 @@ class PredictionsFile:
                 **image.timing,
                 "width": image.view.width,
                 "height": image.view.height,
-                "joints_3d_m": _by_name(JOINTS, poses.joints_3d[i], 5),
-                "joints_2d_px": _by_name(_HEATMAP_NAMES, poses.joints_2d[i], 2),
-                "confidence": _by_name(_HEATMAP_NAMES, poses.confidence[i], 4),
+                "joints_3d_m": _by_name(self._joints, poses.joints_3d[i], 5),
+                "joints_2d_px": _by_name(self._with_heatmap, poses.joints_2d[i], 2),
+                "confidence": _by_name(self._with_heatmap, poses.confidence[i], 4),
             }
             if poses.joints_3d_camera is not None:
                 assert poses.projected_2d is not None and poses.distance is not None
-                entry["joints_3d_camera_m"] = _by_name(JOINTS, poses.joints_3d_camera[i], 5)
-                entry["projected_2d_px"] = _by_name(JOINTS, poses.projected_2d[i], 2)
-                entry["projection_distance_px"] = _by_name(_HEATMAP_NAMES, poses.distance[i], 2)
+                entry["joints_3d_camera_m"] = _by_name(self._joints, poses.joints_3d_camera[i], 5)
+                entry["projected_2d_px"] = _by_name(self._joints, poses.projected_2d[i], 2)
+                entry["projection_distance_px"] = _by_name(self._with_heatmap, poses.distance[i], 2)
                 self._distances.append(poses.distance[i][np.isfinite(poses.distance[i])])
             self._file.write(f"{',' if self.entries else ''}\n{json.dumps(entry)}")
             self.entries += 1
@@ -109,15 +112,19 @@ def _rounded(values: ArrayLike, decimals: int) -> list[Any]:
 class Drawings:
     """A folder of drawn images, named like the inputs; a video becomes an MP4."""
 
-    def __init__(self, folder: Path, videos: Mapping[str, Video], open_video: contextlib.ExitStack) -> None:
+    def __init__(
+        self, folder: Path, videos: Mapping[str, Video], open_video: contextlib.ExitStack, skeleton: Skeleton
+    ) -> None:
         """Nothing is written yet.
 
         Args:
             folder: made when it is needed.
             videos: the inputs that are videos, by name.
             open_video: holds the video that is being written; its end finishes the video, or removes it after an error.
+            skeleton: what the joints are.
         """
         self._folder = folder
+        self._skeleton = skeleton
         self._videos = videos
         self._open = open_video
         self._writer: VideoWriter | None = None
@@ -127,9 +134,10 @@ class Drawings:
         """Why some videos are not written."""
 
     def draw(self, image: InputImage, joints_2d: NDArray[np.floating[Any]]) -> Image | None:
-        """Draw a prediction (15, 2) and write the image, in any thread; of a video's frame return it for `append`."""
+        """Draw a prediction (K, 2) and write the image, in any thread; of a video's frame return it for `append`."""
         assert image.canvas is not None
-        drawn = overlay(image.canvas, rescale(joints_2d, image.canvas.shape[1] / image.view.width))
+        positions = rescale(joints_2d, image.canvas.shape[1] / image.view.width)
+        drawn = overlay(image.canvas, positions, skeleton=self._skeleton)
         if image.name in self._videos:
             return drawn
         path = self._path(image.name, IMAGES, ".png")

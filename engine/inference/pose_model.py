@@ -22,7 +22,6 @@ from loaders.preprocessing import resize
 from models.camera import IN_IMAGE, UNSEEN
 from models.head import HeadPosition
 from models.heatmaps import decode_heatmaps
-from models.xr_egopose import CAMERA, JOINTS, SKELETON
 
 
 @dataclass(frozen=True)
@@ -30,23 +29,22 @@ class Poses:
     """What the network predicts for n images."""
 
     joints_3d: NDArray[np.float32]
-    """(n, 16, 3): metres relative to Neck, in the order of `models.skeleton.JOINTS`; x to the right of the image, y
+    """(n, J, 3): metres relative to the root, in the order of `PoseModel.skeleton`; x to the right of the image, y
     down, z along the camera's axis."""
     joints_2d: NDArray[np.float32]
-    """(n, 15, 2): the heatmaps' peaks in pixels of the image, centers at integers, in the order of
-    `models.skeleton.HEATMAP_JOINTS`. Without heatmaps they are ``projected_2d`` but for Head, and NaN where that is NaN
-    or None."""
+    """(n, K, 2): the heatmaps' peaks in pixels of the image, centers at integers, of the skeleton's ``heatmap_joints``.
+    Without heatmaps they are ``projected_2d`` of these, and NaN where that is NaN or None."""
     confidence: NDArray[np.float32]
-    """(n, 15): heights of the heatmaps' peaks; about 1 where the network is sure, about 0 where it finds nothing. NaN
+    """(n, K): heights of the heatmaps' peaks; about 1 where the network is sure, about 0 where it finds nothing. NaN
     without heatmaps."""
     joints_3d_camera: NDArray[np.float32] | None = None
-    """(n, 16, 3): as ``joints_3d``, but in the camera frame: Head is placed where it was in the training split. None,
-    as are the next two, if the checkpoint does not say where that is."""
+    """(n, J, 3): as ``joints_3d``, but in the camera frame: the head is placed where it was in the training split.
+    None, as are the next two, if the checkpoint does not say where that is."""
     projected_2d: NDArray[np.float32] | None = None
-    """(n, 16, 2): where the dataset's camera sees ``joints_3d_camera``, in pixels of the image, joints in the order of
-    `models.skeleton.JOINTS`; NaN where its lens does not show them."""
+    """(n, J, 2): where the dataset's camera sees ``joints_3d_camera``, in pixels of the image; NaN where its lens does
+    not show them."""
     distance: NDArray[np.float32] | None = None
-    """(n, 15): from the heatmaps' peaks to the projected joints, in pixels of the image: large where the network's two
+    """(n, K): from the heatmaps' peaks to the projected joints, in pixels of the image: large where the network's two
     answers contradict each other. NaN where a joint is projected beyond what the network sees, and has no peak, and
     without heatmaps."""
 
@@ -69,14 +67,17 @@ class PoseModel:
         drop_reconstruction(loaded.stage, loaded.model)
         self.image_size = loaded.stage.image_size
         """Side of the network's image (pixels)."""
+        self.skeleton = loaded.skeleton
+        """What the joints are."""
         self.preprocessing = loaded.preprocessing
         """What was done to the training images; None if it is not known."""
         self.head = loaded.head
-        """Where Head was in the camera frame of the training split; None if it is not known."""
+        """Where the head was in the camera frame of the training split; None if it is not known."""
         self.window, self.stride = loaded.window
         """Frames that the network sees to predict the last of them, and how far they are apart (frames)."""
         self._crop = loaded.crop
-        self._camera = CAMERA.cropped(self._crop, self.image_size)
+        self._frame = loaded.camera
+        self._camera = self._frame.cropped(self._crop, self.image_size)
         self._loaded = loaded
         self._precision = precision
         self._checked = False
@@ -104,14 +105,17 @@ class PoseModel:
     def view(self, image: Image, rotate: Rotation = 0) -> View:
         """Return how an image (H, W, 3) becomes the network's square."""
         stored = self.preprocessing if self.preprocessing and self.preprocessing.format != "source" else None
-        return View(image.shape[1], image.shape[0], rotate, self._crop, stored.image_size if stored else None)
+        return View(
+            image.shape[1], image.shape[0], rotate, self._crop, stored.image_size if stored else None, self._frame
+        )
 
     def head_of(self, rotate: Rotation) -> HeadPosition | None:
-        """Return where Head is in the camera frame of images that are rotated clockwise first (degrees)."""
+        """Return where the head is in the camera frame of images that are rotated clockwise first (degrees)."""
         if self.head is None:
             return None
-        mean, spread = (View(1, 1, rotate).to_camera(np.array(values)) for values in dataclasses.astuple(self.head))
-        return HeadPosition(tuple(mean.tolist()), tuple(np.abs(spread).tolist()))
+        view = View(1, 1, rotate)
+        mean, spread = (view.to_camera(np.array(values)).tolist() for values in (self.head.mean, self.head.spread))
+        return dataclasses.replace(self.head, mean=tuple(mean), spread=tuple(map(abs, spread)))
 
     def preprocess(self, square: Image) -> Image:
         """Return a square (side, side, 3) as the network takes it: stored and loaded like its training images."""
@@ -140,7 +144,7 @@ class PoseModel:
         Raises InputError, as that function does, if the network's first prediction shows that its stage cannot be used.
         """
         if not views:
-            empty = self._as_given([], np.empty((0, len(JOINTS), 3), np.float32))
+            empty = self._as_given([], np.empty((0, len(self.skeleton), 3), np.float32))
             return lambda: empty
         device = self._precision.device
         on_gpu = device.type == "cuda"
@@ -151,7 +155,7 @@ class PoseModel:
             index = torch.from_numpy(windows)
             image = image[(index.pin_memory() if on_gpu else index).to(device, non_blocking=True)]
         # (..., H, W, 3) seen as (..., 3, H, W) is channels_last already
-        batch = unlabeled(image.movedim(-1, -3))
+        batch = unlabeled(image.movedim(-1, -3), len(self.skeleton))
         with self._precision.autocast():
             prediction = self._loaded.stage.run_to_predict(self._loaded.model, batch)
         if prediction.joints_3d is None:
@@ -193,7 +197,7 @@ class PoseModel:
             mapped = [view.to_image(pixels, self.image_size) for view, pixels in zip(views, joints, strict=True)]
             return np.array(mapped, np.float32).reshape(joints.shape)
 
-        unknown = np.full((len(views), len(SKELETON.heatmap_joints)), np.nan, np.float32)
+        unknown = np.full((len(views), len(self.skeleton.heatmap_joints)), np.nan, np.float32)
         found_2d = unknown[..., None].repeat(2, -1) if peaks is None else to_image(peaks)
         poses = Poses(to_camera(joints_3d), found_2d, unknown if heights is None else heights)
         if self.head is None:
@@ -203,7 +207,7 @@ class PoseModel:
         projected = self._camera.project(placed)
         visible = self._camera.visibility(projected, placed)
         shown = to_image(np.where(visible[..., None] == UNSEEN, np.nan, projected))
-        seen = list(SKELETON.heatmap_joints)
+        seen = list(self.skeleton.heatmap_joints)
         poses = dataclasses.replace(poses, joints_3d_camera=to_camera(placed), projected_2d=shown)
         if peaks is None:
             return dataclasses.replace(poses, joints_2d=shown[:, seen], distance=unknown.copy())

@@ -25,9 +25,9 @@ def check_takes_images(loaded: LoadedModel) -> None:
         )
 
 
-def unlabeled(image: Tensor) -> PoseBatch:
+def unlabeled(image: Tensor, joints: int) -> PoseBatch:
     """Return the batch of images (B, 3, S, S), or windows (B, T, 3, S, S), whose labels are NaN, and no joint seen."""
-    return PoseBatch.without_labels(image.shape[:-3], image.device, image)
+    return PoseBatch.without_labels(image.shape[:-3], joints, image.device, image)
 
 
 def check_finite(loaded: LoadedModel, *values: Tensor) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.codecs import Image
-from loaders.preprocessing import crop_window, cut_window
-from models.camera import Crop
+from loaders.preprocessing import cut_window
+from models.camera import Camera, Crop
+from models.xr_egopose import CAMERA
 
 Rotation = Literal[0, 90, 180, 270]
 """Clockwise (degrees)."""
@@ -36,13 +37,16 @@ class View:
     stored_size: int | None = None
     """Side of images that are taken for the square itself, since shards store it so (pixels); None if none are."""
 
+    frame: Camera = CAMERA
+    """The camera of the dataset's frames."""
+
     @functools.cached_property
     def window(self) -> tuple[int, int, int]:
         """Left, top and side of the square in the rotated image (pixels)."""
         width, height = self._upright
         if width == height == self.stored_size:
             return 0, 0, width
-        return crop_window(width, height, self.crop)
+        return self.frame.window_in(width, height, self.crop)
 
     @property
     def side(self) -> int:

@@ -133,7 +133,7 @@ def fake_step(
     """
     with FakeTensorMode(allow_non_fake_inputs=True), contextlib.ExitStack() as counting:
         config = dataclasses.replace(stage.config, pretrained=None)
-        fake = type(stage)(config, stage.image_size, stage.weights)
+        fake = type(stage)(config, stage.image_size, stage.weights, stage.skeleton)
         with _default_dtype(dtype):
             model = build_network(fake)
         # as autocast has it on a GPU; on a CPU it leaves more in float32
@@ -143,7 +143,7 @@ def fake_step(
         shape = (batch_size, window) if window > 1 else (batch_size,)
         size = stage.image_size
         image = torch.zeros(*shape, 3, size, size, dtype=torch.uint8) if "image" in fake.outputs else None
-        batch = PoseBatch.without_labels(shape, image=image)
+        batch = PoseBatch.without_labels(shape, len(fake.skeleton), image=image)
         for counter in counters:
             counting.enter_context(counter)
         terms = fake.run(model, batch)[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.evaluation.intervals import ALL, GROUP_MEAN
-from models.xr_egopose import ACTION_GROUPS
+from models.xr_egopose import ACTION_GROUPS, NAME
 
 TEST_FRAMES: Final = 115_621
 """Frames of the released test set."""
@@ -45,8 +45,8 @@ def published() -> list[Published]:
 
 
 def on_released_test_set(evaluation: Mapping[str, Any]) -> bool:
-    """Whether an evaluation may be compared with `published`: of the test split, with no generated frame in the set."""
-    return evaluation["split"] == "test" and not evaluation["generated"]
+    """Whether an evaluation may be compared with `published`: of the dataset's test split, with no generated frame."""
+    return evaluation["dataset"] == NAME and evaluation["split"] == "test" and not evaluation["generated"]
 
 
 def comparability(metrics: Mapping[str, Any]) -> str:
@@ -54,8 +54,10 @@ def comparability(metrics: Mapping[str, Any]) -> str:
     evaluation = metrics["evaluation"]
     if not on_released_test_set(evaluation):
         frames = "generated" if evaluation["generated"] else f"of the {evaluation['split']} split"
-        return f"No published results are shown: they are of the released test set, and these frames are {frames}."
-    said = "Published results are of the released test set; compare within one protocol."
+        if evaluation["dataset"] != NAME:
+            frames = f"of {evaluation['dataset']}"
+        return f"No published results are shown: they are of {NAME}'s test set, and these frames are {frames}."
+    said = f"Published results are of {NAME}'s released test set; compare within one protocol."
     if metrics["frames"] != TEST_FRAMES:
         said += f" It has {TEST_FRAMES:,} frames, this evaluation {metrics['frames']:,}."
     return said

@@ -11,9 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from engine.report.baselines import on_released_test_set, published
-from engine.report.tables import GROUPS
+from engine.report.tables import group_rows
 from engine.visualization import ORANGE, Color
-from models.xr_egopose import JOINTS
 
 DPI: Final = 160
 
@@ -63,7 +62,7 @@ def per_action_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
         dual = next(row for row in others if row.method == _DATASETS_OWN)
         for row, color in zip((dual, best), colors, strict=True):
             series[f"published: {row.name}"] = row.mpjpe_mm, color
-    return _chart(GROUPS, series, theme, metrics["ci95"]["mpjpe_mm"])
+    return _chart(group_rows(metrics), series, theme, metrics["ci95"]["mpjpe_mm"])
 
 
 def per_joint_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
@@ -71,7 +70,7 @@ def per_joint_chart(metrics: dict[str, Any], theme: Theme) -> bytes:
     series = {_OURS: (metrics["joint_mpjpe_mm"], hex_color(ORANGE))}
     if "baseline_joint_mpjpe_mm" in metrics:
         series[_MEAN_POSE] = metrics["baseline_joint_mpjpe_mm"], theme.baselines[0]
-    return _chart(JOINTS, series, theme)
+    return _chart(metrics["evaluation"]["joints"], series, theme)
 
 
 def _chart(

@@ -16,7 +16,7 @@ from engine.evaluation.examples import KINDS, Example
 from engine.report.charts import DPI, Theme, hex_color, to_png
 from engine.visualization import BLUE, ORANGE, Color
 from models.metrics import joint_errors
-from models.xr_egopose import JOINTS, SKELETON
+from models.skeleton import Skeleton
 
 Points = NDArray[np.floating[Any]]
 
@@ -68,9 +68,10 @@ def view_data(examples: Sequence[Example]) -> dict[str, Any]:
                 "errors": _whole_mm(joint_errors(predicted, true)),
             }
         )
+    skeleton = examples[0].skeleton
     return {
-        "joints": JOINTS,
-        "bones": SKELETON.bones,
+        "joints": skeleton.joints,
+        "bones": skeleton.bones,
         "floor": {"half": round(2000 * _TILE), "tile": round(1000 * _TILE)},
         "side": 400,
         "first": {"azimuth": _VIEWS["front"], "elevation": _ELEVATION},
@@ -86,20 +87,25 @@ def _whole_mm(metres: Points) -> list[Any]:
 def _draw_views(axes: Any, example: Example) -> None:
     true, predicted = _on_floor(example)
     for view, azimuth in zip(axes, _VIEWS.values(), strict=True):
-        _draw_view(view, azimuth, ((true, BLUE, 3.6), (predicted, ORANGE, 1.8)))
+        _draw_view(view, azimuth, example.skeleton.bones, ((true, BLUE, 3.6), (predicted, ORANGE, 1.8)))
 
 
 def _on_floor(example: Example) -> tuple[Points, Points]:
-    """Return the true and the predicted pose (16, 3): left, up, front, in metres from the floor's center."""
+    """Return the true and the predicted pose (J, 3): left, up, front, in metres from the floor's center."""
     assert example.predicted_3d is not None
-    body = body_axes(example.true_3d, example.vertical)
+    body = body_axes(example.true_3d, example.vertical, example.skeleton)
     true, predicted = example.true_3d @ body.T, example.predicted_3d @ body.T
     # the floor lies under the lowest true joint, its center under the middle of the body
     floor = (true.min(0) + true.max(0)) / 2 * [1, 0, 1] + true.min(0) * [0, 1, 0]
     return true - floor, predicted - floor
 
 
-def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, float]]) -> None:
+def _draw_view(
+    axes: Axes,
+    azimuth: float,
+    bones: Sequence[tuple[int, int]],
+    poses: Sequence[tuple[Points, Color, float]],
+) -> None:
     half = 3 * _TILE
     corners = np.array([[-half, 0, -half], [half, 0, -half], [half, 0, half], [-half, 0, half]])
     axes.add_patch(Polygon(look(corners, azimuth), closed=True, facecolor="#8a91a0", alpha=0.16))
@@ -108,9 +114,9 @@ def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, 
     axes.add_collection(LineCollection(list(look(lines, azimuth)), colors="#8a91a0", linewidths=0.6, alpha=0.5))
     for points, color, width in poses:
         drawn = look(points, azimuth)
-        bones = [drawn[list(bone)] for bone in SKELETON.bones]
+        strokes = [drawn[list(bone)] for bone in bones]
         axes.add_collection(
-            LineCollection(bones, colors=hex_color(color), linewidths=width, capstyle="round", clip_on=False)
+            LineCollection(strokes, colors=hex_color(color), linewidths=width, capstyle="round", clip_on=False)
         )
         x, y = drawn.T
         axes.scatter(x, y, s=(width + 1.6) ** 2, color=hex_color(color), linewidths=0, zorder=2, clip_on=False)
@@ -118,14 +124,18 @@ def _draw_view(axes: Axes, azimuth: float, poses: Sequence[tuple[Points, Color, 
     axes.set_axis_off()
 
 
-def body_axes(pose: Points, vertical: Points) -> NDArray[np.float64]:
+def body_axes(pose: Points, vertical: Points, skeleton: Skeleton) -> NDArray[np.float64]:
     """Return the rotation (3, 3) whose rows are a person's left, up, and front.
 
     Args:
-        pose: (16, 3), any frame.
+        pose: (J, 3), any frame.
         vertical: (3,), the unit vector up.
+        skeleton: what the joints are.
     """
-    across = sum(pose[JOINTS.index(f"Left{part}")] - pose[JOINTS.index(f"Right{part}")] for part in ("Arm", "UpLeg"))
+    # shoulders and hips: what has a left and a right, on what has none
+    paired = {joint for pair in skeleton.mirror_pairs for joint in pair}
+    trunk = [pair for pair in skeleton.mirror_pairs if skeleton.parents[pair[0]] not in paired]
+    across = np.sum([pose[left] - pose[right] for left, right in trunk], axis=0) if trunk else np.zeros(3)
     across = across - (across @ vertical) * vertical
     length = np.linalg.norm(across)
     if length < 1e-6:  # a person lying on the side: any horizontal direction will do

@@ -8,12 +8,9 @@ from typing import Any, Final
 
 from engine.evaluation.intervals import ALL, GROUP_MEAN
 from engine.report.baselines import on_released_test_set, published
-from models.xr_egopose import ACTION_GROUPS, JOINTS
 
 BODY_HALVES: Final = {"Upper body": "upper_body_mpjpe_mm", "Lower body": "lower_body_mpjpe_mm"}
 """Row -> key in metrics.json."""
-GROUPS: Final = (ALL, GROUP_MEAN, *ACTION_GROUPS)
-"""Rows of tables and charts by group."""
 PROTOCOLS: Final = {"relative to Neck": "mpjpe_mm", "camera frame": "camera_mpjpe_mm"}
 """What poses are relative to when they are compared -> key in metrics.json."""
 
@@ -34,6 +31,12 @@ _DIFFERENCES: Final = {
     "2D px": ("error_2d_frame_px", "+.2f"),
 }
 """Columns of a comparison: title -> metric and format."""
+
+
+def group_rows(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the rows of tables and charts by group: All, and where the dataset has groups, their mean and each."""
+    groups = metrics["evaluation"]["action_groups"]
+    return (ALL, GROUP_MEAN, *groups) if groups else (ALL,)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Table:
 
 
 def action_table(metrics: dict[str, Any]) -> Table:
-    """Return All, the mean over groups, the groups in the paper's order, upper and lower body."""
+    """Return All, the mean over groups, the groups in the dataset's order, upper and lower body."""
     columns = {
         "frames": _numbers(metrics["frames_per_group"], ",d"),
         "recordings": _numbers(metrics["recordings_per_group"], ",d"),
@@ -72,13 +75,14 @@ def action_table(metrics: dict[str, Any]) -> Table:
     has_poses = "mpjpe_mm" in metrics
     if has_poses:
         ci95 = metrics["ci95"]
-        intervals = ci95["mpjpe_mm"] | {row: ci95[key][ALL] for row, key in BODY_HALVES.items()}
+        intervals = ci95["mpjpe_mm"] | {row: ci95[key][ALL] for row, key in BODY_HALVES.items() if key in ci95}
         columns["MPJPE mm"] = _numbers(metrics["mpjpe_mm"] | _halves(metrics, ""))
         columns["95 %"] = {row: f"{low:.1f}-{high:.1f}" for row, (low, high) in intervals.items()}
         if "baseline_mpjpe_mm" in metrics:
             columns["mean pose"] = _numbers(metrics["baseline_mpjpe_mm"] | _halves(metrics, "baseline_"))
     columns |= {title: _numbers(metrics[key], spec) for title, (key, spec) in _COLUMNS.items() if key in metrics}
-    return Table.of((*GROUPS, *(BODY_HALVES if has_poses else ())), columns)
+    halves = [row for row, key in BODY_HALVES.items() if key in metrics]
+    return Table.of((*group_rows(metrics), *halves), columns)
 
 
 def joint_table(metrics: dict[str, Any]) -> Table:
@@ -88,14 +92,13 @@ def joint_table(metrics: dict[str, Any]) -> Table:
         "mean pose": ("baseline_joint_mpjpe_mm", ".1f"),
         "2D px": ("joint_error_2d_px", ".2f"),
     }
-    return Table.of(
-        JOINTS, {title: _numbers(metrics[key], spec) for title, (key, spec) in columns.items() if key in metrics}
-    )
+    present = {title: _numbers(metrics[key], spec) for title, (key, spec) in columns.items() if key in metrics}
+    return Table.of(metrics["evaluation"]["joints"], present)
 
 
-def difference_table(against: dict[str, Any]) -> Table:
+def difference_table(metrics: dict[str, Any]) -> Table:
     """Return All, the mean over groups and the groups: ours minus the other network's, with intervals."""
-    columns = {}
+    against, columns = metrics["against"], {}
     for title, (name, spec) in _DIFFERENCES.items():
         if name in against["difference"]:
             intervals = against["ci95"][name]
@@ -103,18 +106,19 @@ def difference_table(against: dict[str, Any]) -> Table:
                 row: f"{value:{spec}} ({intervals[row][0]:{spec}} to {intervals[row][1]:{spec}})"
                 for row, value in against["difference"][name].items()
             }
-    return Table.of(GROUPS, columns)
+    return Table.of(group_rows(metrics), columns)
 
 
-def published_table(metrics: dict[str, Any], groups: Sequence[str] = GROUPS) -> Table | None:
+def published_table(metrics: dict[str, Any], groups: Sequence[str] | None = None) -> Table | None:
     """Return published results and ours, the best first; None where they cannot be compared, or without poses.
 
     Args:
         metrics: what metrics.json holds.
-        groups: whose MPJPE (mm) is shown.
+        groups: whose MPJPE (mm) is shown; None shows all.
     """
     if "mpjpe_mm" not in metrics or not on_released_test_set(metrics["evaluation"]):
         return None
+    groups = groups or group_rows(metrics)
     ours = {f"this checkpoint, {name}": (name, metrics[key]) for name, key in PROTOCOLS.items() if key in metrics}
     results = [(row.name, (row.protocol, row.input_frames), row.mpjpe_mm) for row in published()]
     results += [(name, (protocol, "1"), values) for name, (protocol, values) in ours.items()]
@@ -131,4 +135,4 @@ def _numbers(values: Mapping[str, float], spec: str = ".1f") -> dict[str, str]:
 
 
 def _halves(metrics: dict[str, Any], prefix: str) -> dict[str, float]:
-    return {row: metrics[prefix + key] for row, key in BODY_HALVES.items()}
+    return {row: metrics[prefix + key] for row, key in BODY_HALVES.items() if prefix + key in metrics}

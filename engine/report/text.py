@@ -20,7 +20,7 @@ def describe(metrics: dict[str, Any]) -> str:
         table = published_table(metrics, groups=(ALL, GROUP_MEAN))
         parts += [comparability(metrics), *([table.to_text(), f"sources: {sources()}"] if table else [])]
     if "against" in metrics:
-        parts += [compared(metrics["against"]), difference_table(metrics["against"]).to_text()]
+        parts += [compared(metrics["against"]), difference_table(metrics).to_text()]
     parts.append(
         f"{metrics['frames']:,} frames of the {settings['split']} split, {settings['images_per_second']:,.0f} images/s"
     )

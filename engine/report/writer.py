@@ -11,7 +11,7 @@ from engine.evaluation.examples import KINDS, Example
 from engine.report.baselines import comparability, sources
 from engine.report.charts import DARK, LIGHT, per_action_chart, per_joint_chart
 from engine.report.pose_plots import pose_image, poses_chart, view_data
-from engine.report.tables import action_table, difference_table, joint_table, published_table
+from engine.report.tables import BODY_HALVES, action_table, difference_table, joint_table, published_table
 from engine.report.templates import render_page
 from engine.report.text import compared, left_out
 from engine.visualization import overlay_grid
@@ -50,6 +50,7 @@ def _overlays(examples: Sequence[Example], columns: int, labels: Sequence[str] |
         [example.image for example in examples if example.image is not None],
         [example.predicted_2d for example in examples],
         [example.true_2d for example in examples],
+        skeleton=examples[0].skeleton,
         columns=columns,
         labels=labels,
     )
@@ -67,11 +68,12 @@ def _page(
         published_table=published_table(metrics),
         comparability=comparability(metrics),
         sources=sources(),
-        difference_table=difference_table(metrics["against"]) if "against" in metrics else None,
+        difference_table=difference_table(metrics) if "against" in metrics else None,
         compared=compared(metrics["against"]) if "against" in metrics else "",
         left_out=left_out(metrics) if "joints_unseen" in metrics else "",
         charts=charts,
         kinds=KINDS,
+        body_halves=BODY_HALVES,
         view=view_data(examples) if charts else None,
         examples=[
             (

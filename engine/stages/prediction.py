@@ -12,7 +12,7 @@ from models.skeleton import Skeleton
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stage's network predicts for B samples of J joints, K of them with a heatmap; None for what it does not."""
+    """What a stage's network predicts for B samples; None for what it does not. Of J joints K have a heatmap."""
 
     heatmap: Tensor | None = None
     """(B, K, S, S)."""

@@ -78,7 +78,9 @@ class Run:
             check_processes(flags, {"train": self.loader, "val": self.val_loader}, process)
             seed_all(config.seed)
             built_of = self._network_config()
-            self.stage = build_stage(config.stage, built_of.model, self.loader.image_size, config.loss)
+            self.stage = build_stage(
+                config.stage, built_of.model, self.loader.image_size, config.loss, self.loader.skeleton
+            )
             if config.data.window > 1 and not self.stage.sees_windows:
                 who = config.model.network or config.stage
                 raise InputError(f"data.window is {config.data.window}, and {who} sees single frames: leave it out")
@@ -95,7 +97,7 @@ class Run:
             self.schedule = Schedule(self.loader, config.epochs, config.max_steps, config.validate_every)
             self.means = RunningMeans(process, self.loader.shard_set.key)
             self.head: dict[str, Any] | None = None
-            """Where Head is in the camera frame, as checkpoints say it; the main process alone knows."""
+            """Where the head is in the camera frame, as checkpoints say it; the main process alone knows."""
             self.resumed = resume and self._resume()
             """Whether it goes on from a checkpoint; else it begins."""
             if process.is_main:
@@ -130,6 +132,7 @@ class Run:
             step=self.step,
             preprocessing=dataclasses.asdict(self.loader.shard_set.manifest.preprocessing),
             head=self.head,
+            skeleton=dataclasses.asdict(self.stage.skeleton),
             resume_state=ResumeState(
                 best=self.best,
                 validations=self.validations,
@@ -162,10 +165,10 @@ class Run:
         return self.config
 
     def _build_learner(self, config: TrainConfig) -> Learner:
-        initial = [(config.load, load_weights(config.load))] if config.load else []
+        initial = [(config.load, load_weights(config.load, self.stage.skeleton))] if config.load else []
         for network, path in (("heatmap_net", config.load_2d), ("lifting_net", config.load_3d)):
             if path is not None:
-                initial.append((path, {network: load_network(path, network)}))
+                initial.append((path, {network: load_network(path, network, self.stage.skeleton)}))
         return Learner(
             self.stage,
             self.process,
@@ -204,17 +207,23 @@ class Run:
 
 
 def _find_head(shard_set: ShardSet) -> dict[str, Any] | None:
-    """Return where Head is in the camera frame, as plain values of `HeadPosition`; None if labels cannot be read.
+    """Return where the head is in the camera frame, as plain values of `HeadPosition`.
+
+    None if the skeleton has none, or if labels cannot be read.
 
     Samples lie in random order in their shards, so evenly spaced ones stand for the split.
     """
+    skeleton = shard_set.manifest.skeleton
+    if skeleton.head is None:
+        return None
     if shard_set.remote:
         logger.info(
-            "checkpoints will not say where the head is in the camera frame, so poses will be relative to Neck alone: "
-            "labels are in the tars, and these are not on this machine (data.remote)"
+            "checkpoints will not say where the head is in the camera frame, so poses will be relative to %s alone: "
+            "labels are in the tars, and these are not on this machine (data.remote)",
+            skeleton.joints[skeleton.root],
         )
         return None
     count = len(shard_set)
     chosen = np.arange(0, count, -(-count // _HEAD_SAMPLES))
     shard_set.read_ahead(chosen, [POSE])
-    return dataclasses.asdict(HeadPosition.of(shard_set.pose(chosen)[..., 2:]))
+    return dataclasses.asdict(HeadPosition.of(shard_set.pose(chosen)[..., 2:], skeleton.head))

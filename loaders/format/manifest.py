@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class Manifest:
         """The camera of the stored images."""
         return self.preprocessing.stored
 
-    @property
+    @functools.cached_property
     def groups(self) -> tuple[str | None, ...]:
         """The group of each action; None for one of no group."""
         return tuple(action_group(action, self.action_groups) for action in self.actions)

@@ -21,7 +21,6 @@ from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision, PrecisionName
 from loaders import InputError, ReaderConfig, ShardSet
 from models.camera import Camera
-from models.xr_egopose import CAMERA, JOINTS, SKELETON
 
 MOST: Final = 2
 """Checkpoints that a sheet compares."""
@@ -39,18 +38,19 @@ class Result:
     errors: NDArray[np.float64]
     """(n,), in ``unit``."""
     unit: str
-    """mm: mean distance of the 16 joints, relative to Neck; px: of the 15 that have a heatmap, pixels of the dataset's
-    1280x800 frame."""
+    """mm: mean distance of the joints, relative to the root; px: of those that have a heatmap, pixels of the dataset's
+    frame."""
     predictions: Predictions
     """Of all n frames; without poses if ``unit`` is px."""
     camera: Camera
     """Of the network's images."""
 
     def positions(self, shard_set: ShardSet, index: int, camera: Camera) -> NDArray[np.floating[Any]]:
-        """Return where the network sees the joints of a frame: (16, 2), pixels of ``camera``; NaN for no prediction."""
+        """Return where the network sees the joints of a frame: (J, 2), pixels of ``camera``; NaN for no prediction."""
         seen = self.camera.transfer(predicted_positions(shard_set, self.predictions, index, self.camera), camera)
-        positions = np.full((len(JOINTS), 2), np.nan)
-        positions[range(len(JOINTS)) if len(seen) == len(JOINTS) else list(SKELETON.heatmap_joints)] = seen
+        skeleton = shard_set.manifest.skeleton
+        positions = np.full((len(skeleton), 2), np.nan)
+        positions[range(len(skeleton)) if len(seen) == len(skeleton) else list(skeleton.heatmap_joints)] = seen
         return positions
 
 
@@ -87,12 +87,13 @@ def _predict(
     loader.close()
     if not poses:
         predictions = dataclasses.replace(predictions, joints_3d=None)
-    errors = frame_errors(predictions, loader.shard_set.manifest.actions, None)
+    frame = loader.shard_set.manifest.preprocessing.frame
+    errors = frame_errors(predictions, loader.shard_set.manifest, None)
     return Result(
         checkpoint=network.source,
         description=", ".join(filter(None, [stage.name, network.backbone, network.network, f"{stage.image_size} px"])),
         note=STAGE_NOTES.get(stage.name, ""),
-        errors=errors.ranked if poses else errors.ranked * (CAMERA.fy / loader.camera.fy),
+        errors=errors.ranked if poses else errors.ranked * (frame.fy / loader.camera.fy),
         unit=errors.unit,
         predictions=predictions,
         camera=loader.camera,

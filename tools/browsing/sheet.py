@@ -15,8 +15,7 @@ from loaders import ShardSet
 from loaders.codecs import encode
 from loaders.errors import printable
 from models.camera import Camera
-from models.skeleton import action_group, action_name
-from models.xr_egopose import JOINTS, SKELETON
+from models.skeleton import action_name
 from tools.browsing.choice import Order
 from tools.browsing.results import Result
 
@@ -42,12 +41,12 @@ def sheet_page(
         InputError: an image cannot be decoded.
     """
     size = min(image_size, shard_set.window[2])
-    camera = shard_set.seen_camera(size)
+    camera, manifest = shard_set.seen_camera(size), shard_set.manifest
     data = {
         "size": size,
         "unit": results[0].unit if results else "",
-        "joints": JOINTS,
-        "bones": SKELETON.bones,
+        "joints": manifest.skeleton.joints,
+        "bones": manifest.skeleton.bones,
         "letters": list(_LETTERS[: len(results)]) if len(results) > 1 else [""] * len(results),
         "frames": [_frame(shard_set, index, results, camera) for index in shown],
     }
@@ -60,6 +59,8 @@ def sheet_page(
         order=order,
         checkpoints=[(printable(str(result.checkpoint)), result, result.errors.mean()) for result in results],
         data=data,
+        root=manifest.skeleton.joints[manifest.skeleton.root],
+        frame=f"{manifest.preprocessing.frame.width}x{manifest.preprocessing.frame.height}",
     )
 
 
@@ -73,7 +74,7 @@ def _frame(shard_set: ShardSet, index: int, results: Sequence[Result], camera: C
         "key": shard_set.key(index),
         "subject": manifest.subjects[subject],
         "action": action_name(manifest.actions[action]),
-        "group": action_group(manifest.actions[action]) or "no group",
+        "group": manifest.groups[action] or "no group",
         "image": data_uri(encode(image, ".jpg", quality=_QUALITY), "jpeg"),
         "truth": _rounded(shard_set.camera.transfer(shard_set.pose([index])[0, :, :2], camera)),
         "predictions": [_rounded(result.positions(shard_set, index, camera)) for result in results],
@@ -82,5 +83,5 @@ def _frame(shard_set: ShardSet, index: int, results: Sequence[Result], camera: C
 
 
 def _rounded(positions: NDArray[np.floating[Any]]) -> list[list[float] | None]:
-    """Return positions (16, 2) for the page; None where there is none."""
+    """Return positions (J, 2) for the page; None where there is none."""
     return [pair if np.isfinite(pair).all() else None for pair in positions.astype(float).round(2).tolist()]
