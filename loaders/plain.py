@@ -49,7 +49,7 @@ def _restored(kind: Any, value: Any, where: str) -> Any:
             return _restored(kinds[0], value, where)
         fits = type(value) in kinds
     elif dataclasses.is_dataclass(kind):
-        return from_plain(_camera_model(value, where) if kind is Camera else kind, value)  # type: ignore[arg-type]
+        return restored_camera(value, where) if kind is Camera else from_plain(kind, value)  # type: ignore[arg-type]
     elif origin is tuple and isinstance(value, list | tuple):
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) == len(value):
@@ -66,9 +66,12 @@ def _restored(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _camera_model(values: Any, where: str) -> type[Camera]:
-    """Return the model that a camera's values name; the fisheye for those that are older than other models."""
+def restored_camera(values: Any, where: str) -> Camera:
+    """Return a camera of the model that its plain values name, the fisheye for those that are older than the others.
+
+    Raises ValueError, which begins with ``where``, if there is no such model, else as `from_plain`.
+    """
     word = values.get("model", FisheyeCamera.model) if isinstance(values, dict) else None
     if word not in CAMERAS:
         raise ValueError(f"{where} is {values!r}, no camera of a model among {', '.join(CAMERAS)}")
-    return CAMERAS[word]
+    return from_plain(CAMERAS[word], values)

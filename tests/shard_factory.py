@@ -36,7 +36,8 @@ from loaders.format.sample import (
 from loaders.format.shard_set import ShardSet
 from loaders.preprocessing import Format, Preprocessing
 from models.camera import Camera, Crop
-from models.xr_egopose import CAMERA, JOINTS
+from models.skeleton import Skeleton
+from models.xr_egopose import ACTION_GROUPS, CAMERA, JOINTS, NAME, SKELETON
 
 ACTIONS = (
     "Dribble",
@@ -70,6 +71,9 @@ def make_shard_set(
     actions: Sequence[str] = ACTIONS,
     subjects_per_split: int = 1,
     seed: int = 0,
+    frame: Camera = CAMERA,
+    skeleton: Skeleton = SKELETON,
+    groups: Mapping[str, tuple[str, ...]] = ACTION_GROUPS,
 ) -> Path:
     """Write a shard set and return its folder.
 
@@ -84,10 +88,13 @@ def make_shard_set(
         actions: names that the samples take in turn.
         subjects_per_split: number of subjects whom the samples belong to in turn.
         seed: of poses.
+        frame: the camera of the frames.
+        skeleton: what the joints are, at most 16.
+        groups: of actions.
     """
     counts = {"train": 8, "val": 4, "test": 6} if splits is None else splits
     random = np.random.default_rng(seed)
-    preprocessing = Preprocessing.of(image_format, crop, image_size, _QUALITY, CAMERA)
+    preprocessing = Preprocessing.of(image_format, crop, image_size, _QUALITY, frame)
     camera = preprocessing.stored
     subjects = tuple(f"female_{number:03}_a_a" for number in range(1, 1 + len(counts) * subjects_per_split))
     described = {}
@@ -100,7 +107,7 @@ def make_shard_set(
             numbers = range(first, min(first + samples_per_shard, count))
             samples = []
             for number in numbers:
-                pose, members = make_sample(camera, preprocessing, components, random)
+                pose, members = make_sample(camera, preprocessing, components, random, skeleton)
                 subject = number_of_split * subjects_per_split + number % subjects_per_split
                 members[META] = encode_meta(subject, 0, number + 1, number % len(actions))
                 members[VISIBLE] = encode_visible(preprocessing.visibility(pose))
@@ -108,16 +115,22 @@ def make_shard_set(
             shards.append(write_shard(folder / name, samples))
         described[split] = Split(tuple(shards), (SKIPPED,) if split == "train" else ())
     options = {"components": list(components), "seed": seed}
-    manifest = Manifest(options, preprocessing, subjects, ("env_001",), tuple(actions), described)
+    lists = subjects, ("env_001",), tuple(actions)
+    name = NAME if skeleton == SKELETON else "another"
+    manifest = Manifest(options, preprocessing, *lists, described, False, name, skeleton, dict(groups))
     (root / FILE_NAME).write_text(manifest.to_json())
     return root
 
 
 def make_sample(
-    camera: Camera, preprocessing: Preprocessing, components: Sequence[str], random: np.random.Generator
+    camera: Camera,
+    preprocessing: Preprocessing,
+    components: Sequence[str],
+    random: np.random.Generator,
+    skeleton: Skeleton = SKELETON,
 ) -> tuple[NDArray[np.float32], dict[str, bytes]]:
-    """Return a pose (16, 5), and the sample's members but meta and visibility, in their order."""
-    joints_2d, joints_3d = random_pose(camera, random)
+    """Return a pose (J, 5), and the sample's members but meta and visibility, in their order."""
+    joints_2d, joints_3d = random_pose(camera, random, len(skeleton))
     members = {}
     if "rgba" in components:
         image_format = preprocessing.format
@@ -133,19 +146,21 @@ def make_sample(
     if "rot" in components:
         listed = [
             {"name": f"mixamorig:{name}", "trans": [0, 0, 0], "rot": random.uniform(-180, 180, 3).tolist()}
-            for name in ("Hips", *reversed(JOINTS[1:]))
+            for name in ("Hips", *reversed(skeleton.joints[1:]))
         ]
         members[ROT] = json.dumps(listed).encode() if random.random() < 0.5 else NO_ROTATIONS
     members[POSE] = encode_pose(joints_2d, joints_3d)
     return np.concatenate([joints_2d, joints_3d], axis=1, dtype=np.float32), members
 
 
-def random_pose(camera: Camera, random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return joints_2d (16, 2), pixels within the center square, and joints_3d (16, 3), metres, camera frame."""
+def random_pose(
+    camera: Camera, random: np.random.Generator, joints: int = len(JOINTS)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return joints_2d (J, 2), pixels within the center square, and joints_3d (J, 3), metres, camera frame."""
     side = min(camera.width, camera.height)
     corner = (np.array([camera.width, camera.height]) - side) / 2
-    joints_2d = corner + random.uniform(0.15, 0.85, (len(JOINTS), 2)) * side
-    joints_3d = camera.back_project(joints_2d) * random.uniform(0.3, 1.5, (len(JOINTS), 1))
+    joints_2d = corner + random.uniform(0.15, 0.85, (joints, 2)) * side
+    joints_3d = camera.back_project(joints_2d) * random.uniform(0.3, 1.5, (joints, 1))
     return joints_2d, joints_3d
 
 
@@ -156,7 +171,7 @@ def paint_blobs(camera: Camera, joints_2d: NDArray[np.float64]) -> NDArray[np.ui
     y = np.exp(-np.square(np.arange(camera.height) - joints_2d[:, 1:]) / (2 * sigma**2)).astype(np.float32)
     height = np.zeros((camera.height, camera.width), np.float32)
     joint = np.zeros((camera.height, camera.width), np.int64)
-    for i in range(len(JOINTS)):
+    for i in range(len(joints_2d)):
         blob = np.outer(y[i], x[i])
         joint[blob > height] = i
         height = np.maximum(height, blob)

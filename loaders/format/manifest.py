@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from loaders.errors import InputError
 from loaders.format.sample import IMAGE_MEMBERS, VISIBLE, sample_members
-from loaders.plain import from_plain
+from loaders.plain import from_plain, restored_camera
 from loaders.preprocessing import Preprocessing, upgraded
 from models import xr_egopose
 from models.camera import Camera
@@ -148,6 +148,10 @@ class Manifest:
                     raise InputError(f"{path} lists other joints than {xr_egopose.NAME} has: run tools.shard again")
                 content = {**content, "skeleton": dataclasses.asdict(xr_egopose.SKELETON)}
             names = [each.name for each in dataclasses.fields(cls) if each.name in content]
-            return from_plain(cls, {name: content[name] for name in names})
+            manifest = from_plain(cls, {name: content[name] for name in names})
+            # the camera follows from the preprocessing, and is written for others
+            if restored_camera(content["camera"], "its camera") != manifest.camera:
+                raise ValueError("its camera is another than its preprocessing makes")
+            return manifest
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}): run tools.shard again") from None

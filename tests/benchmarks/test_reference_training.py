@@ -73,7 +73,7 @@ def test_epochs_join_without_an_end(dataset):
 
 def test_pose_error_is_ours():
     predicted, true = poses(0), poses(1)
-    expected = sum(PoseLoss(LossWeights())(predicted, true).values())
+    expected = sum(PoseLoss(LossWeights(), SKELETON)(predicted, true).values())
     torch.testing.assert_close(pose_error(predicted, true), expected)
 
 

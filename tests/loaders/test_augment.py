@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from loaders.augment import Augmentation, AugmentConfig, draw
 from loaders.errors import InputError
 from models.xr_egopose import CAMERA, SKELETON
+from tests.other_datasets import BODY, FRAMES
 
 STRONG = AugmentConfig(rotation=180, horizontal_flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4)
 
@@ -16,7 +17,7 @@ def test_moved_joints_are_where_the_camera_sees_the_moved_pose(angle, flip, size
     pose = np.random.default_rng(seed).uniform([-0.6, -0.6, 0.05], [0.6, 0.6, 1.5], (1, 16, 3)).astype(np.float32)
     pixels = camera.project(pose).astype(np.float32)
     augmentation = Augmentation(np.array([angle]), np.array([flip]), np.zeros((1, 3, 4), np.float32))
-    moved_2d, moved_3d = augmentation.move_joints(pixels, pose, camera)
+    moved_2d, moved_3d = augmentation.move_joints(pixels, pose, camera, SKELETON)
     np.testing.assert_allclose(moved_2d, camera.project(moved_3d), atol=0.01)
 
 
@@ -24,15 +25,30 @@ def test_a_rotation_by_90_degrees_is_clockwise_on_the_screen():
     camera = CAMERA.cropped("square", 368)
     augmentation = Augmentation(np.array([np.pi / 2]), np.array([False]), np.zeros((1, 3, 4), np.float32))
     right = np.full((1, 16, 2), [camera.cx + 100, camera.cy], np.float32)
-    moved, _ = augmentation.move_joints(right, np.zeros((1, 16, 3), np.float32), camera)
+    moved, _ = augmentation.move_joints(right, np.zeros((1, 16, 3), np.float32), camera, SKELETON)
     np.testing.assert_allclose(moved[0, 0], [camera.cx, camera.cy + 100 * camera.fy / camera.fx], atol=1e-3)
+
+
+@pytest.mark.parametrize("camera", FRAMES.values(), ids=FRAMES)
+def test_pixels_move_as_every_camera_sees_the_moved_scene(camera):
+    seen = camera.cropped("square", 256)
+    pixels = np.random.default_rng(0).uniform(0, 255, (30, 15, 2)).astype(np.float32)
+    rays = seen.back_project(pixels)
+    shown = rays[..., 2] > 0.1
+    augmentation = draw(STRONG, 3, 1, np.arange(30))
+    moved_2d, moved_3d = augmentation.move_joints(pixels, rays.astype(np.float32), seen, BODY)
+    other = np.array(BODY.flip_indices)
+    shown = np.where(augmentation.flip[:, None], shown[:, other], shown)
+    assert shown.sum() > 200
+    np.testing.assert_allclose(moved_2d[shown], seen.project(moved_3d)[shown], atol=0.01)
+    assert seen.asymmetry() < 1e-6
 
 
 def test_a_horizontal_flip_exchanges_left_and_right():
     camera = CAMERA.cropped("square", 368)
     pose = np.random.default_rng(0).normal(size=(1, 16, 3)).astype(np.float32)
     augmentation = Augmentation(np.zeros(1), np.array([True]), np.zeros((1, 3, 4), np.float32))
-    _, moved = augmentation.move_joints(np.zeros((1, 16, 2), np.float32), pose, camera)
+    _, moved = augmentation.move_joints(np.zeros((1, 16, 2), np.float32), pose, camera, SKELETON)
     np.testing.assert_allclose(moved[0], pose[0, list(SKELETON.flip_indices)] * [-1, 1, 1], atol=1e-6)
 
 

@@ -10,10 +10,14 @@ import pytest
 
 from loaders.codecs import decode
 from loaders.plain import UnknownFieldError, from_plain
-from loaders.preprocessing import Circle, Preprocessing, crop_window, cut, resize
+from loaders.preprocessing import Circle, Preprocessing, resize
 from models.xr_egopose import CAMERA
 
 FRAME = cv2.resize(np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8), (1280, 800))
+
+
+def frames(crop):
+    return Preprocessing.of("source", crop, 0, 0, CAMERA)
 
 
 def read_back(content):
@@ -43,7 +47,7 @@ def test_a_stored_image_is_not_encoded_again():
 def test_the_format_source_leaves_the_center_square():
     preprocessing = Preprocessing.of("source", "square", 96, 90, CAMERA)
     assert (preprocessing.crop, preprocessing.image_size, preprocessing.quality) == ("square", 800, None)
-    assert preprocessing.camera(CAMERA) == CAMERA
+    assert preprocessing.stored == CAMERA
     np.testing.assert_array_equal(preprocessing.apply(FRAME), FRAME[:, 240:1040])
 
 
@@ -55,7 +59,7 @@ def test_small_images_are_enlarged():
 
 def test_the_center_square_and_its_resize():
     tall = np.arange(7 * 4 * 3, dtype=np.uint8).reshape(7, 4, 3)
-    np.testing.assert_array_equal(cut(tall, "square"), tall[1:5])
+    np.testing.assert_array_equal(frames("square").cut(tall), tall[1:5])
     assert resize(FRAME[:, :800], 800) is not None
     out = np.zeros((64, 64, 3), np.uint8)
     np.testing.assert_array_equal(resize(FRAME[:, 240:1040], 64, out), out)
@@ -65,7 +69,7 @@ def test_the_center_square_and_its_resize():
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 def test_a_crop_is_the_cameras_window_black_beyond_the_frame(crop):
     left, top, side = CAMERA.window(crop)
-    square = cut(FRAME, crop)
+    square = frames(crop).cut(FRAME)
     assert square.shape == (side, side, 3)
     rows, columns = np.indices((side, side)) + np.reshape([top, left], (2, 1, 1))
     inside = (rows >= 0) & (rows < 800) & (columns >= 0) & (columns < 1280)
@@ -73,17 +77,17 @@ def test_a_crop_is_the_cameras_window_black_beyond_the_frame(crop):
     np.testing.assert_array_equal(square, expected)
     assert np.shares_memory(square, FRAME) == bool(inside.all()) == (crop == "square")
     alpha = np.dstack([FRAME, FRAME[..., :1]]).astype(np.uint16)
-    np.testing.assert_array_equal(cut(alpha, crop)[..., :3], expected)
-    np.testing.assert_array_equal(cut(FRAME[..., 0], crop), expected[..., 0])
+    np.testing.assert_array_equal(frames(crop).cut(alpha)[..., :3], expected)
+    np.testing.assert_array_equal(frames(crop).cut(FRAME[..., 0]), expected[..., 0])
 
 
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 def test_what_a_crop_shows_of_a_frame_it_shows_of_the_frame_at_another_size(crop):
-    left, top, side = crop_window(640, 400, crop)
+    left, top, side = CAMERA.window_in(640, 400, crop)
     assert np.abs(np.array([left, top, side]) * 2 - CAMERA.window(crop)).max() <= 1
     # the center square alone, as users cut frames: the rest of the crop is black
-    centered = cut(np.ascontiguousarray(FRAME[:, 240:1040]), crop)
-    whole = cut(FRAME, crop)
+    centered = frames(crop).cut(np.ascontiguousarray(FRAME[:, 240:1040]))
+    whole = frames(crop).cut(FRAME)
     assert centered.shape == whole.shape
     shown = centered.any(axis=2)
     np.testing.assert_array_equal(centered[shown], whole[shown])
@@ -95,11 +99,11 @@ def test_a_wider_crop_is_what_a_loader_reads_back(image_format, crop):
     preprocessing = Preprocessing.of(image_format, crop, 96, 90, CAMERA)
     seen = preprocessing.apply(FRAME)
     if image_format == "source":
-        np.testing.assert_array_equal(seen, cut(FRAME, crop))
+        np.testing.assert_array_equal(seen, frames(crop).cut(FRAME))
         assert preprocessing.image_size == len(seen)
     else:
         np.testing.assert_array_equal(seen, read_back(preprocessing.encode(FRAME)))
-        np.testing.assert_array_equal(preprocessing.as_stored(cut(FRAME, crop)), seen)
+        np.testing.assert_array_equal(preprocessing.as_stored(frames(crop).cut(FRAME)), seen)
         np.testing.assert_array_equal(preprocessing.apply(seen), seen)
 
 

@@ -77,7 +77,7 @@ def test_decoded_joints_lie_on_the_map():
 
 def test_the_joints_of_heatmaps_are_all_but_the_head():
     joints = torch.arange(2 * len(JOINTS) * 3).reshape(2, len(JOINTS), 3)
-    assert torch.equal(select_heatmap_joints(joints), joints[:, list(SKELETON.heatmap_joints)])
+    assert torch.equal(select_heatmap_joints(joints, SKELETON), joints[:, list(SKELETON.heatmap_joints)])
 
 
 def test_constants_are_buffers_that_no_checkpoint_holds():

@@ -6,7 +6,7 @@ import torch
 from models.losses import LossWeights, PoseLoss, heatmap_loss, reconstruction_loss
 from models.xr_egopose import SKELETON
 
-UNWEIGHTED = PoseLoss(LossWeights(pose=1, cosine=1, bone=1))
+UNWEIGHTED = PoseLoss(LossWeights(pose=1, cosine=1, bone=1), SKELETON)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_by_loops(poses):
     assert float(terms["pose"]) == pytest.approx(distance / 3, rel=1e-5)
     assert float(terms["cosine"]) == pytest.approx(-cosine / 3, rel=1e-5)
     assert float(terms["bone"]) == pytest.approx(length / 3, rel=1e-5)
-    terms = PoseLoss(LossWeights())(predicted, true)
+    terms = PoseLoss(LossWeights(), SKELETON)(predicted, true)
     expected = 0.1 * distance / 3 - 0.01 * cosine / 3 + 0.5 * length / 3
     assert float(sum(terms.values())) == pytest.approx(expected, rel=1e-5)
 
@@ -65,6 +65,6 @@ def test_the_losses_are_in_full_precision_under_bf16(poses):
 
 
 def test_constants_are_buffers_that_no_checkpoint_holds():
-    loss = PoseLoss(LossWeights())
+    loss = PoseLoss(LossWeights(), SKELETON)
     assert not loss.state_dict()
     assert {buffer.device.type for buffer in loss.to("meta").buffers()} == {"meta"}

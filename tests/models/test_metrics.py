@@ -85,10 +85,10 @@ def test_found_joints():
 
 
 def test_bones_that_grow(poses):
-    np.testing.assert_allclose(bone_length_errors(poses, poses), 0)
+    np.testing.assert_allclose(bone_length_errors(poses, poses, SKELETON), 0)
     moved = poses + 3.0
-    np.testing.assert_allclose(bone_length_errors(moved, poses), 0, atol=1e-12)
-    doubled = bone_length_errors(2 * poses, poses)
+    np.testing.assert_allclose(bone_length_errors(moved, poses, SKELETON), 0, atol=1e-12)
+    doubled = bone_length_errors(2 * poses, poses, SKELETON)
     assert doubled.shape == (5, 14)
     np.testing.assert_allclose(doubled[:, 0], np.linalg.norm(poses[:, 1] - poses[:, 0], axis=1))
 
@@ -107,7 +107,7 @@ def test_a_scale_is_undone_and_nothing_else(poses):
 
 def test_bones_get_given_lengths_and_keep_their_directions(poses):
     lengths = np.arange(1.0, 17)
-    adjusted = adjust_bones(poses, lengths)
+    adjusted = adjust_bones(poses, lengths, SKELETON)
     np.testing.assert_allclose(adjusted[:, 0], poses[:, 0])
     for joint, parent in enumerate(SKELETON.parents):
         if joint == parent:
@@ -116,13 +116,15 @@ def test_bones_get_given_lengths_and_keep_their_directions(poses):
         np.testing.assert_allclose(np.linalg.norm(bone, axis=1), lengths[joint])
         cosine = (bone * before).sum(1) / np.linalg.norm(bone, axis=1) / np.linalg.norm(before, axis=1)
         np.testing.assert_allclose(cosine, 1)
-    assert np.isfinite(adjust_bones(np.zeros_like(poses), lengths)).all()
+    assert np.isfinite(adjust_bones(np.zeros_like(poses), lengths, SKELETON)).all()
 
 
 def test_the_same_posture_of_a_body_of_other_proportions_is_the_same_bone_aligned_pose(poses):
-    other = adjust_bones(poses, np.random.default_rng(3).uniform(0.5, 2, 16))
+    other = adjust_bones(poses, np.random.default_rng(3).uniform(0.5, 2, 16), SKELETON)
     assert joint_errors(align(other, poses), poses).max() > 0.1
-    np.testing.assert_allclose(bone_aligned_errors(similar(other), poses), 0, atol=1e-9)
+    np.testing.assert_allclose(bone_aligned_errors(similar(other), poses, SKELETON), 0, atol=1e-9)
     # where all bodies are alike the error is that of Procrustes, also of a pose that is wrong
-    alike, wrong = adjust_bones(poses, np.ones(16)), adjust_bones(poses[::-1], np.ones(16))
-    np.testing.assert_allclose(bone_aligned_errors(wrong, alike), joint_errors(align(wrong, alike), alike), atol=1e-12)
+    alike, wrong = (adjust_bones(some, np.ones(16), SKELETON) for some in (poses, poses[::-1]))
+    np.testing.assert_allclose(
+        bone_aligned_errors(wrong, alike, SKELETON), joint_errors(align(wrong, alike), alike), atol=1e-12
+    )

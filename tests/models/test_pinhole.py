@@ -50,6 +50,21 @@ def test_project_is_opencvs_for_any_distortion(distortion):
     np.testing.assert_allclose(camera.project(points), opencv_project(camera, points), atol=1e-9)
 
 
+def test_only_tangential_distortion_is_asymmetric():
+    """Where OpenCV projects a mirrored and a turned scene, against the mirrored and the turned image."""
+    assert camera_of((-0.2, 0.05, 0.0, 0.0, 0.01)).asymmetry() < 1e-9
+    camera = camera_of(FEW)
+    points = camera.back_project(np.stack(np.meshgrid(np.arange(640.0), np.arange(480.0)), -1).reshape(-1, 2)[::97])
+    focal, center = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
+    x, y = ((opencv_project(camera, points) - center) / focal).T
+    largest = 0.0
+    for image, scene in (([-x, y], [-1, 1]), ([-x, -y], [-1, -1]), ([-y, x], None)):
+        moved = points[:, [1, 0, 2]] * [-1, 1, 1] if scene is None else points * [*scene, 1]
+        off = opencv_project(camera, moved) - (np.stack(image, axis=1) * focal + center)
+        largest = max(largest, np.linalg.norm(off, axis=1).max())
+    assert camera.asymmetry() == pytest.approx(largest, rel=0.1)
+
+
 @pytest.mark.parametrize("distortion", [(0.0,) * 5, FEW, ALL])
 def test_back_project_is_opencvs(distortion):
     camera = camera_of(distortion)
