@@ -81,17 +81,16 @@ class Camera(ABC):
 
     def asymmetry(self) -> float:
         """Return by how much `turned` can be wrong within the image (pixels): 0 but for tangential distortion."""
-        angles, around = np.meshgrid(
-            np.radians(self.lens_angle) * np.linspace(0.1, 1, 10), np.linspace(0, 2 * np.pi, 65)
-        )
-        rays = np.stack([np.sin(angles) * np.cos(around), np.sin(angles) * np.sin(around), np.cos(angles)], axis=-1)
-        pixels, largest = self.project(rays), 0.0
+        u, v = np.meshgrid(np.linspace(0, self.width - 1, 33), np.linspace(0, self.height - 1, 33))
+        pixels, largest = np.stack([u, v], axis=-1).reshape(-1, 2), 0.0
+        rays = self.back_project(pixels)
+        shown = rays[:, 2] >= np.cos(np.radians(self.lens_angle))
+        pixels, rays = pixels[shown], rays[shown]
         for linear in (np.array([[-1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, -1.0], [1.0, 0.0]]), -np.eye(2)):
             moved = self.turned(linear)
             seen = self.project(np.concatenate([rays[..., :2] @ linear.T, rays[..., 2:]], axis=-1))
             off = np.linalg.norm(pixels @ moved[:, :2].T + moved[:, 2] - seen, axis=-1)
-            inside = self.visibility(pixels, rays) == IN_IMAGE
-            largest = max(largest, float(off[inside].max(initial=0.0)))
+            largest = max(largest, float(off.max(initial=0.0)))
         return largest
 
     @abstractmethod

@@ -134,10 +134,10 @@ def test_a_users_program_is_type_checked(wheel, tmp_path):
     (tmp_path / "program.py").write_text(
         "from engine.cli.progress import write_line\n"
         "from loaders import DataConfig\n"
-        "from models.camera import XR_EGOPOSE\n"
+        "from models.xr_egopose import CAMERA\n"
         "from tools.machine.finding import Finding\n"
         "reveal_type(DataConfig.batch_size)\n"
-        "reveal_type(XR_EGOPOSE.fx)\n"
+        "reveal_type(CAMERA.fx)\n"
         "reveal_type(Finding('ok', '').found)\n"
         "write_line(b'no text')\n"
     )

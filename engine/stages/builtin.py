@@ -51,7 +51,8 @@ class BuiltInStage(Stage):
     def build_model(self) -> nn.Module:
         if self.config.network is None:
             return self.build_engines()
-        return build_own_network(self.config.network, self.image_size, self.heatmap_size, self.skeleton, self.given)
+        given = self.given.format(heatmaps=len(self.skeleton.heatmap_joints))
+        return build_own_network(self.config.network, self.image_size, self.heatmap_size, self.skeleton, given)
 
     def predict(self, model: nn.Module, batch: PoseBatch) -> Prediction:
         return self.predict_from(model, self.inputs(batch))
@@ -97,7 +98,7 @@ class Train3d(BuiltInStage):
     outputs = ()
     metric = "mpjpe_mm"
     returns = (("joints_3d",), ("joints_3d", "reconstruction"))
-    given = "heatmaps (B, K, S, S)"
+    given = "heatmaps (B, {heatmaps}, S, S)"
 
     def build_engines(self) -> nn.Module:
         return LiftingNet(self.heatmap_size, len(self.skeleton.heatmap_joints), len(self.skeleton))

@@ -15,6 +15,7 @@ from loaders import PoseBatch
 from models import heatmaps
 from models.heatmap_net import heatmap_size
 from models.losses import LossWeights, PoseLoss, reconstruction_loss
+from models.xr_egopose import SKELETON
 
 pytestmark = pytest.mark.slow
 

@@ -108,7 +108,7 @@ def test_weights_begin_another_stage(runs):
     source = runs["train2d", ATTENTION] / "last.pt"
     stage = STAGES["finetune"](ModelConfig(backbone=ATTENTION), 64)
     model = stage.build_model()
-    state = checkpoint.load_network(source, "heatmap_net")
+    state = checkpoint.load_network(source, "heatmap_net", stage.skeleton)
     stage.load_weights(model, {"heatmap_net": state}, source)
     assert all(torch.equal(value, state[name]) for name, value in model.heatmap_net.state_dict().items())
     other = STAGES["finetune"](ModelConfig(backbone=CONVOLUTIONS), 64)

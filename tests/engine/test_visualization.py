@@ -1,10 +1,16 @@
+import functools
+
 import numpy as np
 import pytest
 
-from engine.visualization import BLUE, ORANGE, overlay, overlay_grid
-from models.xr_egopose import JOINTS
+from engine import visualization
+from engine.visualization import BLUE, ORANGE
+from models.xr_egopose import JOINTS, SKELETON
 
 GRAY = 90
+
+overlay = functools.partial(visualization.overlay, skeleton=SKELETON)
+overlay_grid = functools.partial(visualization.overlay_grid, skeleton=SKELETON)
 
 
 def blank(size=256):

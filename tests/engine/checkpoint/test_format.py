@@ -20,6 +20,7 @@ from engine.stages import STAGES, ModelConfig
 from loaders import InputError
 from models.heatmap_net import HeatmapNet
 from models.pose_net import PoseNet
+from models.xr_egopose import SKELETON
 from tests.checkpoint_factory import checkpoint_of, make_checkpoint, make_resume_state
 from tests.engine.training_runs import flags, run
 from tests.shard_factory import make_shard_set
@@ -72,7 +73,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         checkpoint.load(tmp_path / "old.pt")
     checkpoint.save(tmp_path / "2d.pt", checkpoint_of(weights={"heatmap_net": {}}))
     with pytest.raises(InputError, match="holds no lifting_net, only heatmap_net"):
-        checkpoint.load_network(tmp_path / "2d.pt", "lifting_net")
+        checkpoint.load_network(tmp_path / "2d.pt", "lifting_net", SKELETON)
     torch.save({"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "stage": "train2d"}, tmp_path / "few.pt")
     with pytest.raises(InputError, match="holds no image_size: it was altered"):
         checkpoint.load(tmp_path / "few.pt")

@@ -9,6 +9,7 @@ from engine.evaluation.comparison import OtherFrames, compare
 from engine.evaluation.metrics import FrameErrors
 from engine.evaluation.per_frame import find_table
 from loaders.errors import InputError
+from models.xr_egopose import SKELETON
 
 KEYS = [f"female_001_a_a-env_00{recording}-{frame:06d}" for recording in range(12) for frame in range(30)]
 
@@ -19,7 +20,14 @@ def errors():
     random = np.random.default_rng(0)
     values = random.uniform(20, 200, len(KEYS))
     groups = tuple("Gaming" if frame % 3 else "Walking" for frame in range(len(KEYS)))
-    return FrameErrors(groups, np.repeat(np.arange(12), 30), {"mpjpe_mm": values}, pose=values[:, None])
+    return FrameErrors(
+        groups,
+        ("Gaming", "Walking"),
+        SKELETON,
+        np.repeat(np.arange(12), 30),
+        {"mpjpe_mm": values},
+        pose=values[:, None],
+    )
 
 
 def write_table(path, keys, values, title="mpjpe_mm"):

@@ -57,16 +57,19 @@ def test_recordings_of_unequal_length_keep_their_frames():
     assert (sums[:, 0] == 0).all()
 
 
+NAMES = ("Gaming", "Patting", "Walking")
+
+
 def test_groups_have_means_and_intervals_of_their_own():
     groups = ["Gaming"] * 6 + ["Walking"] * 2 + [None] * 2
     recordings = np.array([0, 0, 1, 1, 2, 2, 0, 1, 0, 1])
     values = {"a": np.array([1.0, 2, 3, 4, 5, 6, 20, 30, 100, np.nan]), "none": np.full(10, np.nan)}
-    means = group_means(values, groups)
+    means = group_means(values, groups, NAMES)
     assert means == {"a": {ALL: pytest.approx(19), GROUP_MEAN: 14.25, "Gaming": 3.5, "Walking": 25}, "none": {}}
-    intervals = group_intervals(values, groups, recordings)
+    intervals = group_intervals(values, groups, NAMES, recordings)
     assert intervals["none"] == {}
     assert intervals["a"].keys() == means["a"].keys()
     assert intervals["a"]["Walking"] == [20, 30]
     assert 1 <= intervals["a"]["Gaming"][0] < 3.5 < intervals["a"]["Gaming"][1] <= 6
-    assert intervals == group_intervals(values, groups, recordings)
-    assert intervals != group_intervals(values, groups, recordings, seed=1)
+    assert intervals == group_intervals(values, groups, NAMES, recordings)
+    assert intervals != group_intervals(values, groups, NAMES, recordings, seed=1)

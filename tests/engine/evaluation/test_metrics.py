@@ -13,12 +13,15 @@ from engine.evaluation.metrics import frame_errors
 from engine.evaluation.predictions import Predictions
 from engine.evaluation.summary import notes_on, summarize
 from engine.report.tables import action_table, joint_table
+from loaders.format.manifest import Manifest
+from loaders.preprocessing import Preprocessing
 from models.camera import IN_IMAGE, IN_LENS, UNSEEN
 from models.head import HeadPosition
 from models.metrics import align
-from models.xr_egopose import ACTION_GROUPS, HEAD, JOINTS, SKELETON
+from models.xr_egopose import ACTION_GROUPS, CAMERA, HEAD, JOINTS, SKELETON
 
 ACTIONS = ["Dribble", "walking_mixamo_com", "Boxing_mixamo_com_12", "an_unknown_action", "Charge", "walking", "Patting"]
+MANIFEST = Manifest({}, Preprocessing.of("raw", "square", 64, 0, CAMERA), (), (), tuple(ACTIONS), {})
 GROUPS = ["Gaming", "Walking", "Gaming", None, "Gaming", "Walking", "Patting"]
 
 
@@ -53,7 +56,7 @@ def mean_pose():
 def errors(predictions, mean_pose):
     necks = np.random.default_rng(2).normal(size=(7, 3))
     head = HeadPosition((0.1, 0.2, 0.3), (0.0, 0.0, 0.0))
-    return frame_errors(predictions, ACTIONS, mean_pose, head=head, necks=necks, frame_pixels=12.5)
+    return frame_errors(predictions, MANIFEST, mean_pose, head=head, roots=necks, frame_pixels=12.5)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +86,14 @@ def test_groups_follow_the_papers_table(metrics):
     assert metrics["recordings_per_group"] == {"All": 3, "Gaming": 3, "Patting": 1, "Walking": 2}
     means = [metrics["mpjpe_mm"][group] for group in ("Gaming", "Patting", "Walking")]
     assert metrics["mpjpe_mm"][GROUP_MEAN] == pytest.approx(sum(means) / 3)
-    few, absent = notes_on(metrics)
+    few, absent = notes_on(metrics, list(ACTION_GROUPS))
     assert "unreliable: they rest on 3 recordings" in few
     assert "over 3 of the nine groups: no frames of Gesticulating, Greeting, " in absent
 
 
 def test_nothing_is_said_of_thirty_recordings_with_all_groups(metrics):
     whole = {"recordings_per_group": {ALL: 30}, "frames_per_group": dict.fromkeys((ALL, *ACTION_GROUPS), 9)}
-    assert notes_on(whole) == []
+    assert notes_on(whole, list(ACTION_GROUPS)) == []
 
 
 def test_the_error_in_the_camera_frame_is_that_of_poses_hung_on_the_head(predictions, metrics):
@@ -145,14 +148,14 @@ def test_error_in_the_image(predictions, metrics):
 
 def test_what_is_not_predicted_is_skipped(predictions, mean_pose):
     flat = dataclasses.replace(predictions, joints_3d=None)
-    errors = frame_errors(flat, ACTIONS, mean_pose)
+    errors = frame_errors(flat, MANIFEST, mean_pose)
     assert errors.unit == "px"
     assert errors.ranked[6] == 0
     metrics = summarize(errors)
     assert not [key for key in metrics if "mpjpe" in key or "jitter" in key]
     assert "mean pose" not in action_table(metrics).to_text()
     lifted = dataclasses.replace(predictions, joints_2d=None)
-    metrics = summarize(frame_errors(lifted, ACTIONS, None))
+    metrics = summarize(frame_errors(lifted, MANIFEST, None))
     assert not [key for key in metrics if "2d" in key or "baseline" in key or "camera" in key]
     assert "camera" not in action_table(metrics).to_text()
     assert joint_table(metrics).titles == ["MPJPE mm"]

@@ -12,7 +12,7 @@ from engine.loaded_model import LoadedModel, read_model
 from engine.precision import Precision
 from engine.stages import STAGES, ModelConfig
 from loaders.codecs import decode
-from loaders.preprocessing import Circle, Preprocessing, cut, resize
+from loaders.preprocessing import Circle, Preprocessing, resize
 from models.head import HeadPosition
 from models.xr_egopose import CAMERA, HEAD, JOINTS, NECK, SKELETON
 from tests.checkpoint_factory import make_checkpoint
@@ -144,7 +144,7 @@ def test_without_the_heads_place_there_is_no_camera_frame():
 @pytest.mark.parametrize("crop", ["square", "lens", "full"])
 def test_a_square_of_the_stored_size_is_the_crop_itself(crop, quarters):
     pixels, points = scene()
-    stored = resize(cut(painted(pixels), crop), 300)
+    stored = resize(Preprocessing.of("source", crop, 0, 0, CAMERA).cut(painted(pixels)), 300)
     poses = trained_on(crop, points, image_size=300)([np.rot90(stored, quarters)], rotate=90 * quarters)
     expected = CAMERA.transfer(pixels, CAMERA.cropped(crop, 300))
     expected = counterclockwise(expected - 149.5, quarters) + 149.5

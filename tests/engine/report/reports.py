@@ -11,7 +11,7 @@ from engine.evaluation.summary import summarize
 from engine.report.writer import write_report
 from loaders import ShardSet
 from models.camera import IN_IMAGE
-from models.xr_egopose import SKELETON
+from models.xr_egopose import ACTION_GROUPS, JOINTS
 
 EVALUATION = {
     "checkpoint": "runs/<b>&amp;/best.pt",
@@ -20,6 +20,11 @@ EVALUATION = {
     "network": None,
     "image_size": 128,
     "split": "test",
+    "dataset": "xR-EgoPose",
+    "joints": JOINTS,
+    "root": "Neck",
+    "action_groups": list(ACTION_GROUPS),
+    "frame": "1280x800",
     "generated": False,
     "notes": ["A note."],
 }
@@ -28,7 +33,9 @@ EVALUATION = {
 def predictions_of(shard_set):
     """Predictions that are off by a little, more in later frames."""
     pose, meta = shard_set.labels()
-    true_3d, true_2d = pose[..., 2:] - pose[:, :1, 2:], pose[:, list(SKELETON.heatmap_joints), :2]
+    skeleton = shard_set.manifest.skeleton
+    true_3d = pose[..., 2:] - pose[:, skeleton.root : skeleton.root + 1, 2:]
+    true_2d = pose[:, list(skeleton.heatmap_joints), :2]
     noise = np.random.default_rng(0).normal(size=true_3d.shape) * 0.02 * np.arange(len(meta))[:, None, None]
     return Predictions(
         index=np.arange(len(meta)),
@@ -43,7 +50,7 @@ def predictions_of(shard_set):
 
 def write(folder, shards, predictions, **changes):
     shard_set = ShardSet(shards, "test")
-    errors = frame_errors(predictions, shard_set.manifest.actions, mean_pose(shard_set))
+    errors = frame_errors(predictions, shard_set.manifest, mean_pose(shard_set))
     metrics = summarize(errors) | {"evaluation": EVALUATION | changes}
     keys = [shard_set.key(index) for index in range(len(shard_set))]
     rows = {key: row for row, key in enumerate(keys[1:])}

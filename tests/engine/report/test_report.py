@@ -15,7 +15,7 @@ from engine.report.pose_plots import body_axes, look
 from engine.report.tables import published_table
 from engine.visualization import BLUE, ORANGE
 from loaders import DataConfig, ShardSet, build_loader
-from models.xr_egopose import ACTION_GROUPS, JOINTS, world_to_camera
+from models.xr_egopose import ACTION_GROUPS, JOINTS, SKELETON, world_to_camera
 from tests.browser import DESKTOP, PHONE, visit
 from tests.engine.report.reports import EVALUATION, predictions_of, write
 from tests.shard_factory import COLORS, make_shard_set
@@ -165,7 +165,7 @@ def test_an_example_shows_what_the_network_sees(tmp_path, image_format):
     shards = make_shard_set(tmp_path / "shards", {"test": 3}, image_size=96, image_format=image_format)
     shard_set = ShardSet(shards, "test")
     predictions = predictions_of(shard_set)
-    errors = frame_errors(predictions, shard_set.manifest.actions, None)
+    errors = frame_errors(predictions, shard_set.manifest, None)
     examples = collect_examples(shard_set, predictions, errors, image_size=64, count=1)
     loader = build_loader(DataConfig(shards=shards, batch_size=3, backend="torch", image_size=64), "test")
     batch = next(iter(loader))
@@ -240,7 +240,7 @@ def test_the_front_view_shows_a_person_upright_and_from_the_front():
         pose[JOINTS.index(name)] = place
     world_in_camera = world_to_camera(np.array([0, 1.7, 0.1]), np.array([-70.0, 30, 10]))[:3, :3]
     seen = pose @ world_in_camera.T
-    body = body_axes(seen, world_in_camera @ [0.0, 1, 0])
+    body = body_axes(seen, world_in_camera @ [0.0, 1, 0], SKELETON)
     np.testing.assert_allclose(seen @ body.T, pose, atol=1e-12)
     front, side = (look(seen @ body.T, azimuth) for azimuth in (0.0, -90.0))
     left, right, hand = (JOINTS.index(name) for name in ("LeftArm", "RightArm", "LeftHand"))
