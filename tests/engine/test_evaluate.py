@@ -97,7 +97,7 @@ def test_the_metrics_are_those_of_the_frames(tmp_path, capsys, shards, finetuned
     (row,) = [line for line in said.splitlines() if line.startswith("All ")]
     assert f"{metrics['mpjpe_mm']['All']:.1f}" in row
     assert "unreliable: they rest on 1 recording," in said
-    assert "does not say where Head is" in said
+    assert "does not say where the head is" in said
     assert said.splitlines()[-1] == f"report: {tmp_path / 'report' / 'report.html'}"
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert written == {
@@ -123,7 +123,7 @@ def test_poses_are_placed_before_the_camera_by_the_checkpoints_head(tmp_path, ca
         for (_, joints_3d, *_), pose in frames
     ]
     assert metrics["camera_mpjpe_mm"]["All"] == pytest.approx(np.mean(expected), rel=1e-4)
-    assert "does not say where Head is" not in capsys.readouterr().out
+    assert "does not say where the head is" not in capsys.readouterr().out
 
 
 def test_two_checkpoints_are_compared_frame_by_frame(tmp_path, capsys, shards, finetuned):
