@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 import tyro
 
@@ -21,20 +21,24 @@ from loaders.system.cores import available_cores
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.os_errors import DiskFullError, format_bytes
 from models.camera import Crop
-from models.xr_egopose import CAMERA
+from tools.dataset.source import XR_EGOPOSE
 from tools.parallel import Meter, over_cluster, over_processes
 from tools.sharding import resume_state
 from tools.sharding.description import describe
 from tools.sharding.forecast import show_forecast
 from tools.sharding.plan import Order, Plan, make_plan, reasons
-from tools.sharding.resume_state import ShardResult
+from tools.sharding.resume_state import Recipe, ShardResult
 from tools.sharding.work import Work, find_work, finished_result
 from tools.sharding.writer import GO_ON, ShardJob, estimate, write_shard
+from tools.sources import Source
+from tools.sources.opening import open_source
 
 logger = logging.getLogger(__name__)
 
 Component = Literal["rgba", "json", "worldp", "depth", "objectId", "rot"]
 SplitName = Literal["train", "val", "test"]
+_USUAL: Final[tuple[Component, ...]] = ("rgba", "json", "worldp")
+"""What samples hold unless something else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +46,20 @@ class ShardFlags(Command):
     """Flags of ``tools.shard``."""
 
     dataset: Annotated[Path, tyro.conf.arg(aliases=("--root",))]
-    """Folder of the dataset, with TrainSet, ValSet and TestSet (path)."""
+    """Folder of the dataset, with TrainSet, ValSet and TestSet, or what --source reads (path)."""
+    source: str = XR_EGOPOSE
+    """Class that reads the dataset, as package.module:Class or path/to/file.py:Class, for data of your own; see
+    docs/extending.md."""
     output: Path
     """Folder of the shard set (path); one that a run with the same options left unfinished is continued."""
-    components: tuple[Component, ...] = ("rgba", "json", "worldp")
-    """What a sample holds beside its labels. Few frames have rot, and lacking it is no defect."""
+    components: tuple[Component, ...] | None = None
+    """What a sample holds beside its labels; None takes rgba, json and worldp, as far as the dataset has them.
+    Few frames have rot, and lacking it is no defect."""
     crop: Crop = "square"
-    """Which square of a frame is stored: its center, all that the lens shows, or all 1280 columns. What it holds beyond
+    """Which square of a frame is stored: its center, all that the lens shows, or all of the frame. What it holds beyond
     the frame is black."""
     image_format: Format = "jpeg"
-    """How images are stored: raw needs no decoding; source keeps the dataset's own files, 1280x800 pixels, and loaders
+    """How images are stored: raw needs no decoding; source keeps the dataset's own PNG files, whole, and loaders
     crop them."""
     image_size: int = 368
     """Side of the stored images (pixels)."""
@@ -94,11 +102,12 @@ class ShardFlags(Command):
 @command("tools.shard", "Turn the dataset into webdataset tar shards with DALI indices and a manifest.")
 def main(flags: ShardFlags) -> int:
     """Write the shard set."""
-    components = tuple(name for name in get_args(Component) if name in flags.components)
-    preprocessing = Preprocessing.of(flags.image_format, flags.crop, flags.image_size, flags.quality, CAMERA)
+    source = open_source(flags.source, flags.dataset)
+    components = _components(flags, source)
+    preprocessing = Preprocessing.of(flags.image_format, flags.crop, flags.image_size, flags.quality, source.camera)
     workers = flags.workers or available_cores()
     plan = make_plan(
-        flags.dataset, flags.split, flags.subjects, components, order=flags.order, seed=flags.seed, workers=workers
+        source, flags.split, flags.subjects, components, order=flags.order, seed=flags.seed, workers=workers
     )
     _check_plan(flags, plan)
     for note, frames in plan.notes.items():
@@ -113,18 +122,19 @@ def main(flags: ShardFlags) -> int:
         "subjects": sorted(set(flags.subjects)),
         "frames": plan.digest(),
     }
+    recipe = Recipe(source, options, preprocessing)
     if flags.dry_run:
         Destination(flags.output).check()
-        if resume_state.is_finished(flags.output, options, preprocessing):
+        if resume_state.is_finished(flags.output, recipe):
             _say_finished(flags)
         else:
-            _forecast(flags, options, preprocessing, plan)
+            _forecast(flags, recipe, plan)
         return OK
     with resume_state.sole_writer(flags.output):
-        if resume_state.prepare(flags.output, options, preprocessing):
+        if resume_state.prepare(flags.output, recipe):
             _say_finished(flags)
         else:
-            _write(flags, options, preprocessing, plan)
+            _write(flags, recipe, plan)
         resume_state.discard(flags.output)
     return OK
 
@@ -146,15 +156,20 @@ def _check_plan(flags: ShardFlags, plan: Plan) -> None:
         raise InputError(f"{flags.dataset}: {found}; --components leaves out what was not extracted")
 
 
-def _find_work(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocessing, plan: Plan) -> Work:
-    return find_work(
-        flags.output,
-        plan,
-        samples_per_shard=flags.samples_per_shard,
-        components=options["components"],
-        preprocessing=preprocessing,
-        stop_at_defect=flags.on_defect == "fail",
-    )
+def _components(flags: ShardFlags, source: Source) -> tuple[Component, ...]:
+    """Return what samples hold, in their order. Raises InputError for what the dataset lacks."""
+    wanted = flags.components
+    if wanted is None:
+        wanted = tuple(name for name in _USUAL if name in source.components)
+    if lacking := [name for name in wanted if name not in source.components]:
+        raise InputError(
+            f"{source.name} has no {' and no '.join(lacking)}: --components takes {', '.join(source.components)}"
+        )
+    return tuple(name for name in get_args(Component) if name in wanted)
+
+
+def _find_work(flags: ShardFlags, recipe: Recipe, plan: Plan) -> Work:
+    return find_work(flags.output, recipe, plan, stop_at_defect=flags.on_defect == "fail")
 
 
 def _cores(flags: ShardFlags, remaining: Sequence[ShardJob]) -> int | None:
@@ -162,9 +177,9 @@ def _cores(flags: ShardFlags, remaining: Sequence[ShardJob]) -> int | None:
     return None if flags.scheduler else max(1, min(flags.workers or available_cores(), len(remaining)))
 
 
-def _forecast(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocessing, plan: Plan) -> None:
+def _forecast(flags: ShardFlags, recipe: Recipe, plan: Plan) -> None:
     """Say what `_write` would do, and raise what it would raise before its first shard."""
-    work = _find_work(flags, options, preprocessing, plan)
+    work = _find_work(flags, recipe, plan)
     expected = estimate(work.remaining)
     if flags.scheduler:
         list(over_cluster(write_shard, [], flags.scheduler))  # whether it answers and has workers
@@ -172,9 +187,9 @@ def _forecast(flags: ShardFlags, options: dict[str, Any], preprocessing: Preproc
     expected.check_room(flags.output, Destination(flags.output).free)
 
 
-def _write(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocessing, plan: Plan) -> None:
+def _write(flags: ShardFlags, recipe: Recipe, plan: Plan) -> None:
     """Write the shards that are not there yet, then the manifest."""
-    work = _find_work(flags, options, preprocessing, plan)
+    work = _find_work(flags, recipe, plan)
     remaining = work.remaining
     expected = estimate(remaining)
     if remaining:
@@ -192,7 +207,7 @@ def _write(flags: ShardFlags, options: dict[str, Any], preprocessing: Preprocess
             needed = format_bytes(samples * expected.bytes_per_sample)
             raise Failure(f"{error}: the {samples} samples to come take about {needed}: make room, {GO_ON}") from None
     results = {name: [done[job.name] for job in work.of(name)] for name in plan.splits}
-    manifest = describe(flags.output, options, preprocessing, plan, results)
+    manifest = describe(flags.output, recipe, plan, results)
     remove_partials(flags.output)  # a cluster's lost workers leave theirs behind
     write_whole(flags.output / FILE_NAME, manifest.to_json().encode())
     _summarize(flags.output, manifest.splits, meter)

@@ -15,7 +15,7 @@ from engine.cli.command import OK, Command, command
 from loaders.errors import InputError
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
-from tools.dataset.layout import SET_FOLDERS, SUBJECTS, Recording
+from tools.dataset.layout import SET_FOLDERS, SUBJECTS, ReleaseRecording
 from tools.dataset.links import link
 from tools.parallel import Meter, over_processes
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, plant
@@ -66,7 +66,7 @@ class SynthesizeFlags(Command):
         if self.defects and min(self.frames_per_subject, self.eval_frames or FEWEST_FRAMES) < FEWEST_FRAMES:
             raise InputError(f"--defects needs at least {FEWEST_FRAMES} frames per subject to plant the defects in")
 
-    def recordings(self) -> Iterator[tuple[Recording, int, int]]:
+    def recordings(self) -> Iterator[tuple[ReleaseRecording, int, int]]:
         """Yield each recording, the number of its environment, and its length (frames)."""
         for split, names in SUBJECTS.items():
             chosen = [name for name in names if name in self.subjects]
@@ -75,7 +75,7 @@ class SynthesizeFlags(Command):
                 for number in range(1, self.environments + 1):
                     name = f"env_{number:03d}"
                     path = self.output / SET_FOLDERS[split] / subject / name / "cam_down"
-                    yield Recording(split, subject, name, path), number, frames
+                    yield ReleaseRecording(split, subject, name, path), number, frames
 
     def tasks(self) -> list[Task]:
         """Divide the recordings among tasks."""

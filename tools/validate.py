@@ -14,15 +14,17 @@ from typing import Annotated, Any
 import tyro
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
-from loaders.errors import printable
+from loaders.errors import InputError, printable
 from loaders.ranges import Range, check_ranges
 from loaders.system.cores import available_cores
 from loaders.system.files import write_whole
-from tools.dataset.frames import PAIRED
-from tools.dataset.inspection import NO_ROTATIONS, Inspection, inspect_recording, modalities_in
-from tools.dataset.layout import SUBJECTS, find_recordings
+from tools.dataset.inspection import NO_ROTATIONS
 from tools.dataset.prune import prune
+from tools.dataset.source import XR_EGOPOSE, XrEgoPose
 from tools.parallel import Meter, over_processes
+from tools.sources import SPLITS, Source
+from tools.sources.inspection import Inspection
+from tools.sources.opening import find_recordings, open_source
 
 _SHOWN_FRAMES = 12
 """Frame numbers that a line of the output names at most (frames); the report has all."""
@@ -33,13 +35,15 @@ class ValidateFlags(Command):
     """Flags of ``tools.validate``."""
 
     dataset: Annotated[Path, tyro.conf.arg(aliases=("--root",))]
-    """Folder of the dataset, with TrainSet, ValSet and TestSet (path)."""
+    """Folder of the dataset, with TrainSet, ValSet and TestSet, or what --source reads (path)."""
+    source: str = XR_EGOPOSE
+    """Class that reads the dataset, as package.module:Class or path/to/file.py:Class, for data of your own."""
     deep: bool = False
     """Decode every image; without it, only the beginning and the end of each file are read."""
     report: Path | None = None
     """JSON file for the findings (path), with the number of every faulty frame."""
     prune: Path | None = None
-    """Folder to move all files of faulty frames to (path). Nothing is deleted.
+    """Folder to move all files of faulty frames to (path), of xR-EgoPose alone. Nothing is deleted.
     The rest of the dataset is then without defects, even for programs that pair files by their order.
     Files that a link shares with another recording, or with a frame without defects, stay in the dataset."""
     workers: int = 0
@@ -53,20 +57,23 @@ class ValidateFlags(Command):
 @command("tools.validate", "Find every defect of the extracted dataset; exit status 1 if there is any.")
 def main(flags: ValidateFlags) -> int:
     """Inspect the dataset, print the findings, and move the files of faulty frames if --prune is given."""
-    recordings = find_recordings(flags.dataset)
-    modalities = modalities_in(recordings)
-    inspect = functools.partial(inspect_recording, modalities=modalities, deep=flags.deep)
+    source = open_source(flags.source, flags.dataset)
+    if flags.prune and not isinstance(source, XrEgoPose):
+        raise InputError(f"--prune knows the files of {XrEgoPose.name} alone, not those of {source.name}: drop it")
+    recordings = find_recordings(source, SPLITS)
+    components = source.components_of(recordings)
+    inspect = functools.partial(source.inspect, components=components, deep=flags.deep)
     with Meter(0, "frame", "validating") as meter:
         inspections = over_processes(inspect, recordings, flags.workers or available_cores(), meter)
     absent = {
         split: tuple(subject for subject in subjects if subject not in {recording.subject for recording in recordings})
-        for split, subjects in SUBJECTS.items()
+        for split, subjects in source.subjects.items()
     }
-    sys.stdout.write("\n".join(_table(inspections, modalities)) + "\n")
-    sys.stdout.write("\n".join(_findings(inspections, absent)) + "\n")
+    sys.stdout.write("\n".join(_table(inspections, source.components, components)) + "\n")
+    sys.stdout.write("\n".join(_findings(inspections, absent, source)) + "\n")
     sound = all(inspection.sound for inspection in inspections)
     if flags.report:
-        report = _report(inspections, modalities, absent, deep=flags.deep)
+        report = _report(inspections, components, absent, deep=flags.deep)
         write_whole(flags.report, (json.dumps(report, indent=1) + "\n").encode())
     if flags.prune:
         moved, kept = prune(flags.dataset, flags.prune, inspections)
@@ -78,28 +85,29 @@ def main(flags: ValidateFlags) -> int:
     return OK if sound else CHECK_FAILED
 
 
-def _table(inspections: Sequence[Inspection], modalities: Sequence[str]) -> list[str]:
-    head = ["split", "subject", "environment", "frames", *PAIRED, "rot", "faulty", "pairing"]
+def _table(inspections: Sequence[Inspection], columns: Sequence[str], components: Sequence[str]) -> list[str]:
+    """Return a line for each recording; each of its frames should have ``components``, among the ``columns``."""
+    head = ["split", "subject", "environment", "frames", *columns, "faulty", "pairing"]
     rows = []
     for inspection in inspections:
         recording = inspection.recording
-        counts = [inspection.frames, *(inspection.counts[modality] for modality in (*PAIRED, "rot"))]
+        counts = [inspection.frames, *(inspection.counts[column] for column in columns)]
         numbers = map(str, [*counts, len(inspection.bad_frames)])
-        rows.append([recording.split, recording.subject, recording.name, *numbers, _pairing(inspection, modalities)])
+        rows.append([recording.split, recording.subject, recording.name, *numbers, _pairing(inspection, components)])
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     ]
 
 
-def _pairing(inspection: Inspection, modalities: Sequence[str]) -> str:
+def _pairing(inspection: Inspection, components: Sequence[str]) -> str:
     if inspection.misaligned:
         return f"misaligned at equal counts: {'; '.join(', '.join(group) for group in inspection.misaligned)}"
-    complete = all(inspection.counts[modality] == inspection.frames for modality in modalities)
+    complete = all(inspection.counts[name] == inspection.frames for name in components)
     return "complete" if complete else "incomplete"
 
 
-def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ...]]) -> list[str]:
+def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ...]], source: Source) -> list[str]:
     lines = []
     for inspection in inspections:
         name = f"{inspection.recording.subject} {inspection.recording.name}"
@@ -111,7 +119,7 @@ def _findings(inspections: Sequence[Inspection], absent: dict[str, tuple[str, ..
     if without:
         lines.append(f"note  {NO_ROTATIONS}: {sum(without)} frames in {len(without)} recordings")
     lines += [
-        f"note  the {split} split lacks {len(names)} of its {len(SUBJECTS[split])} subjects: {', '.join(names)}"
+        f"note  the {split} split lacks {len(names)} of its {len(source.subjects[split])} subjects: {', '.join(names)}"
         for split, names in absent.items()
         if names
     ]
@@ -130,7 +138,7 @@ def _frames(frames: Sequence[int]) -> str:
 
 
 def _report(
-    inspections: Sequence[Inspection], modalities: Sequence[str], absent: dict[str, tuple[str, ...]], *, deep: bool
+    inspections: Sequence[Inspection], components: Sequence[str], absent: dict[str, tuple[str, ...]], *, deep: bool
 ) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     for inspection in inspections:
@@ -138,7 +146,7 @@ def _report(
     return {
         "sound": all(inspection.sound for inspection in inspections),
         "deep": deep,
-        "modalities": modalities,
+        "modalities": components,
         "frames": sum(inspection.frames for inspection in inspections),
         "faulty_frames": sum(len(inspection.bad_frames) for inspection in inspections),
         "faults": dict(sorted(totals.items())),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.xr_egopose import CAMERA, JOINTS
-from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, Recording
+from tools.dataset.layout import FILE_NAMES, SET_FOLDERS, SUBJECTS, ReleaseRecording
 
 EXTRA_JOINTS = ("Hips", "Spine", "LeftShoulder", "RightShoulder")
 FILE_JOINTS = (*EXTRA_JOINTS[:2], *reversed(JOINTS), *EXTRA_JOINTS[2:])
@@ -27,7 +27,7 @@ class TinyDataset:
     """What was written."""
 
     root: Path
-    recordings: list[Recording] = field(default_factory=list)
+    recordings: list[ReleaseRecording] = field(default_factory=list)
 
     def file(self, modality: str, frame: int, recording: int = 0) -> Path:
         return self.recordings[recording].file(modality, frame)
@@ -55,7 +55,7 @@ def make_dataset(
         assert subject in SUBJECTS[split]
         for name in environments:
             path = root / SET_FOLDERS[split] / subject / name / "cam_down"
-            recording = Recording(split, subject, name, path)
+            recording = ReleaseRecording(split, subject, name, path)
             dataset.recordings.append(recording)
             for frame in range(1, frames + 1) if isinstance(frames, int) else frames:
                 seed = [len(dataset.recordings), frame]
@@ -78,7 +78,7 @@ def make_crowd(root: Path, frames: int) -> Path:
 
 
 def write_frame(
-    recording: Recording, frame: int, random: np.random.Generator, modalities: Sequence[str] = MODALITIES
+    recording: ReleaseRecording, frame: int, random: np.random.Generator, modalities: Sequence[str] = MODALITIES
 ) -> None:
     points = camera_points(random)
     pixels = CAMERA.project(points)

@@ -6,37 +6,27 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 
 from loaders.codecs import PNG_HEADER, PNG_TAIL
 from models.xr_egopose import CAMERA
-from tools.dataset.frames import (
-    PAIRED,
-    decode_png,
-    distance_defect,
-    double_defect,
-    leads_nowhere,
-    name_defect,
-    number_defect,
-    png_defect,
-)
-from tools.dataset.layout import SUBJECTS, FrameError, Recording, parse_frame, read_labels
+from tools.dataset.frames import PAIRED, double_defect, leads_nowhere, name_defect
+from tools.dataset.layout import SUBJECTS, ReleaseRecording, parse_frame, read_labels
 from tools.parallel import Progress
+from tools.sources.defects import label_defects, number_defect
+from tools.sources.images import decode_png, png_defect
+from tools.sources.inspection import Inspection
+from tools.sources.source import FrameError
 
 REQUIRED: Final = ("rgba", "json")
 """Modalities that every dataset has."""
 
 NO_ROTATIONS: Final = "no rot file"
 """A note, as the release has rotations of few frames only."""
-
-_LARGEST_OFFSET: Final = 1.0
-"""Largest distance between a 2D label and the projection of its 3D label (pixels). Labels beyond it are a defect, but
-sharding stores the frame: one of the two may be right."""
 
 _UNUSED_KEYS: Final = ("camera", "char_height")
 """Keys of the layout that no sample needs."""
@@ -45,50 +35,9 @@ _NULL_HEIGHT = re.compile(rb'"char_height"\s*:\s*null')
 _NOT_FINITE = re.compile(rb"null|NaN|Infinity")
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """The findings in a recording."""
-
-    recording: Recording
-    counts: dict[str, int]
-    """Frames that have a file of each modality, ``rot`` among them (frames)."""
-    frames: int
-    """Number of frames that have a file of any modality (frames)."""
-    misaligned: tuple[tuple[str, ...], ...]
-    """Groups of modalities with equally many files of different frames: pairing them by order fails silently."""
-    defects: dict[str, tuple[int, ...]]
-    """Frames by defect."""
-    problems: tuple[str, ...]
-    """What is wrong with the recording as a whole."""
-    notes: dict[str, tuple[int, ...]]
-    """Frames by note: what is unusual about them but does no harm."""
-
-    @property
-    def bad_frames(self) -> tuple[int, ...]:
-        """Frames with any defect, ascending."""
-        return tuple(sorted({frame for frames in self.defects.values() for frame in frames}))
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.defects and not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the recording's part of the report."""
-        return {
-            "split": self.recording.split,
-            "subject": self.recording.subject,
-            "environment": self.recording.name,
-            "counts": self.counts,
-            "frames": self.frames,
-            "misaligned": self.misaligned,
-            "problems": self.problems,
-            "faults": _counted(self.defects),
-            "notes": _counted(self.notes),
-        }
-
-
-def inspect_recording(recording: Recording, progress: Progress, *, modalities: Sequence[str], deep: bool) -> Inspection:
+def inspect_recording(
+    recording: ReleaseRecording, progress: Progress, *, modalities: Sequence[str], deep: bool
+) -> Inspection:
     """Inspect every file of a recording, each frame of which should have ``modalities``.
 
     ``deep`` decodes every image instead of reading only its beginning and its end.
@@ -128,11 +77,7 @@ def _misaligned(frames: dict[str, frozenset[int]]) -> tuple[tuple[str, ...], ...
     return tuple(tuple(group) for group in alike.values() if len({frames[modality] for modality in group}) > 1)
 
 
-def _counted(frames_by_reason: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    return {reason: {"count": len(frames), "frames": frames} for reason, frames in frames_by_reason.items()}
-
-
-def modalities_in(recordings: Sequence[Recording]) -> tuple[str, ...]:
+def modalities_in(recordings: Sequence[ReleaseRecording]) -> tuple[str, ...]:
     """Return the modalities of the dataset: the required ones, and others that any recording has."""
     return tuple(
         modality
@@ -172,9 +117,9 @@ def _inspect_file(modality: str, path: Path, *, deep: bool) -> tuple[list[str], 
         if modality == "rot":
             defect = "" if path.stat().st_size else "file is empty"
         elif deep:
-            decode_png(modality, path.read_bytes())
+            decode_png(modality, path.read_bytes(), CAMERA)
         else:
-            defect = png_defect(modality, *_ends(path))
+            defect = png_defect(modality, *_ends(path), CAMERA)
     except FrameError as error:
         return [str(error)], []
     except OSError as error:
@@ -189,10 +134,7 @@ def _inspect_labels(text: bytes) -> tuple[list[str], list[str]]:
     except FrameError as error:
         # after the colon it says where in this one file
         return [str(error).partition(": ")[0]], notes
-    defects = [far] if (far := distance_defect(labels.joints_3d)) else []
-    distance = np.linalg.norm(CAMERA.project(labels.joints_3d) - labels.joints_2d, axis=1)
-    if distance.max() > _LARGEST_OFFSET:
-        defects.append(f"2D labels more than {_LARGEST_OFFSET:g} pixel off the camera model")
+    defects = label_defects(labels, CAMERA)
     defects += [f"no key {key}" for key in _UNUSED_KEYS if f'"{key}"'.encode() not in text]
     if _NOT_FINITE.search(text):
         frame = parse_frame(text)

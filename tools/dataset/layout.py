@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from loaders.errors import InputError, printable
 from loaders.system.files import is_data
 from models.xr_egopose import JOINTS
+from tools.sources.opening import LARGEST
+from tools.sources.source import FrameError, FrameLabels, Recording
 
 SET_FOLDERS: Final = {"train": "TrainSet", "val": "ValSet", "test": "TestSet"}
 
@@ -61,21 +63,13 @@ FILE_NAMES: Final = {
 
 _FRAME_NUMBER = re.compile(r"(\d+)\.[A-Za-z]+$")
 
-_LARGEST: Final = float(np.finfo(np.float32).max) / 1000
-"""A larger label may become infinite as float32 when it is scaled to the size of an image."""
-
 
 @dataclass(frozen=True)
-class Recording:
-    """One recording: a subject in one environment."""
+class ReleaseRecording(Recording):
+    """A recording of the released dataset, whose ``path`` is the ``cam_down`` folder with a folder per modality.
 
-    split: str
-    subject: str
-    """Name of the subject's folder, as far as it can be printed."""
-    name: str
-    """Name of the environment's folder, as far as it can be printed."""
-    path: Path
-    """The ``cam_down`` folder, which holds a folder per modality."""
+    Subject and name are those of its folders, as far as they can be printed.
+    """
 
     def file(self, modality: str, frame: int) -> Path:
         """Return the path of a frame's file, whether or not it exists."""
@@ -111,7 +105,7 @@ def differ(paths: Sequence[Path]) -> bool:
 
 def find_recordings(
     dataset: Path, splits: Sequence[str] = tuple(SET_FOLDERS), subjects: Sequence[str] = ()
-) -> list[Recording]:
+) -> list[ReleaseRecording]:
     """Return the recordings below ``dataset`` in the order of split, subject, environment.
 
     ``subjects`` selects some; empty takes all. Raises InputError if the folder or a named subject does not exist, or
@@ -135,10 +129,10 @@ def find_recordings(
     return recordings
 
 
-def recordings_of(subject: Path, split: str) -> list[Recording]:
+def recordings_of(subject: Path, split: str) -> list[ReleaseRecording]:
     """Return the recordings in a subject's folder, wherever that is."""
     return [
-        Recording(split, printable(subject.name), printable(environment.name), environment / "cam_down")
+        ReleaseRecording(split, printable(subject.name), printable(environment.name), environment / "cam_down")
         for environment in _folders(subject)
         if (environment / "cam_down").is_dir()
     ]
@@ -147,27 +141,6 @@ def recordings_of(subject: Path, split: str) -> list[Recording]:
 def _folders(folder: Path) -> list[Path]:
     inside = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in inside if is_data(path.name) and path.is_dir())
-
-
-class FrameError(ValueError):
-    """A frame cannot become a sample; the message is the reason."""
-
-
-class MissingFileError(FrameError):
-    """A frame has no file of a modality."""
-
-
-@dataclass(frozen=True)
-class FrameLabels:
-    """What training needs of one frame's JSON."""
-
-    action: str
-    joints_2d: NDArray[np.float64]
-    """(16, 2), pixels of the 1280x800 image."""
-    joints_3d: NDArray[np.float64]
-    """(16, 3), metres, camera frame."""
-    generated: bool = False
-    """Whether ``tools.synthesize`` made the frame."""
 
 
 def read_labels(content: bytes) -> FrameLabels:
@@ -193,7 +166,7 @@ def read_labels(content: bytes) -> FrameLabels:
     columns = [names.index(name) for name in JOINTS]
     joints_2d = _points(pixels, "pts2d_fisheye", (2, len(names)), columns)
     joints_3d = _points(centimeters, "pts3d_fisheye", (3, len(names)), columns)
-    return FrameLabels(action, joints_2d, joints_3d / 100, frame.get("generated") is True)
+    return FrameLabels(joints_3d / 100, joints_2d, action, frame.get("generated") is True)
 
 
 def parse_frame(content: bytes) -> dict[str, Any]:
@@ -232,6 +205,6 @@ def _points(rows: Any, key: str, shape: tuple[int, int], columns: list[int]) -> 
     points = table[:, columns].T
     if not np.isfinite(points).all():
         raise FrameError(f"{key} lacks values")
-    if np.abs(points).max() > _LARGEST:
+    if np.abs(points).max() > LARGEST:
         raise FrameError(f"{key} holds values beyond 32 bits")
     return points

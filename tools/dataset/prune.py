@@ -12,8 +12,9 @@ from pathlib import Path
 from loaders.errors import Failure, InputError
 from loaders.system.os_errors import format_bytes
 from tools.dataset.frames import PAIRED
-from tools.dataset.inspection import Inspection
+from tools.dataset.layout import ReleaseRecording
 from tools.dataset.links import target_inside
+from tools.sources.inspection import Inspection
 
 
 def prune(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tuple[int, Counter[Path]]:
@@ -51,13 +52,14 @@ def _plan(dataset: Path, aside: Path, inspections: Sequence[Inspection]) -> tupl
     foreign: list[tuple[Path, Path]] = []
     needed: set[Path] = set()
     for inspection in inspections:
-        bad = set(inspection.bad_frames)
+        recording, bad = inspection.recording, set(inspection.bad_frames)
+        assert isinstance(recording, ReleaseRecording)
         for modality in (*PAIRED, "rot"):
-            folder = inspection.recording.path / modality
-            linked = target_inside(folder, inspection.recording.path) is None
+            folder = recording.path / modality
+            linked = target_inside(folder, recording.path) is None
             # two recordings, or two modalities, may share a folder: each of its files is moved once
             real = folder.resolve()
-            for frame, path in inspection.recording.numbered(modality):
+            for frame, path in recording.numbered(modality):
                 if frame not in bad:
                     if linked or path.is_symlink():
                         needed.add(Path(os.path.realpath(path)))

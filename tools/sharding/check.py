@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,11 +28,12 @@ from loaders.format.sample import (
     sample_key,
 )
 from loaders.format.shard_set import check_shard
-from models.camera import Camera
-from models.xr_egopose import CAMERA
-from tools.dataset.frames import distance_defect, encode_exact, encode_image, read_file, read_rotations_file
-from tools.dataset.layout import FrameError, Recording, read_labels
+from loaders.preprocessing import Preprocessing
 from tools.parallel import Progress
+from tools.sharding.samples import encode_component, encode_image_of, stored_pose
+from tools.sources import FrameError, Recording, Source
+from tools.sources.defects import distance_defect
+from tools.sources.opening import read_component, read_labels
 
 _BLOCK: Final = 8
 """Side of the squares in which JPEGs are compared (pixels)."""
@@ -41,8 +42,19 @@ _LARGEST_MEAN: Final = 3.0
 _LARGEST_BLOCK_MEAN: Final = 16.0
 """The same within a block; another frame differs by more where anything has moved (gray levels)."""
 
+_TEXTS: Final = {"json": JSON, "rot": ROT}
+"""Components that are no images, and their members."""
+
 FrameName = tuple[str, str, int]
 """Subject, environment, frame number."""
+
+
+class Frame(NamedTuple):
+    """A frame of a dataset."""
+
+    source: Source
+    recording: Recording
+    number: int
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,10 @@ class CheckJob:
     manifest: Manifest
     deep: bool
     """Decode every image, and compare it with the dataset's."""
-    recordings: dict[tuple[str, str], Recording] | None
-    """The dataset's recordings by (subject, environment), to compare with; None compares nothing."""
+    source: Source | None = None
+    """The dataset to compare with; None compares nothing."""
+    recordings: dict[tuple[str, str], Recording] = field(default_factory=dict)
+    """Its recordings by (subject, environment)."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +138,15 @@ def _check_sample(job: CheckJob, contents: dict[str, bytes]) -> tuple[FrameName 
         findings += _other_visibility(contents, pose, manifest)
     if job.deep:
         findings += _undecodable(contents, manifest)
-    if job.recordings is not None:
+    if job.source is not None:
         recording = job.recordings.get(frame[:2])
         if recording is None:
             findings.append("the dataset has no such recording")
         else:
-            findings += _foreign_labels(recording, number, contents, pose, action_name, camera=manifest.camera)
+            theirs = Frame(job.source, recording, number)
+            findings += _foreign_labels(theirs, contents, pose, action_name, manifest.preprocessing)
             if job.deep:
-                findings += _foreign_images(recording, number, contents, manifest)
+                findings += _foreign_images(theirs, contents, manifest)
     return frame, findings
 
 
@@ -149,27 +164,19 @@ def _other_visibility(contents: dict[str, bytes], pose: NDArray[np.float32], man
 
 
 def _foreign_labels(
-    recording: Recording,
-    frame: int,
-    contents: dict[str, bytes],
-    pose: NDArray[np.float32],
-    action: str,
-    *,
-    camera: Camera,
+    frame: Frame, contents: dict[str, bytes], pose: NDArray[np.float32], action: str, preprocessing: Preprocessing
 ) -> Iterator[str]:
     """Yield what of a sample's JSON, rotations, pose and action is another than the dataset's."""
     try:
-        text = read_file(recording, "json", frame)
-        labels = read_labels(text)
-        rotations = read_rotations_file(recording, frame) if ROT in contents else None
+        labels = read_labels(*frame)
+        texts = {member: read_component(*frame, name) for name, member in _TEXTS.items() if member in contents}
     except FrameError as reason:
         yield f"the dataset's frame has {reason}"
         return
-    for member, expected_text in ((JSON, text), (ROT, rotations)):
-        if contents.get(member) not in (None, expected_text):
+    for member, text in texts.items():
+        if contents[member] != text:
             yield f"its {member} is not the dataset's"
-    expected = np.concatenate([CAMERA.transfer(labels.joints_2d, camera), labels.joints_3d], axis=1)
-    if not np.allclose(pose, expected, rtol=1e-6, atol=1e-4):
+    if not np.allclose(pose, stored_pose(labels, preprocessing), rtol=1e-6, atol=1e-4):
         yield "its pose is not the dataset's"
     if action != labels.action:
         yield f"its action is {action}, the dataset's {labels.action}"
@@ -194,16 +201,17 @@ def _undecodable(contents: dict[str, bytes], manifest: Manifest) -> Iterator[str
             yield f"{name} is {image.shape[1]}x{image.shape[0]}, not {size[1]}x{size[0]}"
 
 
-def _foreign_images(recording: Recording, frame: int, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
+def _foreign_images(frame: Frame, contents: dict[str, bytes], manifest: Manifest) -> Iterator[str]:
     """Make a sample's images anew out of the dataset's frame, and yield which are others."""
     preprocessing = manifest.preprocessing
-    for modality, name in {"rgba": manifest.image_member, **COMPONENT_MEMBERS}.items():
-        if name not in contents or name in (JSON, ROT):
+    for component, name in {"rgba": manifest.image_member, **COMPONENT_MEMBERS}.items():
+        if name not in contents or name in _TEXTS.values():
             continue
         try:
-            file = read_file(recording, modality, frame)
-            exact = name in EXACT_MEMBERS
-            expected = encode_exact(modality, file, preprocessing) if exact else encode_image(file, preprocessing)
+            if component == "rgba":
+                expected = encode_image_of(*frame, preprocessing)
+            else:
+                expected = encode_component(*frame, component, preprocessing)
         except FrameError as reason:
             yield f"the dataset's frame has {reason}"
             continue

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from loaders.codecs import decode
 from loaders.format.manifest import Manifest, Split
 from loaders.format.shard_set import ShardSet, image_data
-from loaders.preprocessing import Circle, Preprocessing, cut_window, find_circle
+from loaders.preprocessing import Circle, cut_window, find_circle
 from tools.sharding.plan import Plan
-from tools.sharding.resume_state import ShardResult
+from tools.sharding.resume_state import Recipe, ShardResult
 
 _CIRCLE_IMAGES: Final = 256
 """Stored images in which the image circle is looked for (images)."""
@@ -22,8 +22,7 @@ _CIRCLE_IMAGES: Final = 256
 
 def describe(
     output: Path,
-    options: dict[str, Any],
-    preprocessing: Preprocessing,
+    recipe: Recipe,
     plan: Plan,
     results: Mapping[str, Sequence[ShardResult]],
 ) -> Manifest:
@@ -36,9 +35,19 @@ def describe(
             tuple(result.shard for result in results[name] if result.shard.samples),
             tuple(sorted(skipped, key=lambda frame: (frame.subject, frame.environment, frame.frame))),
         )
-    lists = plan.subjects, plan.environments, plan.actions
-    manifest = Manifest(options, preprocessing, *lists, splits, plan.generated)
-    found = replace(preprocessing, image_circle=_image_circle(output, manifest))
+    manifest = Manifest(
+        options=recipe.options,
+        preprocessing=recipe.preprocessing,
+        subjects=plan.subjects,
+        environments=plan.environments,
+        actions=plan.actions,
+        splits=splits,
+        generated=plan.generated,
+        dataset=recipe.dataset,
+        skeleton=recipe.skeleton,
+        action_groups=recipe.action_groups,
+    )
+    found = replace(recipe.preprocessing, image_circle=_image_circle(output, manifest))
     return replace(manifest, preprocessing=found)
 
 

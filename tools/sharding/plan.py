@@ -18,16 +18,10 @@ from loaders.epoch_order import epoch_order
 from loaders.errors import InputError
 from loaders.format.manifest import SkippedFrame
 from loaders.format.sample import META_SHAPE, sample_key
-from tools.dataset.frames import (
-    PAIRED,
-    distance_defect,
-    double_defect,
-    name_defect,
-    number_defect,
-    read_file,
-)
-from tools.dataset.layout import SET_FOLDERS, FrameError, Recording, find_recordings, read_labels
 from tools.parallel import Meter, Progress, over_processes
+from tools.sources import SPLITS, FrameError, Recording, Source
+from tools.sources.defects import distance_defect, key_defect, number_defect
+from tools.sources.opening import find_recordings, read_labels, survey
 
 Order = Literal["random", "recording"]
 
@@ -81,7 +75,7 @@ class _Scan:
 
 
 def make_plan(
-    dataset: Path,
+    source: Source,
     splits: Sequence[str],
     subjects: Sequence[str],
     components: Sequence[str],
@@ -94,16 +88,15 @@ def make_plan(
 
     Raises InputError if the dataset is absent or empty, or if two recordings would share their keys.
     """
-    recordings = find_recordings(dataset, splits, subjects)
-    # the labels come out of the JSON, whether or not it is stored
-    scan = functools.partial(_scan, modalities=tuple(dict.fromkeys(["json", *components])))
+    recordings = find_recordings(source, splits, subjects)
+    scan = functools.partial(_scan, source, components=tuple(components))
     with Meter(len(recordings), "recording", "reading labels") as meter:
         scans = over_processes(scan, recordings, workers, meter)
     subject_index = _index(recording.subject for recording in recordings)
     environment_index = _index(recording.name for recording in recordings)
     action_index = _index(action for scan in scans for action in scan.actions.values())
     planned = {}
-    for number, split in enumerate(SET_FOLDERS):
+    for number, split in enumerate(SPLITS):
         mine = [scan for scan in scans if scan.recording.split == split]
         if mine:
             frames = sum(len(scan.actions) for scan in mine)
@@ -147,36 +140,30 @@ def _plan_split(
     return SplitPlan(recordings, table[order], tuple(frame for scan in scans for frame in scan.skipped))
 
 
-def _scan(recording: Recording, progress: Progress, *, modalities: Sequence[str]) -> _Scan:
+def _scan(source: Source, recording: Recording, progress: Progress, *, components: Sequence[str]) -> _Scan:
     """Check every frame of a recording by its files and its labels, not by its images."""
-    # a frame that has a file of another modality only is listed as skipped, too
-    files = {modality: recording.all_files(modality) for modality in PAIRED}
-    numbers = sorted(set().union(*files.values()))
-    if "rot" in modalities:  # few frames have rotations, and a link to another recording's gives some to no frame
-        files["rot"] = recording.all_files("rot")
     generated = False
     actions: dict[int, str] = {}
     skipped = []
     notes = Counter[str]()
-    for frame in numbers:
+    for frame in survey(source, recording, components):
         progress.add(0)
-        mine = {modality: files[modality].get(frame, []) for modality in modalities}
-        absent = ", ".join(f"no {modality} file" for modality, paths in mine.items() if not paths and modality != "rot")
-        doubles = [double_defect(modality, paths) for modality, paths in mine.items()]
-        reason = ", ".join(filter(None, (name_defect(recording, frame), number_defect(frame), absent, *doubles)))
+        number = frame.number
         try:
-            if reason:
+            if reason := frame.defect or key_defect(recording, number) or number_defect(number):
                 raise FrameError(reason)
-            labels = read_labels(read_file(recording, "json", frame))
+            labels = read_labels(source, recording, number)
         except FrameError as error:
-            skipped.append(SkippedFrame(recording.subject, recording.name, frame, str(error)))
+            skipped.append(SkippedFrame(recording.subject, recording.name, number, str(error)))
             continue
-        actions[frame] = labels.action
+        if number in actions:
+            raise InputError(f"{source.spec} lists frame {number} of {recording.path} twice")
+        actions[number] = labels.action
         generated = generated or labels.generated
         if far := distance_defect(labels.joints_3d):
             notes[f"{far}: stored, and a finding of tools.verify"] += 1
-        if any(len(paths) > 1 for paths in mine.values()):
-            notes["a file of the same content under two names"] += 1
+        if frame.note:
+            notes[frame.note] += 1
     progress.add(1)
     return _Scan(recording, actions, tuple(skipped), notes, generated)
 

@@ -16,10 +16,40 @@ from loaders.plain import from_plain
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.locks import locked
-from models.xr_egopose import CAMERA
+from models.skeleton import Skeleton
+from models.xr_egopose import NAME
+from tools.sources import Source
 
 FOLDER: Final = ".resume"
 _OPTIONS: Final = "options.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a shard set is made of, but for the order of its frames."""
+
+    source: Source
+    options: dict[str, Any]
+    """The options that the manifest lists."""
+    preprocessing: Preprocessing
+    """What is done to the images."""
+    version: int = VERSION
+    """Of the format."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.source.name
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """What the joints are."""
+        return self.source.skeleton
+
+    @property
+    def action_groups(self) -> dict[str, tuple[str, ...]]:
+        """Groups of actions."""
+        return {group: tuple(actions) for group, actions in self.source.action_groups.items()}
 
 
 @dataclass(frozen=True)
@@ -44,21 +74,15 @@ def sole_writer(output: Path) -> Iterator[None]:
                     remove_partials(output)
 
 
-def is_finished(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
-    """Return whether a folder holds the shard set that ``options`` and ``preprocessing`` determine, finished.
+def is_finished(output: Path, recipe: Recipe) -> bool:
+    """Return whether a folder holds the shard set of a recipe, finished.
 
     False if it holds part of it, or nothing. Raises InputError if it holds anything else. Nothing is written.
     """
     remedy = "give another --output, or delete that folder"
-    wanted = _flat(VERSION, options, preprocessing)
+    wanted = _flat(recipe)
     if (output / FILE_NAME).is_file():
-        made = Manifest.read(output)
-        _compare(
-            _flat(made.version, made.options, made.preprocessing),
-            wanted,
-            f"{output} holds a finished shard set",
-            remedy,
-        )
+        _compare(_flat(Manifest.read(output)), wanted, f"{output} holds a finished shard set", remedy)
         return True
     begun = output / FOLDER / _OPTIONS
     if begun.is_file():
@@ -69,16 +93,16 @@ def is_finished(output: Path, options: dict[str, Any], preprocessing: Preprocess
     return False
 
 
-def prepare(output: Path, options: dict[str, Any], preprocessing: Preprocessing) -> bool:
+def prepare(output: Path, recipe: Recipe) -> bool:
     """Make the folder ready for that shard set; return whether it is finished already.
 
     Raises InputError if the folder holds anything else.
     """
-    finished = is_finished(output, options, preprocessing)
+    finished = is_finished(output, recipe)
     begun = output / FOLDER / _OPTIONS
     if not finished and not begun.is_file():
         begun.parent.mkdir(exist_ok=True)
-        write_whole(begun, json.dumps(_flat(VERSION, options, preprocessing), indent=1).encode())
+        write_whole(begun, json.dumps(_flat(recipe), indent=1).encode())
     remove_partials(output)  # of a killed run, a slow worker of which may have begun another shard since
     return finished
 
@@ -105,19 +129,25 @@ def discard(output: Path) -> None:
         shutil.rmtree(output / FOLDER)
 
 
-def _flat(version: int, options: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
+def _flat(made: Manifest | Recipe) -> dict[str, Any]:
     """Return everything that determines the bytes; the image circle follows from them."""
-    values = asdict(replace(preprocessing, image_circle=None))
-    camera = values.pop("frame")
-    if preprocessing.frame != CAMERA:  # sets that were made before there was a choice stay what they are
-        values["camera"] = camera
-    plain: dict[str, Any] = json.loads(json.dumps({"format version": version, **options, **values}))
-    return plain
+    values = asdict(replace(made.preprocessing, image_circle=None))
+    described = {"dataset": made.dataset, "camera": values.pop("frame")}
+    described |= {"skeleton": asdict(made.skeleton), "action groups": made.action_groups}
+    if made.dataset != NAME:  # sets that were made before there were others stay what they are
+        values |= described
+    # as a file has it
+    flat: dict[str, Any] = json.loads(json.dumps({"format version": made.version, **made.options, **values}))
+    return flat
 
 
 def _compare(made: dict[str, Any], wanted: dict[str, Any], what: str, remedy: str) -> None:
     differences = [
-        "made of other frames or labels" if key == "frames" else f"with {key} {made.get(key)}, not {wanted.get(key)}"
+        "made of other frames or labels"
+        if key == "frames"
+        else f"with another {key}"
+        if isinstance(wanted.get(key), dict)
+        else f"with {key} {made.get(key)}, not {wanted.get(key)}"
         for key in sorted(made.keys() | wanted.keys())
         if made.get(key) != wanted.get(key)
     ]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loaders.preprocessing import Preprocessing
 from tools.sharding.plan import Plan
-from tools.sharding.resume_state import ShardResult, load_result
+from tools.sharding.resume_state import Recipe, ShardResult, load_result
 from tools.sharding.writer import ShardJob
 
 
@@ -32,23 +30,23 @@ class Work:
 
 def find_work(
     output: Path,
+    recipe: Recipe,
     plan: Plan,
     *,
-    samples_per_shard: int,
-    components: Sequence[str],
-    preprocessing: Preprocessing,
     stop_at_defect: bool,
 ) -> Work:
     """Cut a plan into shards, and look which of them are in ``output``, which need not exist."""
+    samples_per_shard: int = recipe.options["samples_per_shard"]
     jobs = tuple(
         ShardJob(
             output=output,
             split=name,
+            source=recipe.source,
             name=f"{name}-{first // samples_per_shard:06d}.tar",
             recordings=split.recordings,
             rows=split.rows[first : first + samples_per_shard],
-            components=tuple(components),
-            preprocessing=preprocessing,
+            components=tuple(recipe.options["components"]),
+            preprocessing=recipe.preprocessing,
             stop_at_defect=stop_at_defect,
         )
         for name, split in plan.splits.items()

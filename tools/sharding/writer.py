@@ -25,10 +25,10 @@ from loaders.format.sample import sample_key
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import appearing, publish, temporary_name
 from loaders.system.os_errors import NO_ROOM, DiskFullError, format_bytes
-from tools.dataset.frames import encode_sample
-from tools.dataset.layout import FrameError, Recording
 from tools.parallel import Progress
 from tools.sharding.resume_state import ShardResult, save_result
+from tools.sharding.samples import encode_sample
+from tools.sources import FrameError, Recording, Source
 
 _FRAMES: Final = 16
 """Frames that are encoded to estimate all others (frames)."""
@@ -46,12 +46,14 @@ class ShardJob:
     split: str
     name: str
     """File name of the tar."""
+    source: Source
+    """The dataset."""
     recordings: dict[tuple[int, int], Recording]
     """Recordings by (subject, environment), as in the rows."""
     rows: NDArray[np.int32]
     """(n, 4) subject, environment, frame, action."""
     components: tuple[str, ...]
-    """What a sample holds beside its labels, among the modalities."""
+    """What a sample holds beside its labels."""
     preprocessing: Preprocessing
     """What is done to the images."""
     stop_at_defect: bool
@@ -129,7 +131,7 @@ def _encode_row(job: ShardJob, row: NDArray[np.int32]) -> list[tuple[str, bytes]
     """Return a frame's members, or why it has none. Raises InputError instead if the job stops at defects."""
     recording = job.recording(row)
     try:
-        return encode_sample(recording, row.tolist(), job.components, job.preprocessing)
+        return encode_sample(job.source, recording, row.tolist(), job.components, job.preprocessing)
     except FrameError as error:
         if job.stop_at_defect:
             raise InputError(

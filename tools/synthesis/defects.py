@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import cv2
 
-from tools.dataset.layout import Recording, find_recordings
+from tools.dataset.layout import ReleaseRecording, find_recordings
 from tools.synthesis.body import PREFIX
 
 DEFECTS_FILE: Final = "defects.json"
@@ -74,7 +74,7 @@ def plant(dataset: Path) -> list[Defect]:
     return planted
 
 
-def _remove(recording: Recording, modality: str, frames: list[int]) -> list[Defect]:
+def _remove(recording: ReleaseRecording, modality: str, frames: list[int]) -> list[Defect]:
     defects = []
     for frame in frames:
         path = recording.file(modality, frame)
@@ -84,17 +84,17 @@ def _remove(recording: Recording, modality: str, frames: list[int]) -> list[Defe
     return defects
 
 
-def _missing(recording: Recording, frame: int, modality: str) -> Defect:
+def _missing(recording: ReleaseRecording, frame: int, modality: str) -> Defect:
     usable = modality not in ("rgba", "json")
     return Defect(recording.subject, recording.name, frame, modality, "missing", usable)
 
 
-def _frames(recording: Recording) -> int:
+def _frames(recording: ReleaseRecording) -> int:
     """Return how many frames were written, in any modality."""
     return max((frame for folder in recording.path.iterdir() for frame in recording.files(folder.name)), default=0)
 
 
-def _incomplete(recording: Recording) -> list[Defect]:
+def _incomplete(recording: ReleaseRecording) -> list[Defect]:
     """Remove the last frames of each modality, a different number of each."""
     frames = _frames(recording)
     share = max(1, frames // 50)
@@ -105,7 +105,7 @@ def _incomplete(recording: Recording) -> list[Defect]:
     ]
 
 
-def _misaligned(recording: Recording) -> list[Defect]:
+def _misaligned(recording: ReleaseRecording) -> list[Defect]:
     """Remove the image of one frame and the labels of another, so that the counts stay equal."""
     frames = _frames(recording)
     return _remove(recording, "rgba", [frames // 3]) + _remove(recording, "json", [2 * frames // 3])
@@ -191,7 +191,7 @@ _SINGLE_DEFECTS: Final[tuple[tuple[str, str, Callable[[Path], None], bool], ...]
 )
 
 
-def _plant_single(recordings: list[Recording], planted: list[Defect]) -> list[Defect]:
+def _plant_single(recordings: list[ReleaseRecording], planted: list[Defect]) -> list[Defect]:
     """Plant each single defect in a frame that has no other, except missing rotations."""
     taken = {(defect.subject, defect.environment, defect.frame) for defect in planted if defect.modality != "rot"}
     stride = max(1, len(recordings) // len(_SINGLE_DEFECTS))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loaders.codecs import encode, swap_red_and_blue
 from loaders.system.os_errors import naming
 from models.xr_egopose import JOINTS
-from tools.dataset.layout import Recording
+from tools.dataset.layout import ReleaseRecording
 from tools.parallel import Progress
 from tools.synthesis.body import INDEX
 from tools.synthesis.frame_generator import Frame, FrameGenerator
@@ -35,7 +35,7 @@ _SUBPIXEL_BITS: Final = 8
 class Task:
     """Some frames of a recording, to be written."""
 
-    recording: Recording
+    recording: ReleaseRecording
     number: int
     """Number of the environment, from 1."""
     frames: int

@@ -15,7 +15,7 @@ from models.xr_egopose import CAMERA
 from tests.tools.shard_runs import make, skipped
 from tests.tools.tiny_dataset import make_dataset
 from tools import validate
-from tools.dataset.frames import encode_exact
+from tools.sources.images import encode_exact
 
 COMPONENTS = ("--components", "json", "depth", "rot")
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from loaders.preprocessing import Format, Preprocessing
 from models.xr_egopose import CAMERA
-from tools.dataset.frames import decode_png, encode_exact, encode_image
-from tools.dataset.layout import FrameError
+from tools.sources.images import decode_png, encode_exact, encode_image
+from tools.sources.source import FrameError
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (800, 1280, 4), np.uint8)
@@ -33,7 +33,7 @@ def png(image: NDArray[Any] | PIL.Image.Image, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colors_come_in_the_order_red_green_blue(channels: int) -> None:
-    np.testing.assert_array_equal(decode_png("rgba", png(PIXELS[:, :, :channels])), PIXELS[:, :, :channels])
+    np.testing.assert_array_equal(decode_png("rgba", png(PIXELS[:, :, :channels]), CAMERA), PIXELS[:, :, :channels])
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -42,16 +42,16 @@ def test_sixteen_bits_stay_sixteen(channels: int) -> None:
     content = cv2.imencode(".png", image)[1].tobytes()
     # OpenCV took the channels as blue, green, red
     expected = image[:, :, 0] if channels == 1 else image[:, :, [2, 1, 0, 3][:channels]]
-    np.testing.assert_array_equal(decode_png("worldp", content), expected)
+    np.testing.assert_array_equal(decode_png("worldp", content, CAMERA), expected)
 
 
 def test_unusual_kinds_are_decoded_too() -> None:
     gray = PIXELS[:, :, 0]
-    np.testing.assert_array_equal(decode_png("depth", png(gray)), gray)
+    np.testing.assert_array_equal(decode_png("depth", png(gray), CAMERA), gray)
     palette = PIL.Image.fromarray(SMOOTH[:, :, :3]).quantize(64)
-    np.testing.assert_array_equal(decode_png("rgba", png(palette)), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(decode_png("rgba", png(palette), CAMERA), np.asarray(palette.convert("RGB")))
     gray_alpha = PIL.Image.fromarray(np.ascontiguousarray(PIXELS[:, :, :2]), "LA")
-    np.testing.assert_array_equal(decode_png("rgba", png(gray_alpha))[:, :, 0], gray)
+    np.testing.assert_array_equal(decode_png("rgba", png(gray_alpha), CAMERA)[:, :, 0], gray)
 
 
 @pytest.mark.parametrize("size", [800, 368])
@@ -104,7 +104,7 @@ def test_two_hundred_damaged_files_are_refused_or_decoded() -> None:
             start = chance.randrange(len(content))
             del content[start : start + chance.randrange(1, 1000)]
         try:
-            assert decode_png("rgba", bytes(content)).shape[:2] == (800, 1280)
+            assert decode_png("rgba", bytes(content), CAMERA).shape[:2] == (800, 1280)
         except FrameError as error:
             refused += 1
             assert str(error).startswith("rgba ")

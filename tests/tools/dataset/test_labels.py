@@ -14,7 +14,8 @@ from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import check, make, skipped
 from tests.tools.tiny_dataset import FILE_JOINTS, TinyDataset, make_dataset
 from tools import validate
-from tools.dataset.layout import FrameError, read_labels
+from tools.dataset.layout import read_labels
+from tools.sources.source import FrameError
 
 NECK = FILE_JOINTS.index("Neck")
 

@@ -14,7 +14,7 @@ from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import make
 from tests.tools.tiny_dataset import FILE_JOINTS, TinyDataset, make_dataset
 from tools import validate
-from tools.dataset.layout import Recording, find_recordings
+from tools.dataset.layout import ReleaseRecording, find_recordings
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def small(root: Path, subject: str, frames: list[int]) -> TinyDataset:
     return make_dataset(root, frames, subjects=[("train", subject)], modalities=("rgba", "json"))
 
 
-def by_position(recording: Recording) -> list[tuple[str, str]]:
+def by_position(recording: ReleaseRecording) -> list[tuple[str, str]]:
     """Frame numbers that a program gets which lists both folders and pairs the files by position."""
     listed = (sorted(path.name for path in (recording.path / name).iterdir()) for name in ("rgba", "json"))
     return [(image[-10:-4], labels[-11:-5]) for image, labels in zip(*listed, strict=True)]

@@ -17,7 +17,8 @@ from engine.cli.command import CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
 from tests.tools.shard_runs import make
 from tools import synthesize, validate
-from tools.dataset.layout import FrameError, find_recordings, read_labels
+from tools.dataset.layout import find_recordings, read_labels
+from tools.sources.source import FrameError
 from tools.synthesis.defects import DEFECTS_FILE, FEWEST_FRAMES, INCOMPLETE, MISALIGNED, Defect
 from tools.synthesis.writer import MODALITIES
 
