@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 Component = Literal["rgba", "json", "worldp", "depth", "objectId", "rot"]
 SplitName = Literal["train", "val", "test"]
-_USUAL: Final[tuple[Component, ...]] = ("rgba", "json", "worldp")
-"""What samples hold unless something else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +50,9 @@ class ShardFlags(Command):
     docs/extending.md."""
     output: Path
     """Folder of the shard set (path); one that a run with the same options left unfinished is continued."""
-    components: tuple[Component, ...] | None = None
-    """What a sample holds beside its labels; None takes rgba, json and worldp, as far as the dataset has them.
-    Few frames have rot, and lacking it is no defect."""
+    components: tuple[Component, ...] = ("rgba", "json", "worldp")
+    """What a sample holds beside its labels; of the default what the source has. Few frames have rot, and lacking it is
+    no defect."""
     crop: Crop = "square"
     """Which square of a frame is stored: its center, all that the lens shows, or all of the frame. What it holds beyond
     the frame is black."""
@@ -158,14 +156,12 @@ def _check_plan(flags: ShardFlags, plan: Plan) -> None:
 
 def _components(flags: ShardFlags, source: Source) -> tuple[Component, ...]:
     """Return what samples hold, in their order. Raises InputError for what the dataset lacks."""
-    wanted = flags.components
-    if wanted is None:
-        wanted = tuple(name for name in _USUAL if name in source.components)
-    if lacking := [name for name in wanted if name not in source.components]:
+    lacking = [name for name in flags.components if name not in source.components]
+    if lacking and flags.components != ShardFlags.components:
         raise InputError(
             f"{source.name} has no {' and no '.join(lacking)}: --components takes {', '.join(source.components)}"
         )
-    return tuple(name for name in get_args(Component) if name in wanted)
+    return tuple(name for name in get_args(Component) if name in flags.components and name not in lacking)
 
 
 def _find_work(flags: ShardFlags, recipe: Recipe, plan: Plan) -> Work:

@@ -83,7 +83,7 @@ def _open(name: str, root: Path, manifest: Manifest) -> Source:
     theirs = (source.name, source.skeleton, source.camera)
     if theirs != (manifest.dataset, manifest.skeleton, manifest.preprocessing.frame):
         raise InputError(
-            f"the shards are of {manifest.dataset}, and --source {name} reads {source.name}, or has another skeleton or "
+            f"the shards are of {manifest.dataset}, and --source {name} reads {source.name}, with another skeleton or "
             "camera: give the source that tools.shard had"
         )
     return source

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from loaders.codecs import PNG_HEADER, PNG_TAIL
 from models import xr_egopose
 from tools.dataset.frames import PAIRED, double_defect, name_defect, read_file, read_rotations_file
 from tools.dataset.inspection import inspect_recording, modalities_in
 from tools.dataset.layout import SUBJECTS, ReleaseRecording, find_recordings, read_labels
 from tools.parallel import Progress
 from tools.sources.defects import number_defect
+from tools.sources.images import png_defect
 from tools.sources.inspection import Inspection
-from tools.sources.source import SPLITS, FrameLabels, Recording, Source, SurveyedFrame
+from tools.sources.source import SPLITS, FrameError, FrameLabels, Recording, Source, SurveyedFrame
 
 XR_EGOPOSE: Final = "tools.dataset.source:XrEgoPose"
 """How ``--source`` names it."""
@@ -47,7 +49,10 @@ class XrEgoPose(Source):
 
     def image(self, recording: Recording, frame: int) -> bytes:
         """Return the bytes of a frame's PNG."""
-        return self.component(recording, frame, "rgba")
+        content = self.component(recording, frame, "rgba")
+        if defect := png_defect("rgba", content[:PNG_HEADER], content[-PNG_TAIL:], self.camera):
+            raise FrameError(f"rgba {defect}")
+        return content
 
     def component(self, recording: Recording, frame: int, name: str) -> bytes:
         """Return the bytes of a frame's file of a modality."""

@@ -13,6 +13,8 @@ import pytest
 
 from loaders.format.manifest import FILE_NAME
 from loaders.format.shard_set import ShardSet
+from tests.other_datasets import BODY, FRAMES
+from tests.shard_factory import make_shard_set
 from tests.tools.shard_runs import ROOT, make
 from tests.tools.tiny_dataset import make_dataset
 
@@ -59,7 +61,12 @@ def test_it_names_every_key_of_a_manifest_and_no_other(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "dataset", 3)
     dataset.file("rgba", 2).unlink()
     assert make(dataset.root, tmp_path / "shards") == 0
-    keys = set(keys_in(json.loads((tmp_path / "shards" / FILE_NAME).read_text())))
+    manifests = [tmp_path / "shards" / FILE_NAME]
+    for word, frame in FRAMES.items():
+        manifests.append(make_shard_set(tmp_path / word, {"train": 1}, frame=frame, skeleton=BODY) / FILE_NAME)
+    keys = {key for manifest in manifests for key in keys_in(json.loads(manifest.read_text()))}
+    # the camera of the frames has the keys of the other one, and groups have names of their own
+    keys = {key for key in keys if not key.startswith(("preprocessing.frame.", "action_groups."))}
     table = PAGE.partition("\n## Manifest\n")[2].partition("\n## ")[0]
     named = {name for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)}
     assert named <= keys
