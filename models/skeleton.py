@@ -15,6 +15,11 @@ _OTHER_SIDE: Final = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r
 _LEFT = re.compile(r"left|Left|LEFT|(?<![A-Za-z])[lL](?![A-Za-z])")
 
 
+def _pairs_by_name(joints: Sequence[str]) -> list[tuple[str, str]]:
+    mirrored = [(name, _LEFT.sub(lambda found: _OTHER_SIDE[found[0]], name)) for name in joints]
+    return [(left, right) for left, right in mirrored if left != right and right in joints]
+
+
 @dataclass(frozen=True)
 class Skeleton:
     """The joints of a pose, in the order of its arrays, to which all indices refer. `of` makes one from names."""
@@ -147,9 +152,21 @@ class Skeleton:
         return tuple(slice(*run) for run in runs)
 
 
-def _pairs_by_name(joints: Sequence[str]) -> list[tuple[str, str]]:
-    mirrored = [(name, _LEFT.sub(lambda found: _OTHER_SIDE[found[0]], name)) for name in joints]
-    return [(left, right) for left, right in mirrored if left != right and right in joints]
+MO2CAP2: Final = Skeleton.of(
+    {
+        "Neck": None,
+        "RightArm": "Neck", "RightForeArm": "RightArm", "RightHand": "RightForeArm",
+        "LeftArm": "Neck", "LeftForeArm": "LeftArm", "LeftHand": "LeftForeArm",
+        "RightUpLeg": "Neck", "RightLeg": "RightUpLeg", "RightFoot": "RightLeg", "RightToeBase": "RightFoot",
+        "LeftUpLeg": "Neck", "LeftLeg": "LeftUpLeg", "LeftFoot": "LeftLeg", "LeftToeBase": "LeftFoot",
+    },
+    upper_body=("Neck", "RightArm", "RightForeArm", "RightHand", "LeftArm", "LeftForeArm", "LeftHand"),
+    lower_body=(
+        "RightUpLeg", "RightLeg", "RightFoot", "RightToeBase", "LeftUpLeg", "LeftLeg", "LeftFoot", "LeftToeBase",
+    ),
+)  # fmt: skip
+"""The 15 joints of Xu et al., "Mo2Cap2: Real-time Mobile 3D Motion Capture with a Cap-mounted Fisheye Camera", TVCG
+2019, in their order, which EgoPW and SceneEgo have as well. No joint is fixed to the camera, and all have a heatmap."""
 
 
 def action_name(action: str) -> str:
