@@ -62,6 +62,7 @@ setup(
         "cuda12": ["nvidia-dali-cuda120>=2.0; sys_platform == 'linux'"],
         "cluster": ["dask[distributed]"],
         "export": ["onnx", "onnxruntime", "onnxscript"],
+        "hdf5": ["h5py"],
         "parquet": ["pyarrow"],
         "timm": ["timm"],
         # mlflow-skinny with a local database; trackio wants a pillow older than constraints.txt has

@@ -66,6 +66,7 @@ def find_recordings(source: Source, splits: Sequence[str], subjects: Sequence[st
         for text in (recording.subject, recording.name):
             if not isinstance(text, str) or not text or printable(text) != text:
                 raise InputError(f"{source.spec} names a recording {text!r}: names are texts that can be printed")
+    found = [one for one in found if one.split in splits and (not subjects or one.subject in subjects)]
     if absent := sorted(set(subjects) - {recording.subject for recording in found}):
         raise InputError(f"no subject {', '.join(absent)} below {source.root}")
     if not found:

@@ -17,7 +17,9 @@ import pytest
 
 from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
+from tests.engine.own_files import write_own
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
+from tests.tools.sources.test_sources import SOURCE
 from tests.tools.tiny_dataset import make_crowd
 from tools.dataset.layout import find_recordings
 
@@ -152,3 +154,11 @@ def test_a_scheduler_that_does_not_answer_is_one_line(
     monkeypatch.setattr("tools.parallel._CLUSTER_SECONDS", 1)
     assert make(root, tmp_path / "set", *FLAGS, "--scheduler", "tcp://127.0.0.1:1") == BAD_INPUT
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_workers_open_a_source_of_ones_own_by_its_name(cluster: Cluster, tmp_path: Path) -> None:
+    own = f"{write_own(tmp_path, SOURCE)}:Tiny"
+    flags = ("--source", own, "--image-size", "32", "--samples-per-shard", "3")
+    assert make(tmp_path, tmp_path / "here", *flags) == OK
+    assert make(tmp_path, tmp_path / "there", *flags, "--scheduler", cluster.address) == OK
+    assert tree(tmp_path / "here") == tree(tmp_path / "there")
