@@ -87,8 +87,8 @@ class Camera:
             container = av.open(
                 self.address, format=format_name, options=options, timeout=_PATIENCE, metadata_errors="replace"
             )
-        except (FFmpegError, OSError) as error:
-            raise self._refusal(error) from error
+        except OSError as error:  # PyAV's errors are some
+            raise self._refusal(error) from None  # its words may hold the password
         except ValueError as error:
             raise InputError(f"{self.shown} cannot be opened: {error}; give a URL, such as rtsp://...") from error
         if not container.streams.video:
@@ -114,7 +114,9 @@ class Camera:
         if error.errno == errno.EBUSY:
             return Failure(f"camera {self.shown}: another program uses it: end that, then run again")
         known = _REMEDIES.get(error.errno or 0) if self.is_device else None
-        remedy = known or ("unplug it and plug it in" if self.is_device else "check the address, and that it is sending")
+        remedy = known or (
+            "unplug it and plug it in" if self.is_device else "check the address, and that it is sending"
+        )
         return InputError(f"camera {self.shown} cannot be opened ({reason}): {remedy}")
 
 

@@ -141,8 +141,8 @@ class PoseModel:
             frames: (S, S, 3), squares, each once.
             windows: (n, T), which of them each window holds, see `FrameWindows.add`; without windows, T is 1.
             views: n, of the windows' last frames.
-            smooth: is given joints_3d (n, 16, 3), and the peaks (n, 15, 2) in sides of the network's image where there
-                are heatmaps, once that function is called, and returns what takes their place; the rest follows from it.
+            smooth: is given joints_3d (n, 16, 3) and, where there are heatmaps, the peaks (n, 15, 2) in sides of the
+                network's image, once that function is called, and returns what takes their place.
 
         Raises InputError, as that function does, if the network's first prediction shows that its stage cannot be used.
         """
