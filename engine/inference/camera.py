@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.video.stream import VideoStream
 
 from engine.inference.video import Clock, upright
@@ -87,7 +87,7 @@ class Camera:
             container = av.open(
                 self.address, format=format_name, options=options, timeout=_PATIENCE, metadata_errors="replace"
             )
-        except OSError as error:  # PyAV's errors are some
+        except FFmpegError as error:
             raise self._refusal(error) from None  # its words may hold the password
         except ValueError as error:
             raise InputError(f"{self.shown} cannot be opened: {error}; give a URL, such as rtsp://...") from error
@@ -109,15 +109,14 @@ class Camera:
         if not stat.S_ISCHR(path.stat().st_mode):
             raise InputError(f"{path} is no camera: {_REMEDIES[errno.ENOENT]}")
 
-    def _refusal(self, error: OSError) -> Exception:
-        reason = error.strerror or str(error)
+    def _refusal(self, error: FFmpegError) -> Exception:
         if error.errno == errno.EBUSY:
             return Failure(f"camera {self.shown}: another program uses it: end that, then run again")
         known = _REMEDIES.get(error.errno or 0) if self.is_device else None
         remedy = known or (
             "unplug it and plug it in" if self.is_device else "check the address, and that it is sending"
         )
-        return InputError(f"camera {self.shown} cannot be opened ({reason}): {remedy}")
+        return InputError(f"camera {self.shown} cannot be opened ({_reason(error)}): {remedy}")
 
 
 class CameraFrames:
@@ -172,7 +171,7 @@ class CameraFrames:
                 if self._over:
                     return None
                 if time.monotonic() - self._heard > _PATIENCE:
-                    self.fault = f"no frame for {_PATIENCE:.0f} seconds"
+                    self.fault = _silence()
                     return None
                 self._changed.wait(_GLANCE)
         return None
@@ -187,7 +186,7 @@ class CameraFrames:
                         self._newest = frame, number, self._heard
                         self._changed.notify()
         except FFmpegError as error:
-            fault = error.strerror or str(error)
+            fault = _reason(error)
         with self._changed:
             self.fault = self.fault or fault
             self._over = True
@@ -206,3 +205,11 @@ class CameraFrames:
             whole = [frame for frame in frames if not frame.is_corrupt]
             self.damaged += len(frames) - len(whole)
             yield from whole
+
+
+def _reason(error: FFmpegError) -> str:
+    return _silence() if isinstance(error, ExitError) else str(error.strerror)
+
+
+def _silence() -> str:
+    return f"nothing came for {_PATIENCE:.0f} seconds"
