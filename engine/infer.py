@@ -234,8 +234,8 @@ def _check_sequence(config: InferConfig, model: PoseModel, images: int, videos: 
     """Raise InputError for flags that change nothing; name --sequence where images might be consecutive frames."""
     if config.sequence and model.window == 1 and not config.smooth:
         raise InputError(
-            f"--sequence is for --smooth and for networks that see windows, {config.checkpoint} sees single frames: "
-            "drop it"
+            f"--sequence is for networks that see windows, {config.checkpoint} sees single frames: drop it, or smooth "
+            "their poses by --smooth"
         )
     if config.smooth and not config.sequence and images:
         if not videos:

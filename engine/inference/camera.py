@@ -27,7 +27,7 @@ _PATIENCE: Final = 10.0
 """How long a camera may take to open, and between two frames (seconds)."""
 _GLANCE: Final = 0.1
 """How often who waits for a frame looks whether to end (seconds)."""
-_FEWEST_PROBED: Final = "500000"
+_PROBED: Final = "500000"
 """How much of a stream is looked at before it begins (microseconds)."""
 _USUAL_RATE: Final = Fraction(30)
 _REMEDIES: Final = {
@@ -49,7 +49,7 @@ class LiveFrame:
     number: int
     """Counts all frames that came, from 0."""
     time: float
-    """When it was taken, by the camera's clock, after the first one (seconds)."""
+    """When it was taken, by the camera's clock, after the first one that was yielded (seconds)."""
     arrived: float
     """When it was there, decoded, by `time.monotonic` (seconds)."""
 
@@ -82,7 +82,7 @@ class Camera:
             InputError: it cannot be opened, or shows no video.
             Failure: another program uses it.
         """
-        format_name, options = ("v4l2", {}) if self.is_device else (None, {"analyzeduration": _FEWEST_PROBED})
+        format_name, options = ("v4l2", {}) if self.is_device else (None, {"analyzeduration": _PROBED})
         try:
             container = av.open(
                 self.address, format=format_name, options=options, timeout=_PATIENCE, metadata_errors="replace"
@@ -177,10 +177,11 @@ class CameraFrames:
         return None
 
     def _read(self) -> None:
-        fault = ""
+        fault = "it ended before its first frame"
         try:
             with self._container:
                 for number, frame in enumerate(self._decoded()):
+                    fault = ""
                     with self._changed:
                         self._heard = time.monotonic()
                         self._newest = frame, number, self._heard
@@ -188,7 +189,7 @@ class CameraFrames:
         except FFmpegError as error:
             fault = _reason(error)
         with self._changed:
-            self.fault = self.fault or fault
+            self.fault = self.fault or ("" if self._left else fault)
             self._over = True
             self._changed.notify()
 
