@@ -1,6 +1,7 @@
 """Poses of images and videos: ``python engine/infer.py --checkpoint FILE --input-dir IMAGES --output-dir OUT``.
 
-For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `engine.inference.pose_model.PoseModel`.
+For programs: ``model = load_model("best.pt")``, then ``model(images)``, see `engine.inference.pose_model.PoseModel`,
+or frame by frame ``PoseStream(model).push(image, time)``, see `engine.inference.stream.PoseStream`.
 """
 
 from __future__ import annotations
@@ -8,27 +9,30 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 if not __package__:  # run as a file: its folder would shadow the standard library and hide our packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import numpy as np
 import tyro
 
 from engine.cli.command import CHECK_FAILED, OK, Command, command
 from engine.cli.progress import progress_bar
+from engine.cli.signals import Signals
 from engine.device import choose_device
-from engine.inference.images import InputImage, Preparation, Unreadable, mask_circle
-from engine.inference.inputs import Job, by_folder, find_inputs, in_order, one_behind, reading_jobs
+from engine.inference.camera import Camera
+from engine.inference.files import FileWork
+from engine.inference.images import Preparation, Unreadable, mask_circle
+from engine.inference.inputs import by_folder, find_inputs, reading_jobs
+from engine.inference.live import CAMERA, Watch
 from engine.inference.outputs import Drawings, PredictionsFile, writing_predictions
-from engine.inference.pose_model import PoseModel, Poses
+from engine.inference.pose_model import PoseModel
+from engine.inference.stream import PoseStream
 from engine.inference.video import Video
 from engine.inference.view import Rotation
 from engine.loaded_model import read_model
@@ -42,16 +46,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class InferConfig(Command):
-    """Poses of images and videos."""
+    """Poses of images and videos, or before a camera."""
 
     checkpoint: Path
     """Checkpoint of a network that goes from images to poses: of finetune, ours or of the reference code, or of a stage
     of your own that takes images alone."""
-    input: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--input-dir",))]
+    input: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--input-dir",))] = ()
     """Folders, images, videos, or patterns in quotes such as 'IMAGES/**/*.png'. Images of any size are taken for the
     dataset's frames or their center squares, enlarged or reduced; the network gets the crop that it was trained on."""
     output: Annotated[Path, tyro.conf.arg(aliases=("--output-dir",))]
     """Folder for predictions.json and images/; what it holds of these is replaced."""
+    camera: str | None = None
+    """In place of an input, a camera that is live: the number of a device, its path such as /dev/video0, or a URL such
+    as rtsp://... While the network is busy frames are skipped, so that it always sees the newest. Ctrl-C ends it."""
+    duration: float = 0.0
+    """How long to watch the camera from its first frame (seconds); 0 goes on until a signal or the stream's end."""
     rotate: Rotation = 0
     """Rotate images clockwise before the network gets them (degrees); results are rotated back. Networks know images
     with the wearer's chin at the top edge, the feet near the middle, and the left arm on the right side. Where the chin
@@ -61,7 +70,11 @@ class InferConfig(Command):
     x,y,r is a circle in the input (pixels)."""
     sequence: bool = False
     """Take the images of a folder, in the order of their names, for consecutive frames of one recording, as those of a
-    video are. For networks that see windows of frames; without it an image's window is that image again and again."""
+    video are. For networks that see windows of frames, and for --smooth; without it an image's window is that image
+    again and again."""
+    smooth: float = 0.0
+    """Smooth the poses of videos, of --sequence and of the camera by the one-euro filter: how strongly, where 1 suits
+    30 frames a second and 0 is off. A joint that rests follows with a time constant of 0.16 times this (seconds)."""
     images: bool = True
     """Write the images and videos with the predictions drawn."""
     batch_size: int = 32
@@ -74,9 +87,22 @@ class InferConfig(Command):
     """Where to compute; auto takes the GPU if there is one."""
 
     def __post_init__(self) -> None:
-        if not self.input:
-            raise InputError("input is empty: give a folder, an image, a video, or a pattern in quotes")
-        check_ranges(self, "--", batch_size=Range(1), workers=Range(0))
+        if not self.input and self.camera is None:
+            raise InputError("input is empty: give a folder, an image, a video, a pattern in quotes, or --camera")
+        check_ranges(self, "--", batch_size=Range(1), workers=Range(0), smooth=Range(0), duration=Range(0))
+        if self.camera is None:
+            if self.duration:
+                raise InputError("--duration is for --camera: drop it, or give a camera")
+            return
+        for name in ("input", "sequence", "batch_size", "workers"):
+            if getattr(self, name) != InferConfig.__dataclass_fields__[name].default:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} is for files, and --camera's frames come one by one: drop one of the two")
+
+    @property
+    def predictions(self) -> Path:
+        """The file of predictions."""
+        return self.output / "predictions.json"
 
     @property
     def drawn(self) -> Path:
@@ -114,38 +140,97 @@ def load_model(
     return PoseModel(read_model(Path(checkpoint), chosen), Precision.choose(precision, chosen))
 
 
-@command("infer", "Predict the poses in images and videos.")
+@command("infer", "Predict the poses in images and videos, or before a camera.")
 def main(config: InferConfig) -> int:
     """Predict and return the exit status: 1 if something could not be read, or a video not be written."""
+    return _infer_files(config) if config.camera is None else _infer_camera(config, Camera(config.camera))
+
+
+def _infer_files(config: InferConfig) -> int:
     folder, inputs = find_inputs(config.input)
     if clash := next((source.path for source in inputs if source.path.is_relative_to(config.drawn)), None):
         raise InputError(f"{clash} would be overwritten: give another output")
     model = load_model(config.checkpoint, device=config.device, precision=config.precision)
-    circle_of = mask_circle(config.mask_circle, model.preprocessing)
+    prepare = _preparation(config, model)
     if config.sequence:
         inputs = by_folder(inputs)
-    _check_sequence(config, model, sum(not source.is_video for source in inputs))
     videos = {source.name: Video(source.path) for source in inputs if source.is_video}
-    prepare = Preparation(model.preprocess, partial(model.view, rotate=config.rotate), circle_of, config.images)
+    _check_sequence(config, model, len(inputs) - len(videos), len(videos))
+    stream = PoseStream(model, smooth=config.smooth, rotate=config.rotate)
     jobs = reading_jobs(inputs, videos, prepare)
     expected = len(inputs) - len(videos) + sum(video.frames for video in videos.values())
-    path = config.output / "predictions.json"
     started = time.perf_counter()
     with (
-        writing_predictions(path, str(config.checkpoint), folder, model.head_of(config.rotate), model.skeleton) as file,
+        _predictions(config, model, stream, {"input_dir": str(folder)}) as file,
         progress_bar(total=expected, unit="image") as bar,
         ExitStack() as open_video,
     ):
-        drawings = Drawings(config.drawn, videos, open_video, model.skeleton)
-        for done in _predict(config, jobs, model, file, drawings):
+        drawings = Drawings(
+            config.drawn, {name: video.clock for name, video in videos.items()}, open_video, model.skeleton
+        )
+        workers = config.workers or available_cores()
+        work = FileWork(jobs, stream, file, drawings if config.images else None)
+        for done in work.predict(config.batch_size, workers, sequence=config.sequence):
             bar.update(done)
     seconds = time.perf_counter() - started
     for item in file.unreadable:
         logger.warning("unreadable: %s: %s", folder / item.name, item.reason)
     sys.stdout.write(
         f"{file.entries} of {file.entries + len(file.unreadable)} images in {seconds:.1f} s: "
-        f"{file.entries / seconds:.1f} images/s\npredictions: {path}\n"
+        f"{file.entries / seconds:.1f} images/s\n"
     )
+    return _end(config, model, file, drawings)
+
+
+def _infer_camera(config: InferConfig, camera: Camera) -> int:
+    model = load_model(config.checkpoint, device=config.device, precision=config.precision)
+    prepare = _preparation(config, model)
+    side = model.image_size
+    model(np.zeros((1, side, side, 3), np.uint8))  # the first one takes longer
+    stream = PoseStream(model, smooth=config.smooth, rotate=config.rotate)
+    with (
+        Signals(lambda name: logger.info("%s: ending; the files are finished", name)) as signals,
+        camera.opened() as frames,
+        _predictions(config, model, stream, {"camera": camera.shown}) as file,
+        progress_bar(total=0, unit="frame") as bar,
+        ExitStack() as open_video,
+    ):
+        drawings = Drawings(config.drawn, {CAMERA: frames.clock}, open_video, model.skeleton)
+        watch = Watch(config.duration, lambda: bool(signals.number))
+        for _ in watch.predict(frames, prepare, stream, file, drawings):
+            bar.update()
+        if frames.fault:
+            file.unreadable.append(Unreadable(CAMERA, frames.fault))
+    for item in file.unreadable:
+        logger.warning("camera %s: %s after %d frames; what came before is kept", camera.shown, item.reason, watch.seen)
+    sys.stdout.write(f"{watch.summary}\n")
+    if frames.damaged:
+        logger.info("%d damaged frames skipped", frames.damaged)
+    return _end(config, model, file, drawings)
+
+
+def _preparation(config: InferConfig, model: PoseModel) -> Preparation:
+    circle_of = mask_circle(config.mask_circle, model.preprocessing)
+    return Preparation(model.preprocess, partial(model.view, rotate=config.rotate), circle_of, config.images)
+
+
+def _predictions(
+    config: InferConfig, model: PoseModel, stream: PoseStream, source: dict[str, str]
+) -> AbstractContextManager[PredictionsFile]:
+    head = model.head_of(config.rotate)
+    return writing_predictions(
+        config.predictions,
+        str(config.checkpoint),
+        source,
+        head,
+        skeleton=model.skeleton,
+        smoothing=stream.smoothing,
+    )
+
+
+def _end(config: InferConfig, model: PoseModel, file: PredictionsFile, drawings: Drawings) -> int:
+    """Say what was written, and return the exit status."""
+    sys.stdout.write(f"predictions: {config.predictions}\n")
     if (distance := file.median_distance) is not None:
         sys.stdout.write(f"poses projected into the images lie {distance:.1f} px from the heatmaps' peaks (median)\n")
     elif model.head is None and model.skeleton.head is not None:
@@ -155,51 +240,26 @@ def main(config: InferConfig) -> int:
     return CHECK_FAILED if file.unreadable or drawings.faults else OK
 
 
-def _check_sequence(config: InferConfig, model: PoseModel, images: int) -> None:
-    """Raise InputError for ``--sequence`` without windows; name it where several images might be consecutive frames."""
-    if config.sequence and model.window == 1:
+def _check_sequence(config: InferConfig, model: PoseModel, images: int, videos: int) -> None:
+    """Raise InputError for flags that change nothing; name --sequence where images might be consecutive frames."""
+    if config.sequence and model.window == 1 and not config.smooth:
         raise InputError(
-            f"--sequence is for networks that see windows, {config.checkpoint} sees single frames: drop it"
+            f"--sequence is for networks that see windows, {config.checkpoint} sees single frames: drop it, or smooth "
+            "their poses by --smooth"
         )
+    if config.smooth and not config.sequence and images:
+        if not videos:
+            raise InputError(
+                "--smooth is for consecutive frames, and each image is by itself: add --sequence if those of a folder "
+                "are a recording's, or drop it"
+            )
+        logger.info("%d images are each by themselves and are not smoothed: --sequence takes them for frames", images)
     if not config.sequence and model.window > 1 and images > 1:
         logger.info(
             "the network sees windows of %d frames, and each image is by itself: --sequence takes the images of a "
             "folder for consecutive frames",
             model.window,
         )
-
-
-def _predict(
-    config: InferConfig, jobs: Iterator[Job], model: PoseModel, file: PredictionsFile, drawings: Drawings
-) -> Iterator[int]:
-    """Read, predict, write and draw, batch by batch; yield the size of each batch."""
-    workers = config.workers or available_cores()
-    with ThreadPoolExecutor(workers) as pool:
-        read_ahead = in_order(pool, jobs, ahead=config.batch_size + workers)
-        # a GPU computes the next batch while this one is written and drawn
-        for batch, begun in one_behind(_begin(read_ahead, config, model)):
-            file.unreadable += [item for item in batch if isinstance(item, Unreadable)]
-            images = [item for item in batch if isinstance(item, InputImage)]
-            poses = begun()
-            file.add(images, poses)
-            if config.images:
-                drawing = (partial(drawings.draw, *pair) for pair in zip(images, poses.joints_2d, strict=True))
-                for image, drawn in zip(images, in_order(pool, drawing, ahead=2 * workers), strict=True):
-                    if drawn is not None:
-                        drawings.append(image, drawn)
-            yield len(batch)
-
-
-def _begin(
-    items: Iterator[InputImage | Unreadable], config: InferConfig, model: PoseModel
-) -> Iterator[tuple[list[InputImage | Unreadable], Callable[[], Poses]]]:
-    """Yield batches, and what returns their poses once they are computed."""
-    windows = model.windows()
-    while batch := list(islice(items, config.batch_size)):
-        images = [item for item in batch if isinstance(item, InputImage)]
-        sequences = [image.sequence if config.sequence or image.timing else None for image in images]
-        frames = windows.add([image.square for image in images], sequences)
-        yield batch, model.begin(*frames, [image.view for image in images])
 
 
 if __name__ == "__main__":

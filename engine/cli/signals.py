@@ -12,8 +12,10 @@ from types import FrameType, TracebackType
 from typing import Final, Self
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_ECHO: Final = 5.0
-"""A scheduler signals all processes, and torchrun hands its own on: so long the same signal counts once (seconds)."""
+_ECHO: Final = 1.0
+"""`timeout` and others signal a process, and its group at once: so long the same signal counts once (seconds)."""
+_TORCHRUN_ECHO: Final = 5.0
+"""A scheduler signals all processes, and torchrun hands its own on: so long it counts once under torchrun (seconds)."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,7 +27,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """Notes SIGTERM, SIGINT and SIGHUP; a second SIGTERM or SIGINT ends the process at once.
+    """Notes SIGTERM, SIGINT and SIGHUP; a second SIGTERM or SIGINT that is no echo of the first ends the process at once.
 
     A thread of its own reads them: both hold also while the main thread computes or waits for other processes. SIGHUP
     stays ignored where nohup ignores it, and is never a second one, since shells and the kernel both send it.
@@ -97,8 +99,8 @@ class Signals:
 
     def _is_echo(self, number: int) -> bool:
         assert self._received_at is not None
-        by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-        return by_torchrun and number == self.number and time.monotonic() - self._received_at < _ECHO
+        echo = _TORCHRUN_ECHO if "TORCHELASTIC_RUN_ID" in os.environ else _ECHO
+        return number == self.number and time.monotonic() - self._received_at < echo
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Take the place of what Python would do in the main thread; `_listen` does the rest."""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from engine.inference.images import InputImage, Unreadable
 from engine.inference.inputs import IMAGES
 from engine.inference.pose_model import Poses
-from engine.inference.video import Video
+from engine.inference.video import Clock
 from engine.inference.video_writer import NoEncoderError, VideoWriter, writing_video
 from engine.visualization import overlay, rescale
 from loaders.codecs import Image, encode
@@ -29,20 +29,27 @@ _AXES: Final = "x to the right of the image, y down, z along the camera's axis"
 
 @contextlib.contextmanager
 def writing_predictions(
-    path: Path, checkpoint: str, inputs: Path, head: HeadPosition | None, skeleton: Skeleton
+    path: Path,
+    checkpoint: str,
+    source: Mapping[str, str],
+    head: HeadPosition | None,
+    *,
+    skeleton: Skeleton,
+    smoothing: dict[str, Any] | None,
 ) -> Iterator[PredictionsFile]:
     """Open predictions.json, which appears whole or not at all; no predictions are held in memory.
 
     Args:
         path: its name.
         checkpoint: of the network.
-        inputs: the folder that all inputs have in common.
+        source: the folder that all inputs have in common, as "input_dir", or the "camera".
         head: where the head is in the camera frame of the inputs; None if it is not known.
         skeleton: what the joints are.
+        smoothing: what smooths the poses of consecutive frames; None if nothing does.
     """
     frames = {"joints_3d_m": f"relative to {skeleton.joints[skeleton.root]}"}
-    facts: dict[str, Any] = {"checkpoint": checkpoint, "input_dir": str(inputs), "axes": _AXES, "frames": frames}
-    facts["head"] = None
+    facts: dict[str, Any] = {"checkpoint": checkpoint, **source, "axes": _AXES, "frames": frames}
+    facts |= {"head": None, "smoothing": smoothing}
     if head is not None:
         frames["joints_3d_camera_m"] = (
             f"of the camera: {skeleton.joints[head.joint]} lies at head.mean_m, where it was in training"
@@ -113,19 +120,19 @@ class Drawings:
     """A folder of drawn images, named like the inputs; a video becomes an MP4."""
 
     def __init__(
-        self, folder: Path, videos: Mapping[str, Video], open_video: contextlib.ExitStack, skeleton: Skeleton
+        self, folder: Path, clocks: Mapping[str, Clock], open_video: contextlib.ExitStack, skeleton: Skeleton
     ) -> None:
         """Nothing is written yet.
 
         Args:
             folder: made when it is needed.
-            videos: the inputs that are videos, by name.
+            clocks: of the inputs that are videos, by name.
             open_video: holds the video that is being written; its end finishes the video, or removes it after an error.
             skeleton: what the joints are.
         """
         self._folder = folder
         self._skeleton = skeleton
-        self._videos = videos
+        self._clocks = clocks
         self._open = open_video
         self._writer: VideoWriter | None = None
         self._written = ""
@@ -138,7 +145,7 @@ class Drawings:
         assert image.canvas is not None
         positions = rescale(joints_2d, image.canvas.shape[1] / image.view.width)
         drawn = overlay(image.canvas, positions, skeleton=self._skeleton)
-        if image.name in self._videos:
+        if image.name in self._clocks:
             return drawn
         path = self._path(image.name, IMAGES, ".png")
         with naming(path):
@@ -152,7 +159,7 @@ class Drawings:
                 self._open.close()
                 self._writer, self._written = None, image.name
                 path = self._path(image.name, (".mp4",), ".mp4")
-                self._writer = self._open.enter_context(writing_video(path, self._videos[image.name].clock))
+                self._writer = self._open.enter_context(writing_video(path, self._clocks[image.name]))
             if self._writer is not None:
                 self._writer.write(drawn, image.timing["time_s"])
         except NoEncoderError as error:

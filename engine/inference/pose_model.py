@@ -97,8 +97,7 @@ class PoseModel:
                 rotated back to the images as they were given.
         """
         for image in images:
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-                raise ValueError(f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
+            check_image(image)
         views = [self.view(image, rotate) for image in images]
         return self.predict([self.preprocess(v.cut(image)) for v, image in zip(views, images, strict=True)], views)
 
@@ -133,13 +132,21 @@ class PoseModel:
         return self.begin(*self.windows().add(squares, [""] * len(squares)), views)()
 
     @torch.inference_mode()
-    def begin(self, frames: Sequence[Image], windows: NDArray[np.int64], views: Sequence[View]) -> Callable[[], Poses]:
+    def begin(
+        self,
+        frames: Sequence[Image],
+        windows: NDArray[np.int64],
+        views: Sequence[View],
+        smooth: Callable[[Sequence[NDArray[np.floating[Any]]]], Sequence[NDArray[np.floating[Any]]]] | None = None,
+    ) -> Callable[[], Poses]:
         """As `predict`, but return a function that waits for the device and returns the poses.
 
         Args:
             frames: (S, S, 3), squares, each once.
             windows: (n, T), which of them each window holds, see `FrameWindows.add`; without windows, T is 1.
             views: n, of the windows' last frames.
+            smooth: is given joints_3d (n, J, 3) and, where there are heatmaps, the peaks (n, K, 2) in sides of the
+                network's image, once that function is called, and returns what takes their place.
 
         Raises InputError, as that function does, if the network's first prediction shows that its stage cannot be used.
         """
@@ -173,7 +180,11 @@ class PoseModel:
             if not self._checked:
                 check_finite(self._loaded, found[0])
                 self._checked = True
-            return self._as_given(views, *(tensor.numpy() for tensor in found))
+            joints, *peaks = (tensor.numpy() for tensor in found)
+            if smooth is not None:
+                joints, *sides = smooth([joints, *(of / self.image_size for of in peaks[:1])])
+                peaks[:1] = [of * self.image_size for of in sides]
+            return self._as_given(views, joints, *peaks)
 
         return poses_of
 
@@ -214,6 +225,12 @@ class PoseModel:
         distance = np.linalg.norm(shown[:, seen] - poses.joints_2d, axis=-1)
         distance[visible[:, seen] != IN_IMAGE] = np.nan
         return dataclasses.replace(poses, distance=distance)
+
+
+def check_image(image: Image) -> None:
+    """Raise ValueError for an array that is no image."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3), RGB")
 
 
 def _refuse(loaded: LoadedModel) -> NoReturn:

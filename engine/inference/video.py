@@ -76,7 +76,7 @@ class Video:
                     if self.read:
                         self._longest = max(self._longest, time - self._reached)
                     self._reached = time + float(frame.duration * self.clock.tick or 1 / self.clock.rate)
-                    yield _upright(frame), {"frame": self.read, "time_s": time}
+                    yield upright(frame), {"frame": self.read, "time_s": time}
                     self.read += 1
         except _UnreadableError as error:
             self._reason = str(error)
@@ -154,7 +154,7 @@ def _end(container: InputContainer, stream: VideoStream, start: float, rate: Fra
     return None
 
 
-def _upright(frame: av.VideoFrame) -> Image:
+def upright(frame: av.VideoFrame) -> Image:
     """Return a frame (H, W, 3) RGB as a player shows it: rotated and flipped by the container's matrix."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     side_data: Any = frame.side_data
