@@ -140,7 +140,11 @@ def load_model(
     return PoseModel(read_model(Path(checkpoint), chosen), Precision.choose(precision, chosen))
 
 
-@command("infer", "Predict the poses in images and videos, or before a camera.")
+@command(
+    "infer",
+    "Predict the poses in images and videos, or before a camera.",
+    example="--checkpoint CHECKPOINT --input INPUT --output OUTPUT",
+)
 def main(config: InferConfig) -> int:
     """Predict and return the exit status: 1 if something could not be read, or a video not be written."""
     return _infer_files(config) if config.camera is None else _infer_camera(config, Camera(config.camera))
