@@ -21,7 +21,7 @@ if not __package__:  # run as a file: its folder would shadow the standard libra
 import numpy as np
 import tyro
 
-from engine.cli.command import CHECK_FAILED, OK, Command, command
+from engine.cli.command import CHECK_FAILED, OK, Command, command, parse
 from engine.cli.progress import progress_bar
 from engine.cli.signals import Signals
 from engine.device import choose_device
@@ -143,7 +143,7 @@ def load_model(
 @command(
     "infer",
     "Predict the poses in images and videos, or before a camera.",
-    example="--checkpoint CHECKPOINT --input INPUT --output OUTPUT",
+    parser=partial(parse, InferConfig, example="--checkpoint CHECKPOINT --input INPUT --output OUTPUT"),
 )
 def main(config: InferConfig) -> int:
     """Predict and return the exit status: 1 if something could not be read, or a video not be written."""
