@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.xr_egopose import JOINTS
+from models.skeleton import Skeleton
 
 WIDTH = 256
 """Of a frame's code (values)."""
@@ -22,12 +22,12 @@ WIDTH = 256
 class DirectNet(nn.Module):
     """A code for each frame, a recurrent network over the codes, and a pose out of its last state.
 
-    Shapes: image (B, T, 3, H, W) uint8 -> joints_3d (B, 16, 3), metres relative to Neck.
+    Shapes: image (B, T, 3, H, W) uint8 -> joints_3d (B, J, 3), metres relative to the root.
     """
 
     sees_windows = True
 
-    def __init__(self, image_size: int, heatmap_size: int) -> None:
+    def __init__(self, image_size: int, heatmap_size: int, skeleton: Skeleton) -> None:
         super().__init__()
         widths = (3, 32, 64, 128, 256)
         convolutions = [
@@ -43,7 +43,8 @@ class DirectNet(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.memory = nn.GRU(WIDTH, WIDTH, batch_first=True)
-        self.pose = nn.Linear(WIDTH, 3 * len(JOINTS))
+        self.joints = len(skeleton)
+        self.pose = nn.Linear(WIDTH, 3 * self.joints)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return joints_3d."""
@@ -53,4 +54,4 @@ class DirectNet(nn.Module):
         # metres need more digits than bf16 and fp16 have
         with torch.autocast(image.device.type, enabled=False):
             poses: Tensor = self.pose(states[:, -1].float())
-        return poses.unflatten(1, (len(JOINTS), 3))
+        return poses.unflatten(1, (self.joints, 3))

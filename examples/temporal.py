@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine.stages import Prediction, Stage
 from loaders import PoseBatch
-from models.xr_egopose import JOINTS, SKELETON
+from models.skeleton import Skeleton
 
 WIDTH = 256
 """Of a frame's code (values)."""
@@ -22,14 +22,14 @@ WIDTH = 256
 class TemporalNet(nn.Module):
     """A code for each frame, a recurrent network over the codes, and poses out of its states.
 
-    Shapes: heatmaps (B, T, 15, S, S) -> joints_3d (B, T, 16, 3), metres relative to Neck. A frame's pose depends on
-    that frame and those before it.
+    Shapes: heatmaps (B, T, K, S, S) -> joints_3d (B, T, J, 3), metres relative to the root. A frame's pose depends
+    on that frame and those before it.
     """
 
-    def __init__(self, heatmap_size: int) -> None:
+    def __init__(self, heatmap_size: int, skeleton: Skeleton) -> None:
         super().__init__()
         self.code = nn.Sequential(
-            nn.Conv2d(len(SKELETON.heatmap_joints), 64, 4, stride=2, padding=1),
+            nn.Conv2d(len(skeleton.heatmap_joints), 64, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(64, 128, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -38,13 +38,14 @@ class TemporalNet(nn.Module):
             nn.LeakyReLU(0.2),
         )
         self.memory = nn.GRU(WIDTH, WIDTH, batch_first=True)
-        self.pose = nn.Linear(WIDTH, 3 * len(JOINTS))
+        self.joints = len(skeleton)
+        self.pose = nn.Linear(WIDTH, 3 * self.joints)
 
     def forward(self, heatmaps: Tensor) -> Tensor:
         """Return joints_3d."""
         codes = self.code(heatmaps.flatten(0, 1)).unflatten(0, heatmaps.shape[:2])
         states, _ = self.memory(codes)
-        poses: Tensor = self.pose(states).unflatten(2, (len(JOINTS), 3))
+        poses: Tensor = self.pose(states).unflatten(2, (self.joints, 3))
         return poses
 
 
@@ -57,7 +58,7 @@ class Temporal(Stage):
 
     def build_model(self) -> nn.Module:
         """Return the network with new weights."""
-        return TemporalNet(self.heatmap_size)
+        return TemporalNet(self.heatmap_size, self.skeleton)
 
     def networks(self, model: nn.Module) -> dict[str, nn.Module]:
         """Return the network by its name in checkpoints."""
@@ -69,7 +70,7 @@ class Temporal(Stage):
         return Prediction(joints_3d=poses[:, -1]), self.pose_loss(poses[:, -1], batch.predicted.joints_3d)
 
     def poses(self, model: nn.Module, batch: PoseBatch) -> Tensor:
-        """Return the poses (B, T, 16, 3) of all frames."""
+        """Return the poses (B, T, J, 3) of all frames."""
         poses: Tensor = model(self.targets(batch))
         return poses
 

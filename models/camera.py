@@ -7,6 +7,7 @@ The camera frame is OpenCV's: x right, y down, z along the optical axis.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -84,6 +85,7 @@ class FisheyeCamera(Camera):
         scale = np.divide(np.sin(theta), distorted, out=np.ones_like(theta), where=distorted > 0)
         return np.stack([scale * x, scale * y, np.cos(theta)], axis=-1)
 
+    @cached_property
     def _lens_bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         center, reach = np.array([self.cx, self.cy]), self._distort(np.radians(self.lens_angle))
         reach = reach * np.array([self.fx, self.fy])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
@@ -132,7 +133,7 @@ class Camera(ABC):
         """Return left, top and side of a crop, in pixels of the frame that this camera takes."""
         if crop == "lens":
             # pixel i covers i - 0.5 to i + 0.5; whatever the edge of the lens touches is inside
-            low, high = self._lens_bounds()
+            low, high = self._lens_bounds
             first, last = np.floor(low + 0.5).astype(int), np.ceil(high - 0.5).astype(int)
             left, top = first.tolist()
             return left, top, int((last - first).max()) + 1
@@ -174,8 +175,9 @@ class Camera(ABC):
         # in bytes from the start: labels are made by the thousand
         return np.asarray(in_lens * (np.uint8(IN_LENS) + in_image.astype(np.uint8)), np.uint8)
 
+    @cached_property
     def _lens_bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the least and the largest pixels (2,) of the box around all that the lens shows."""
+        """The least and the largest pixels (2,) of the box around all that the lens shows."""
         angle, around = np.radians(self.lens_angle), np.linspace(0.0, 2 * np.pi, 4097)
         ring = np.sin(angle) * np.stack([np.cos(around), np.sin(around)], axis=-1)
         edge = self.project(np.insert(ring, 2, np.cos(angle), axis=-1))
