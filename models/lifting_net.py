@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 _SLOPE: Final = 0.2
-_SHRINK: Final = 8
+SHRINK: Final = 8
+"""By which the convolutions divide the heatmaps' side."""
 _LATENT: Final = 20
 
 
@@ -33,9 +34,9 @@ class LiftingNet(nn.Module):
             ValueError: there is no network for that size.
         """
         super().__init__()
-        if heatmap_size <= 0 or heatmap_size % _SHRINK:
-            raise ValueError(f"heatmap_size is {heatmap_size}: give a multiple of {_SHRINK}")
-        self.side = heatmap_size // _SHRINK
+        if heatmap_size <= 0 or heatmap_size % SHRINK:
+            raise ValueError(f"heatmap_size is {heatmap_size}: give a multiple of {SHRINK}")
+        self.side = heatmap_size // SHRINK
         flat = 512 * self.side**2
         self.joints = joints
         self.conv1 = nn.Conv2d(heatmaps, 64, 4, stride=2, padding=1)

@@ -27,7 +27,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """Notes SIGTERM, SIGINT and SIGHUP; a second SIGTERM or SIGINT, but for an echo, ends the process at once.
+    """Notes SIGTERM, SIGINT and SIGHUP; a second SIGTERM or SIGINT, if it is no echo, ends the process at once.
 
     A thread of its own reads them: both hold also while the main thread computes or waits for other processes. SIGHUP
     stays ignored where nohup ignores it, and is never a second one, since shells and the kernel both send it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -12,8 +13,9 @@ from engine.stages.own_network import Returns, as_prediction, build_own_network,
 from engine.stages.prediction import Prediction
 from engine.stages.pretrained import backbone_faults, load_pretrained
 from loaders import PoseBatch
-from models.heatmap_net import HeatmapNet
-from models.lifting_net import LiftingNet
+from loaders.errors import InputError
+from models.heatmap_net import HeatmapNet, heatmap_size
+from models.lifting_net import SHRINK, LiftingNet
 from models.losses import LossWeights, heatmap_loss, reconstruction_loss
 from models.pose_net import PoseNet
 from models.skeleton import Skeleton
@@ -65,6 +67,15 @@ class BuiltInStage(Stage):
             self.check(name, prediction, inputs.shape[0])
         return prediction
 
+    def check_lifting(self) -> None:
+        """Raise InputError if there is no lifting network for the images' size."""
+        if self.heatmap_size % SHRINK:
+            fitting = next(size for size in itertools.count(self.image_size) if not heatmap_size(size) % SHRINK)
+            raise InputError(
+                f"data.image_size is {self.image_size}, whose heatmaps have {self.heatmap_size} cells a side; "
+                f"{self.name} wants a multiple of {SHRINK}: give {fitting}, or any multiple of 64"
+            )
+
 
 class Train2d(BuiltInStage):
     """Image to heatmaps."""
@@ -101,6 +112,7 @@ class Train3d(BuiltInStage):
     given = "heatmaps (B, {heatmaps}, S, S)"
 
     def build_engines(self) -> nn.Module:
+        self.check_lifting()
         return LiftingNet(self.heatmap_size, len(self.skeleton.heatmap_joints), len(self.skeleton))
 
     def inputs(self, batch: PoseBatch) -> Tensor:
@@ -130,6 +142,7 @@ class Finetune(BuiltInStage):
     given = "images (B, 3, H, W) uint8"
 
     def build_engines(self) -> nn.Module:
+        self.check_lifting()
         with backbone_faults():
             model = PoseNet(
                 self.config.backbone, self.image_size, len(self.skeleton.heatmap_joints), len(self.skeleton)

@@ -35,7 +35,7 @@ def shards(tmp_path_factory):
     root = tmp_path_factory.mktemp("other") / "shards"
     counts = {"train": 18, "val": 5, "test": 7}
     groups, actions = {"Sport": ("run", "jump"), "Rest": ("sit",)}, ("jump", "sit", "eat")
-    return make_shard_set(root, counts, image_size=96, frame=FRAME, skeleton=BODY, groups=groups, actions=actions)
+    return make_shard_set(root, counts, image_size=128, frame=FRAME, skeleton=BODY, groups=groups, actions=actions)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, shards, trained, sta
     process.wait()
     finish(start(flags(shards, tmp_path / "run", stage, *more, "--resume")))
     assert same(weights(trained / stage), weights(tmp_path / "run"))
-    losses = [entry["loss"] for entry in read_metrics(trained / stage / "metrics.jsonl") if "loss" in entry]
+    entries = read_metrics(trained / stage / "metrics.jsonl")
+    losses = [entry["train/loss"] for entry in entries if "train/loss" in entry]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
 
 
@@ -104,7 +105,7 @@ def test_an_evaluation_is_of_its_joints_bones_and_groups(tmp_path, monkeypatch, 
     shard_set, model = ShardSet(shards, "test"), infer.load_model(checkpoint_file, precision="fp32")
     true = shard_set.pose(range(7))[:, :, 2:]
 
-    poses = model([stored_image(shard_set, index, 96) for index in range(7)]).joints_3d
+    poses = model([stored_image(shard_set, index, 128) for index in range(7)]).joints_3d
     errors = 1000 * joint_errors(poses, true - true[:, BODY.root : BODY.root + 1])
     assert metrics["mpjpe_mm"]["All"] == pytest.approx(errors.mean(), rel=1e-4)
     assert metrics["lower_body_mpjpe_mm"] == pytest.approx(errors[:, BODY.lower_body].mean(), rel=1e-4)
@@ -157,7 +158,7 @@ def test_its_frames_are_browsed(tmp_path, monkeypatch, shards, trained):
 
 def test_networks_of_other_joints_are_not_mixed(tmp_path, monkeypatch, shards):
     """Neither where shapes differ, nor where only names do."""
-    theirs = make_checkpoint(tmp_path / "16.pt", "train3d", image_size=96)
+    theirs = make_checkpoint(tmp_path / "16.pt", "train3d", image_size=128)
     with pytest.raises(InputError, match=r"16\.pt was trained on the joints Neck, Head, .*, not chest, shoulder_l"):
         checkpoint.load_network(theirs, "lifting_net", BODY)
     given = ("--checkpoint", theirs, "--data.shards", shards, "--output", tmp_path / "report")
@@ -175,7 +176,7 @@ def test_the_bones_of_the_loss_are_the_skeletons():
 
 
 def test_targets_are_drawn_for_the_joints_that_have_heatmaps(shards):
-    stage = STAGES["train2d"](ModelConfig(backbone="resnet18"), 96, skeleton=BODY)
+    stage = STAGES["train2d"](ModelConfig(backbone="resnet18"), 128, skeleton=BODY)
     assert stage.build_model().final_layer.out_channels == 14
-    lifted = Train3d(ModelConfig(), 96, skeleton=BODY).build_model()(torch.rand(2, 14, 12, 12))
-    assert [tuple(part.shape) for part in lifted] == [(2, 15, 3), (2, 14, 12, 12)]
+    lifted = Train3d(ModelConfig(), 128, skeleton=BODY).build_model()(torch.rand(2, 14, 16, 16))
+    assert [tuple(part.shape) for part in lifted] == [(2, 15, 3), (2, 14, 16, 16)]

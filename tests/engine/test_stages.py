@@ -98,3 +98,12 @@ def test_3d_terms_keep_all_joints():
     errors = stage.errors(prediction, batch)["mpjpe_mm"]
     assert float(errors.sum / errors.frames) == pytest.approx(5, rel=1e-4)
     assert not stage.left_out(prediction, batch)
+
+
+@pytest.mark.parametrize("stage", ["train3d", "finetune"])
+@pytest.mark.parametrize(("size", "fitting"), [(96, 97), (130, 161), (200, 225)])
+def test_an_image_size_without_a_lifting_network_is_one_line(stage, size, fitting):
+    message = rf"data.image_size is {size}, .* {stage} wants a multiple of 8: give {fitting}, or any multiple of 64"
+    with pytest.raises(InputError, match=message):
+        STAGES[stage](ModelConfig(backbone="resnet18"), size).build_model()
+    STAGES["train3d"](ModelConfig(), fitting).build_model()

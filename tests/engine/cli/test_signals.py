@@ -83,6 +83,18 @@ def test_a_second_one_ends_at_once_whatever_the_main_thread_does(number):
     assert process.wait(60) == 128 + number
 
 
+def test_the_same_one_within_a_second_is_an_echo():
+    process = start_python("-c", STUCK)
+    wait_until(lambda: catches(process.pid, signal.SIGHUP), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "SIGTERM\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+
+
 def test_what_nohup_ignores_stays_ignored():
     process = subprocess.Popen(["nohup", sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True)
     wait_until(lambda: catches(process.pid, signal.SIGTERM), process)

@@ -176,6 +176,18 @@ def test_a_device_that_another_program_uses(monkeypatch, capsys, tmp_path, finet
     assert "camera /dev/null: another program uses it: end that, then run again" in capsys.readouterr().err
 
 
+def test_frames_of_the_stream_that_cannot_be_decoded_are_said(tmp_path, capsys, finetuned):
+    pieces = encoded(scene(60))
+    for number in range(20, 60):  # but not the packets' own headers
+        pieces[number] = b"".join(
+            pieces[number][i : i + 60] + bytes(128) if pieces[number][i + 1] & 31 == 1 else pieces[number][i : i + 188]
+            for i in range(0, len(pieces[number]) - 187, 188)
+        )
+    with live_server(pieces) as server:
+        assert main(arguments(finetuned, server.address, tmp_path / "out", "--no-images")) == 0
+    assert re.search(r"\d+ damaged frames skipped", capsys.readouterr().err)
+
+
 def test_the_password_stays_secret():
     assert Camera("rtsp://me:p@ss@10.0.0.7:554/live?x=1").shown == "rtsp://10.0.0.7:554/live?x=1"
     assert Camera("rtsp://10.0.0.7/a@b").shown == "rtsp://10.0.0.7/a@b"

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.infer import load_model, main
+from engine.inference.smoothing import Smoother
 from engine.inference.windows import FrameWindows
 from engine.loaded_model import read_model
 from loaders import InputError
@@ -105,6 +106,18 @@ def test_a_videos_frames_are_one_sequence(tmp_path, capsys, trained, batch_size)
     assert "by itself" not in capsys.readouterr().err  # one image has no neighbors
     drawn, _ = read_video(tmp_path / "out/images/in.avi.mp4")
     assert len(drawn) == 11
+
+
+@pytest.mark.slow
+def test_without_heatmaps_the_poses_of_windows_are_smoothed(tmp_path, trained):
+    write_video(tmp_path / "clip.mkv", scene(9))
+    frames, times = read_video(tmp_path / "clip.mkv")
+    more = ("--precision", "fp32", "--no-images", "--smooth", "1", "--batch-size", "4")
+    assert run(trained, [tmp_path / "clip.mkv"], tmp_path / "out", *more) == 0
+    found = by_hand(trained, frames, expected_windows(9))
+    expected = Smoother(1.0)([found], ["clip"] * 9, times)[0]
+    np.testing.assert_allclose(predicted(tmp_path / "out")["clip.mkv"], expected, **CLOSE)
+    assert np.abs(expected - found).max() > 10 * CLOSE["atol"]
 
 
 @pytest.mark.slow
