@@ -51,7 +51,7 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 	@echo "fast connection it takes two minutes; what was fetched before comes out of pip's cache."
 	@# of a package that both files name, the first counts
 	@awk -F== '!named[$$1]++' $(CONSTRAINTS) > $(VENV)/constraints.txt
-	$(RUN) -m pip install --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev,docs,cluster,export,parquet,timm,trackers]'
+	$(RUN) -m pip install --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev,docs,cluster,export,hdf5,parquet,timm,trackers]'
 	@touch $@
 
 $(DEMO)/dataset: | $(INSTALLED)

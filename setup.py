@@ -61,6 +61,7 @@ setup(
         # for CUDA 12 drivers: the same Python API, built for the older toolkit
         "cuda12": ["nvidia-dali-cuda120>=2.0; sys_platform == 'linux'"],
         "cluster": ["dask[distributed]"],
+        "hdf5": ["h5py"],  # examples/mo2cap2.py
         "export": ["onnx", "onnxruntime", "onnxscript"],
         "parquet": ["pyarrow"],
         "timm": ["timm"],
