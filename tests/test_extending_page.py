@@ -48,16 +48,13 @@ def write_frames(root: Path, source: Any) -> None:
             for joint in joints:
                 x, y, z = standing[re.sub("Left|Right", "", joint)]
                 # the wearer's left is on the right side of the image
-                pose.append([-x if joint.startswith("Right") else x, y, z] + random.normal(0, 0.05, 3))
+                pose.append(np.array([-x if joint.startswith("Right") else x, y, z]) + random.normal(0, 0.05, 3))
             image = paint_blobs(camera, camera.project(np.array(pose)))
             (root / recording / f"{frame:06d}.jpg").write_bytes(encode(image, ".jpg", quality=95))
             subject, action = recording.split("-")
             row = {"recording": recording, "frame": frame, "split": split, "subject": subject, "action": action}
-            row |= {
-                f"{joint}_{axis}": place[i]
-                for joint, place in zip(joints, pose, strict=True)
-                for i, axis in enumerate("xyz")
-            }
+            for joint, place in zip(joints, pose, strict=True):
+                row |= {f"{joint}_{axis}": value for axis, value in zip("xyz", place, strict=True)}
             rows.append(row)
     with (root / "joints.csv").open("w", newline="") as table:
         writer = csv.DictWriter(table, list(rows[0]))
@@ -72,14 +69,15 @@ def test_the_page_leads_from_a_folder_to_a_trained_network(tmp_path: Path) -> No
     write_frames(frames, source)
     commands = [shlex.split(line, comments=True) for line in block("bash").replace("\\\n", " ").splitlines() if line]
     programs = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone"]}
+    places = {"own_data.py": own, "FRAMES": frames, "SHARDS": shards, "runs": runs}
     said = []
     for program, *words in commands:
-        places = {"own_data.py": own, "FRAMES": frames, "SHARDS": shards, "runs": runs}
         here = [
-            re.sub(r"^(own_data\.py|FRAMES|SHARDS|runs)\b", lambda found: str(places[found[0]]), word) for word in words
+            re.sub(r"^(own_data\.py|FRAMES|SHARDS|runs)\b", lambda name: str(places[name[0]]), word) for word in words
         ]
         done = subprocess.run(
             [*programs[program], *here],
+            check=False,
             cwd=ROOT,
             capture_output=True,
             text=True,
