@@ -31,8 +31,8 @@ LARGEST: Final = float(np.finfo(np.float32).max) / 1000
 
 
 @dataclass(frozen=True)
-class _Description:
-    """What a manifest says of a source, and a process that reads it must get back."""
+class Description:
+    """What a manifest says of a source, and who reads it must get back."""
 
     name: str
     camera: Camera
@@ -71,8 +71,8 @@ def find_recordings(source: Source, splits: Sequence[str], subjects: Sequence[st
     They are in the order of split, subject, name. Raises InputError if there are none, or if they cannot be told apart.
     """
     with _answering(source.spec, "looking for recordings"):
-        found = list(source.find(splits, subjects))
-    for recording in found:
+        known = list(source.find(splits, subjects))
+    for recording in known:
         _check_type(recording, Recording, f"{source.spec} returns as a recording")
         if recording.split not in SPLITS:
             raise InputError(
@@ -81,6 +81,7 @@ def find_recordings(source: Source, splits: Sequence[str], subjects: Sequence[st
         for text in (recording.subject, recording.name):
             if not _is_name(text):
                 raise InputError(f"{source.spec} names a recording {text!r}: names are texts that can be printed")
+    found = [one for one in known if one.split in splits and (not subjects or one.subject in subjects)]
     if absent := sorted(set(subjects) - {recording.subject for recording in found}):
         raise InputError(f"no subject {', '.join(absent)} below {source.root}")
     if not found:
@@ -150,8 +151,8 @@ def _check_description(source: Source) -> None:
     if any(isinstance(actions, str) for actions in source.action_groups.values()):
         raise ValueError("a group of actions is a text: give a tuple of names")
     groups = {group: tuple(actions) for group, actions in source.action_groups.items()}
-    described = _Description(source.name, source.camera, source.skeleton, groups)
-    if from_plain(_Description, json.loads(json.dumps(asdict(described)))) != described:
+    described = Description(source.name, source.camera, source.skeleton, groups)
+    if from_plain(Description, json.loads(json.dumps(asdict(described)))) != described:
         raise ValueError("its camera or its skeleton is of a class of its own, or holds a list where a tuple belongs")
     if not _is_name(source.name):
         raise ValueError(f"its name is {source.name!r}, no text that can be printed")
