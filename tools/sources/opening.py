@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import operator
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,6 +82,8 @@ def find_recordings(source: Source, splits: Sequence[str], subjects: Sequence[st
         for text in (recording.subject, recording.name):
             if not _is_name(text):
                 raise InputError(f"{source.spec} names a recording {text!r}: names are texts that can be printed")
+        with _answering(source.spec, f"sending {recording.path} to another process"):
+            pickle.dumps(recording)
     found = [one for one in known if one.split in splits and (not subjects or one.subject in subjects)]
     if absent := sorted(set(subjects) - {recording.subject for recording in found}):
         raise InputError(f"no subject {', '.join(absent)} below {source.root}")

@@ -17,7 +17,9 @@ import pytest
 
 from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
+from tests.engine.own_files import write_own
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
+from tests.tools.sources.own_data import OWN, write_frames
 from tests.tools.tiny_dataset import make_crowd
 from tools.dataset.layout import find_recordings
 
@@ -144,6 +146,14 @@ def test_what_stops_a_job_is_said_in_one_line(
     assert message.count("\n") == 1
     assert f"{path} cannot be read (Is a directory)" in message
     assert modified(tmp_path / "set"), "workers had begun"
+
+
+def test_workers_open_a_source_out_of_a_users_file(cluster: Cluster, tmp_path: Path) -> None:
+    own, frames = write_own(tmp_path, OWN), write_frames(tmp_path / "frames")
+    flags = ("--source", f"{own}:Own", "--components", "rgba", "depth", "--samples-per-shard", "2")
+    assert make(frames, tmp_path / "set", *flags, "--scheduler", cluster.address) == OK
+    assert make(frames, tmp_path / "whole", *flags) == OK
+    assert tree(tmp_path / "set") == tree(tmp_path / "whole")
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(

@@ -35,6 +35,7 @@ WRONG = {
     "def recordings(self): return [Walk('train', *n, self.root) for n in (('a-b', 'c'), ('a', 'b-c'))]\n"
     "    def frames(self, recording): return [1]\n"
     "    def labels(self, *_): return FrameLabels(np.ones((15, 3)))": "would share the keys a-b-c-*",
+    "def recordings(self): return [Walk('train', 'anna', 'park', self.root, lambda: 2)]": "to another process: ",
     # frames
     "def frames(self, recording): return None": "listing the frames of ",
     "def frames(self, recording): return ['1', '2']": "listing the frames of ",
