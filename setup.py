@@ -61,8 +61,8 @@ setup(
         # for CUDA 12 drivers: the same Python API, built for the older toolkit
         "cuda12": ["nvidia-dali-cuda120>=2.0; sys_platform == 'linux'"],
         "cluster": ["dask[distributed]"],
+        "hdf5": ["h5py"],  # examples/mo2cap2.py
         "export": ["onnx", "onnxruntime", "onnxscript"],
-        "hdf5": ["h5py"],
         "parquet": ["pyarrow"],
         "timm": ["timm"],
         # mlflow-skinny with a local database; trackio wants a pillow older than constraints.txt has

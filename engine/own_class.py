@@ -71,7 +71,8 @@ def _import_file(path: Path) -> ModuleType:
     """Import a file once, however often it is named."""
     if not path.is_file():
         raise InputError(f"{path} is no file: give {NAMED}")
-    name = f"own_class.{path.resolve()}"
+    # without a dot, before which pickle would look for a package
+    name = f"own_class {path.resolve()}".replace(".", "%2e")
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -48,6 +48,8 @@ class VerifyFlags(Command):
 def main(flags: VerifyFlags) -> int:
     """Check every shard and write one line per finding."""
     manifest = Manifest.read(flags.shards)
+    if flags.source != XR_EGOPOSE and not flags.dataset:
+        raise InputError("--source says how the dataset is read, and none is given: add --dataset, or drop it")
     source = _open(flags.source, flags.dataset, manifest) if flags.dataset else None
     recordings = _recordings(source, manifest) if source else None
     jobs = [

@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -123,16 +122,15 @@ def _plan_split(
     actions: dict[str, int],
     order: NDArray[np.int64],
 ) -> SplitPlan:
-    owners: dict[str, Path] = {}
+    owners: dict[str, Recording] = {}
     recordings = {}
     rows: list[tuple[int, int, int, int]] = []
     for scan in scans:
         recording = scan.recording
         key = sample_key(recording.subject, recording.name, 0)
-        if scan.actions and owners.setdefault(key, recording.path) != recording.path:
-            raise InputError(
-                f"{owners[key]} and {recording.path} would share the keys {key[:-6]}*: rename one of the folders"
-            )
+        if scan.actions and owners.setdefault(key, recording) != recording:
+            paths = f"{owners[key].path} and {recording.path}"
+            raise InputError(f"{paths} would share the keys {key[:-6]}*: rename one of the folders")
         subject, environment = subjects[recording.subject], environments[recording.name]
         recordings[subject, environment] = recording
         rows += [(subject, environment, frame, actions[action]) for frame, action in scan.actions.items()]
@@ -156,8 +154,6 @@ def _scan(source: Source, recording: Recording, progress: Progress, *, component
         except FrameError as error:
             skipped.append(SkippedFrame(recording.subject, recording.name, number, str(error)))
             continue
-        if number in actions:
-            raise InputError(f"{source.spec} lists frame {number} of {recording.path} twice")
         actions[number] = labels.action
         generated = generated or labels.generated
         if far := distance_defect(labels.joints_3d):

@@ -16,8 +16,8 @@ from loaders.plain import from_plain
 from loaders.preprocessing import Preprocessing
 from loaders.system.files import remove_partials, write_whole
 from loaders.system.locks import locked
-from models.skeleton import Skeleton
-from models.xr_egopose import NAME
+from models import xr_egopose
+from models.skeleton import ActionGroups, Skeleton
 from tools.sources import Source
 
 FOLDER: Final = ".resume"
@@ -87,7 +87,7 @@ def is_finished(output: Path, recipe: Recipe) -> bool:
     begun = output / FOLDER / _OPTIONS
     if begun.is_file():
         what = f"{output} holds an unfinished shard set"
-        _compare(json.loads(begun.read_bytes()), wanted, what, f"repeat its options, {remedy}")
+        _compare(_RELEASED | json.loads(begun.read_bytes()), wanted, what, f"repeat its options, {remedy}")
     elif output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
         raise InputError(f"{output} is not empty and holds no shard set: give --output a new folder")
     return False
@@ -132,13 +132,28 @@ def discard(output: Path) -> None:
 def _flat(made: Manifest | Recipe) -> dict[str, Any]:
     """Return everything that determines the bytes; the image circle follows from them."""
     values = asdict(replace(made.preprocessing, image_circle=None))
-    described = {"dataset": made.dataset, "camera": values.pop("frame")}
-    described |= {"skeleton": asdict(made.skeleton), "action groups": made.action_groups}
-    if made.dataset != NAME:  # sets that were made before there were others stay what they are
-        values |= described
-    # as a file has it
-    flat: dict[str, Any] = json.loads(json.dumps({"format version": made.version, **made.options, **values}))
-    return flat
+    values |= _described(made.dataset, values.pop("frame"), made.skeleton, made.action_groups)
+    return _as_file({"format version": made.version, **made.options, **values})
+
+
+def _described(dataset: str, camera: dict[str, Any], skeleton: Skeleton, groups: ActionGroups) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "camera": camera,
+        "skeleton": asdict(skeleton),
+        "action groups": {group: list(actions) for group, actions in groups.items()},
+    }
+
+
+def _as_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as a JSON file has them."""
+    return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+
+_RELEASED: Final = _as_file(
+    _described(xr_egopose.NAME, asdict(xr_egopose.CAMERA), xr_egopose.SKELETON, xr_egopose.ACTION_GROUPS)
+)
+"""What a run that was begun before there were other datasets left unsaid."""
 
 
 def _compare(made: dict[str, Any], wanted: dict[str, Any], what: str, remedy: str) -> None:

@@ -35,6 +35,8 @@ def key_defect(recording: Recording, frame: int) -> str:
 
 def number_defect(frame: int) -> str:
     """Return why no sample can store a frame's number; empty if a sample can."""
+    if frame < 0:
+        return "frame number below 0"
     return "frame number beyond 32 bits" if frame > np.iinfo(np.int32).max else ""
 
 

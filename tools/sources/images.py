@@ -9,7 +9,7 @@ import kornia_rs
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.codecs import PNG_END, PNG_HEADER, PNG_TAIL, Image, decode, encode, png_layout, swap_red_and_blue
+from loaders.codecs import PNG_END, PNG_HEADER, PNG_TAIL, Image, decode_stored, encode, png_layout, swap_red_and_blue
 from loaders.errors import InputError
 from loaders.preprocessing import Preprocessing
 from models.camera import Camera
@@ -20,6 +20,7 @@ _KORNIA_MODES: Final = {2: "rgb", 6: "rgba"}
 """By the bit depths and the color types of a PNG's header (ISO/IEC 15948); others are left to OpenCV."""
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 
 
 def encode_image(image: bytes | Image, preprocessing: Preprocessing) -> bytes:
@@ -39,9 +40,16 @@ def decode_image(image: bytes | Image, camera: Camera) -> NDArray[Any]:
     """Return the pixels (H, W) or (H, W, 3 or 4) of a frame's image. Raises FrameError with what is wrong with it."""
     if isinstance(image, bytes) and image.startswith(_PNG_SIGNATURE):
         return decode_png("rgba", image, camera)
-    pixels = decode(np.frombuffer(image, np.uint8)) if isinstance(image, bytes) else image
-    if pixels is None:
-        raise FrameError("rgba undecodable: damaged")
+    pixels: NDArray[Any]
+    if isinstance(image, bytes):
+        member = "rgba.jpg" if image.startswith(_JPEG_SIGNATURE) else "rgba"
+        try:
+            # what is damaged is not decoded around, and labels belong to pixels as they are stored
+            pixels = decode_stored(np.frombuffer(image, np.uint8), member)
+        except ValueError:
+            raise FrameError("rgba undecodable: damaged") from None
+    else:
+        pixels = image
     height, width = pixels.shape[:2]
     if (width, height) != (camera.width, camera.height):
         raise FrameError(f"rgba is {width}x{height}, not {camera.width}x{camera.height}")

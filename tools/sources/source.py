@@ -40,7 +40,7 @@ class Recording:
     name: str
     """Which of the subject's recordings it is."""
     path: Path
-    """Where it lies: for messages, and for its source."""
+    """Where it lies: for messages, and for its source. A derived class may say more, of what can be pickled."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from engine.cli.command import BAD_INPUT, CHECK_FAILED, OK
 from loaders.format.shard_set import ShardSet
 from tests.engine.own_files import write_own
 from tests.tools.shard_runs import ROOT, command, make, modified, tree
-from tests.tools.sources.test_sources import SOURCE
+from tests.tools.sources.own_data import OWN, write_frames
 from tests.tools.tiny_dataset import make_crowd
 from tools.dataset.layout import find_recordings
 
@@ -148,17 +148,17 @@ def test_what_stops_a_job_is_said_in_one_line(
     assert modified(tmp_path / "set"), "workers had begun"
 
 
+def test_workers_open_a_source_out_of_a_users_file(cluster: Cluster, tmp_path: Path) -> None:
+    own, frames = write_own(tmp_path, OWN), write_frames(tmp_path / "frames")
+    flags = ("--source", f"{own}:Own", "--components", "rgba", "depth", "--samples-per-shard", "2")
+    assert make(frames, tmp_path / "set", *flags, "--scheduler", cluster.address) == OK
+    assert make(frames, tmp_path / "whole", *flags) == OK
+    assert tree(tmp_path / "set") == tree(tmp_path / "whole")
+
+
 def test_a_scheduler_that_does_not_answer_is_one_line(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tools.parallel._CLUSTER_SECONDS", 1)
     assert make(root, tmp_path / "set", *FLAGS, "--scheduler", "tcp://127.0.0.1:1") == BAD_INPUT
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
-
-
-def test_workers_open_a_source_of_ones_own_by_its_name(cluster: Cluster, tmp_path: Path) -> None:
-    own = f"{write_own(tmp_path, SOURCE)}:Tiny"
-    flags = ("--source", own, "--image-size", "32", "--samples-per-shard", "3")
-    assert make(tmp_path, tmp_path / "here", *flags) == OK
-    assert make(tmp_path, tmp_path / "there", *flags, "--scheduler", cluster.address) == OK
-    assert tree(tmp_path / "here") == tree(tmp_path / "there")
