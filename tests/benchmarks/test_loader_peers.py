@@ -21,6 +21,7 @@ from benchmarks.peers.torch_dataloader import torch_dataloader
 from benchmarks.peers.webdataset_loader import webdataset_loader
 from loaders import DataConfig, ShardSet, build_loader
 from models.heatmaps import HeatmapEncoder, select_heatmap_joints
+from models.xr_egopose import SKELETON
 from tests.shard_factory import make_shard_set
 
 pytestmark = pytest.mark.slow
@@ -178,7 +179,7 @@ def test_reference_way(generated):
     assert sorted(which.tolist()) == [0, 1, 2, 3]
     assert distance.abs().amax((2, 3)).amin(1).max() < 1e-4
     # its labels count from a pixel's corner, ours from its center
-    joints_2d = select_heatmap_joints(expected.joints_2d[which]) + 0.5 * (1 - 368 / 800)
+    joints_2d = select_heatmap_joints(expected.joints_2d[which], SKELETON) + 0.5 * (1 - 368 / 800)
     torch.testing.assert_close(heatmaps, HeatmapEncoder(368, 48, quantized=True)(joints_2d), atol=1e-6, rtol=0)
     # its filter is a little wider than the area of a pixel
     assert ((image + 1) * 127.5 - expected.image[which].float()).abs().mean() < 4

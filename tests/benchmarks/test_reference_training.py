@@ -45,7 +45,7 @@ def test_heatmaps_are_ours_quantized(image_size):
     joints = np.random.default_rng(0).uniform(-0.5 * image_size, 1.5 * image_size, (50, 16, 2))
     joints[0, :4] = [[-9e4, 5], [5, 9e4], [0, 0], [image_size, image_size]]
     drawn = np.stack([encode_heatmaps(one, image_size) for one in joints])
-    selected = heatmaps.select_heatmap_joints(torch.from_numpy(joints))
+    selected = heatmaps.select_heatmap_joints(torch.from_numpy(joints), SKELETON)
     expected = heatmaps.HeatmapEncoder(image_size, heatmap_size(image_size), quantized=True)(selected)
     np.testing.assert_allclose(drawn, expected.numpy(), atol=1e-6)
     inside = drawn.any((2, 3))
