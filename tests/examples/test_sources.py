@@ -55,7 +55,7 @@ def write_sceneego(root: Path, *, ego: int = 100, ext: int = 298) -> Path:
             {"ext_id": ext + number, "calib_board_pose": np.eye(4), "ego_pose_gt": pose}
             for number, pose in enumerate(joints_3d)
         ]
-        (folder / "annotation.pkl").write_bytes(pickle.dumps(entries, protocol=2 + seed))
+        (folder / "annotation.pkl").write_bytes(pickle.dumps(entries, protocol=3 + seed))
         (folder / "syn.json").write_text(json.dumps({"ego": ego, "ext": ext}))
     return root
 

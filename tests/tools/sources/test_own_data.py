@@ -114,8 +114,10 @@ def test_useless_frames_are_skipped_and_doubtful_labels_named(
     before = "def image(self, recording, frame):\n"
     own = f"{write_own(tmp_path, OWN, (before, f'{before}        {blurred}' + chr(10)))}:Own"
     image = folder(root) / "10.jpg"
-    whole = image.read_bytes()
-    image.write_bytes(whole[: len(whole) // 2])  # OpenCV decodes it, the lower half gray
+    damaged = bytearray(image.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 50] = bytes(50)  # OpenCV decodes around it
+    image.write_bytes(damaged)
     (folder(root) / "11.jpg").write_bytes(encode(np.zeros((480, 640, 3), np.uint8), ".jpg"))
     (folder(root) / "12.jpg").write_bytes(b"")
     joints_2d, joints_3d = random_pose(CAMERA, np.random.default_rng(5), len(BODY))
