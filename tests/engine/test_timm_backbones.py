@@ -212,8 +212,8 @@ def test_a_backbone_that_nobody_has_is_one_line(tmp_path, monkeypatch, capsys, s
         "timm/test_convnex": "model.backbone timm/test_convnex: timm ",
         "timm/levit_128": "model.backbone timm/levit_128 has a cell for 64 pixels",
     }.items():
-        more = ("--model.backbone", backbone, *(("--data.image-size", "128") if "levit" in backbone else ()))
-        assert run(monkeypatch, *flags(shards, tmp_path / "run", "finetune", *more)) == 2
+        more = ("--model.backbone", backbone, *(("--data.image-size", "96") if "levit" in backbone else ()))
+        assert run(monkeypatch, *flags(shards, tmp_path / "run", "train2d", *more)) == 2
         (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
         assert complaint in line
 
