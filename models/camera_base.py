@@ -63,7 +63,7 @@ class Camera(ABC):
         def lens_angle(self) -> float:
             """Largest angle to the optical axis that the lens shows (degrees)."""
 
-    @property
+    @cached_property
     def focal(self) -> NDArray[np.float64]:
         """(2, 2): pixels from the principal point, of a position in a plane in which the model is symmetric about it.
 
@@ -76,9 +76,13 @@ class Camera(ABC):
 
         ``linear`` (..., 2, 2) is what turns or flips the scene's x and y.
         """
-        matrix = self.focal @ linear @ np.linalg.inv(self.focal)
+        matrix = self.focal @ linear @ self._inverse_focal
         center = np.array([self.cx, self.cy])
         return np.concatenate([matrix, (center - matrix @ center)[..., None]], axis=-1)
+
+    @cached_property
+    def _inverse_focal(self) -> NDArray[np.float64]:
+        return np.linalg.inv(self.focal)
 
     def asymmetry(self) -> float:
         """Return by how much `turned` can be wrong within the image (pixels): 0 but for tangential distortion."""

@@ -90,7 +90,7 @@ class OcamCamera(Camera):
         """Vertical focal length: pixels per radian on the optical axis."""
         return -self.polynomial[0] * self.affine[0]
 
-    @property
+    @cached_property
     def focal(self) -> NDArray[np.float64]:
         """(2, 2): pixels from the principal point, of a position in the plane of the polynomial."""
         c, d, e = self.affine

@@ -39,7 +39,8 @@ class ValidateFlags(Command):
     source: str = XR_EGOPOSE
     """Class that reads the dataset, as package.module:Class or path/to/file.py:Class, for data of your own."""
     deep: bool = False
-    """Decode every image; without it, only the beginning and the end of each file are read."""
+    """Decode every image; without it, only the beginning and the end of each file are read, of other datasets than
+    xR-EgoPose labels alone."""
     report: Path | None = None
     """JSON file for the findings (path), with the number of every faulty frame."""
     prune: Path | None = None
