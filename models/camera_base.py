@@ -82,7 +82,7 @@ class Camera(ABC):
 
     @cached_property
     def _inverse_focal(self) -> NDArray[np.float64]:
-        return np.linalg.inv(self.focal)
+        return np.asarray(np.linalg.inv(self.focal), np.float64)
 
     def asymmetry(self) -> float:
         """Return by how much `turned` can be wrong within the image (pixels): 0 but for tangential distortion."""
