@@ -26,7 +26,7 @@ class Labels(NamedTuple):
     """What a batch's samples hold beside images."""
 
     pose: NDArray[np.float32]
-    """(n, 16, 5)."""
+    """(n, J, 5)."""
     meta: NDArray[np.int32]
     """(n, 4)."""
     rot: Sequence[Bytes]
