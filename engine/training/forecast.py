@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from engine.checkpoint.checkpointer import BEST, Checkpointer, checkpoints
 from engine.cli.forecast import Destination, counted, show
-from engine.config import TrainConfig
+from engine.config import TrainConfig, ignored_values
 from engine.distributed import Process
 from engine.profiling.throughput import Rate, StepQueue, Stopwatch
 from engine.stages.pretrained import to_download
@@ -186,7 +186,7 @@ def show_forecast(run: Rehearsal, forecast: Forecast) -> None:
     notes = []
     if config.compile != "off":
         notes.append("measured without torch.compile, which keeps what it compiles on the disk")
-    if to_download(config.model):
+    if to_download(config.model) and "model.pretrained" not in ignored_values(config):
         still = "may have" if is_timm(config.model.backbone) else "is still"
         notes.append(f"model.pretrained {config.model.pretrained} {still} to be downloaded: measured without it")
     show(rows, (*notes, *destination.warnings(needed)))

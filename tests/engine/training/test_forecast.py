@@ -180,6 +180,9 @@ def test_nothing_is_compiled_or_downloaded(tmp_path, monkeypatch, train, shards)
     assert snapshot(tmp_path) == before
     assert "measured without torch.compile" in said["warning"]
     assert "IMAGENET1K_V1 is still to be downloaded" in said["warning"]
+    # where no backbone is trained there is nothing to download
+    said = announced(train, *flags(shards, tmp_path / "run", "train3d", *more))
+    assert "downloaded" not in said["warning"]
 
 
 def test_pretrained_weights_that_are_there_are_loaded(tmp_path, monkeypatch):
