@@ -197,7 +197,9 @@ def _answering(spec: str, what: str, *, may_skip: bool = False) -> Iterator[None
     except (InputError, Failure):
         raise
     except Exception as error:
-        if may_skip and isinstance(error, FrameError):
+        # what a disk does is said as that of any command; a file that is not there is the class's mistake
+        is_disks = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        if is_disks or (may_skip and isinstance(error, FrameError)):
             raise
         raise InputError(f"{spec}, {what}: {type(error).__name__}: {error}") from error
 
