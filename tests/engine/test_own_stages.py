@@ -93,6 +93,7 @@ def test_what_is_no_stage_is_named(name, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

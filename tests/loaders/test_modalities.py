@@ -66,6 +66,7 @@ def one_shard(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("image_size", [None, 60])
 @pytest.mark.parametrize("which", SETS)
