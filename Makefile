@@ -23,7 +23,7 @@ demo: $(DEMO)/report/metrics.json
 test: $(CHECKED)
 	$(RUN) -m pytest --numprocesses auto
 
-# an answer within a minute; pyproject.toml says what the marks mean
+# an answer within two minutes on two cores; pyproject.toml says what the marks mean
 quick: $(CHECKED)
 	$(RUN) -m pytest --numprocesses auto -m 'not (slow or network or gpu)'
 
